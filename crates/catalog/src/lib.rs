@@ -1,0 +1,1 @@
+//! Tiers and models as data: parses and validates catalog.toml.

@@ -1,0 +1,1 @@
+//! A client's brain: submit, order, acknowledge, cancel; sans-IO.

@@ -1,0 +1,1 @@
+//! A node's brain: handshake, heartbeat, slots, resend buffer, drain; sans-IO.

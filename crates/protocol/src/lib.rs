@@ -1,0 +1,1 @@
+//! Wire types and codecs of heliograph.v1; no IO, no clock.

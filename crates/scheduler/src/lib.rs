@@ -1,0 +1,1 @@
+//! The relay's brain: registry, queue, placement, leases; sans-IO.

@@ -1,0 +1,1 @@
+//! The relay: a Cloudflare Worker with the Durable Object Pool.

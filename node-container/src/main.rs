@@ -1,0 +1,3 @@
+//! The rig node: llama.cpp behind a node session.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! setup, demo, test, lint: everything the project does to itself.
+
+fn main() {}
