@@ -1,0 +1,64 @@
+//! Every length that a peer can choose has a limit here, with its reason.
+
+/// A control frame from a client, and an HTTP body. Long documents pass (1 MiB is about 250,000 tokens); images are not in version 1's JSON.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// A control frame from a node. The largest is `hello` with all its models.
+pub const NODE_FRAME_BYTES_MAX: usize = 256 << 10;
+
+/// A control frame from the relay to a node carries a whole request and a little more.
+pub const RELAY_FRAME_BYTES_MAX: usize = CLIENT_FRAME_BYTES_MAX + (64 << 10);
+
+/// A token frame. One decode step is a few hundred bytes; merged or resent text may be larger.
+pub const TOKEN_FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Entries in one token frame: more than the slots of any node.
+pub const ENTRIES_MAX: usize = 1024;
+
+/// Token ids in one entry.
+pub const ENTRY_TOKENS_MAX: usize = 16_384;
+
+/// Answer bytes in one entry.
+pub const ENTRY_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of one answer, all kinds together. A node keeps this much per unacknowledged job at most.
+pub const ANSWER_BYTES_MAX: u32 = 16 << 20;
+
+/// Answer bytes that a client may leave unacknowledged before it must say where it is.
+pub const ACKNOWLEDGE_BYTES: u32 = 4 << 10;
+
+/// Messages in one conversation.
+pub const MESSAGES_MAX: usize = 4096;
+
+/// Stop strings in one request. `OpenAI` allows 4; other servers more.
+pub const STOPS_MAX: usize = 16;
+
+/// Bytes of one stop string: a node holds this much text back.
+pub const STOP_BYTES_MAX: usize = 256;
+
+/// Entries of `logit_bias`. `OpenAI` names no number; its own limit of 1,024 was seen.
+pub const LOGIT_BIASES_MAX: usize = 1024;
+
+/// Alternatives told for each token; `OpenAI`'s limit.
+pub const TOP_LOGPROBS_MAX: u8 = 20;
+
+/// Bytes of a JSON schema: its grammar is compiled on the node for each request.
+pub const SCHEMA_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a model's, tier's or node's name.
+pub const NAME_BYTES_MAX: usize = 96;
+
+/// Bytes of a key in a first frame.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// Models that one node offers.
+pub const NODE_MODELS_MAX: usize = 64;
+
+/// Slots of one node.
+pub const NODE_SLOTS_MAX: u32 = 256;
+
+/// Bytes of a human sentence in a [`crate::Failure`].
+pub const FAILURE_MESSAGE_BYTES_MAX: usize = 1024;
+
+/// A peer that has not said who it is by then is closed.
+pub const HELLO_MS_MAX: u64 = 5_000;
