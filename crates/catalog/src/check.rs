@@ -41,9 +41,7 @@ pub(crate) fn catalog(text: &str) -> Result<Catalog, CatalogError> {
 }
 
 fn line_of(text: &str, at: usize) -> usize {
-    let newlines = text.match_indices('
-');
-    1 + newlines.take_while(|(newline, _)| *newline < at).count()
+    1 + text.get(..at).unwrap_or(text).matches('\n').count()
 }
 
 fn entries(raw: RawCatalog) -> Checked<Catalog> {
