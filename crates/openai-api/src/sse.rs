@@ -1,0 +1,152 @@
+//! Streamed answers as server-sent events: one `data:` line and an empty line each.
+//!
+//! ```text
+//! comment* → role → (text | reasoning)* → finish → usage? → [DONE]
+//!                          └─▶ error, and nothing after it
+//! ```
+
+use protocol::{FinishReason, Usage};
+use serde::Serialize;
+
+use crate::ApiError;
+use crate::response::{CompletionHead, LogprobsBody, TokenLogprob, UsageBody, json};
+
+/// The content type of a stream.
+pub const SSE_CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
+
+/// The last event of a stream that ended well.
+pub const SSE_DONE: &str = "data: [DONE]\n\n";
+
+/// A comment: keeps the connection and its proxies awake while there is nothing to say.
+pub fn sse_comment(text: &str) -> String {
+    format!(": {}\n\n", text.replace(['\r', '\n'], " "))
+}
+
+/// The event that ends a stream which broke. It has no event name: `OpenAI`'s libraries look for `error` in the
+/// data, and raise. No `[DONE]` follows.
+pub fn sse_error(error: &ApiError) -> String {
+    format!("data: {}\n\n", error.body())
+}
+
+/// Writes the chunks of one streamed answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletionStream {
+    head: CompletionHead,
+    include_usage: bool,
+}
+
+impl CompletionStream {
+    /// A stream of the answer with this head; with `include_usage`, all chunks have the field, as in `OpenAI`'s.
+    pub fn new(head: CompletionHead, include_usage: bool) -> Self {
+        Self {
+            head,
+            include_usage,
+        }
+    }
+
+    /// The first chunk: who speaks.
+    pub fn role(&self) -> String {
+        let delta = Delta {
+            role: Some("assistant"),
+            content: Some(""),
+            reasoning_content: None,
+        };
+        self.chunk(delta, None, None)
+    }
+
+    /// A piece of the answer, with the log-probabilities of its tokens where they were asked for.
+    pub fn text(&self, text: &str, logprobs: Option<&[TokenLogprob]>) -> String {
+        let delta = Delta {
+            content: Some(text),
+            ..Delta::default()
+        };
+        self.chunk(delta, logprobs, None)
+    }
+
+    /// A piece of the reasoning, in the field that other servers use for it.
+    pub fn reasoning(&self, text: &str) -> String {
+        let delta = Delta {
+            reasoning_content: Some(text),
+            ..Delta::default()
+        };
+        self.chunk(delta, None, None)
+    }
+
+    /// Why the answer ended.
+    pub fn finish(&self, reason: FinishReason) -> String {
+        self.chunk(Delta::default(), None, Some(reason))
+    }
+
+    /// What it cost, if the request asked; nothing otherwise.
+    pub fn usage(&self, usage: Usage) -> String {
+        if self.include_usage {
+            self.event(&[], Some(UsageField::Told(usage.into())))
+        } else {
+            String::new()
+        }
+    }
+
+    fn chunk(
+        &self,
+        delta: Delta<'_>,
+        logprobs: Option<&[TokenLogprob]>,
+        finish_reason: Option<FinishReason>,
+    ) -> String {
+        let choice = Choice {
+            index: 0,
+            delta,
+            logprobs: logprobs.map(LogprobsBody::new),
+            finish_reason,
+        };
+        self.event(&[choice], self.include_usage.then_some(UsageField::Null))
+    }
+
+    fn event(&self, choices: &[Choice<'_>], usage: Option<UsageField>) -> String {
+        let chunk = Chunk {
+            id: &self.head.id,
+            object: "chat.completion.chunk",
+            created: self.head.created,
+            model: &self.head.model,
+            choices,
+            usage,
+        };
+        format!("data: {}\n\n", json(&chunk))
+    }
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: &'a [Choice<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageField>,
+}
+
+/// The field `usage` where it exists: `null` in every chunk but the last.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum UsageField {
+    Null,
+    Told(UsageBody),
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u32,
+    delta: Delta<'a>,
+    logprobs: Option<LogprobsBody<'a>>,
+    finish_reason: Option<FinishReason>,
+}
+
+#[derive(Default, Serialize)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+}
