@@ -1,0 +1,65 @@
+//! Markdown that still arrives: only its last block is parsed again.
+//!
+//! A block is settled once a later line has begun another one; Markdown never reopens it. So each piece of text costs
+//! the length of the last block, not of the answer.
+
+use super::Node;
+use super::build::{parse, parse_blocks};
+use super::mend::mend;
+
+/// An answer as it grows.
+#[derive(Debug, Clone, Default)]
+pub struct Document {
+    open: String,
+}
+
+/// What changes on the page: everything after the blocks settled so far is `settled`, then `open`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Blocks that will not change any more.
+    pub settled: Vec<Node>,
+    /// The block that still grows, as it looks now.
+    pub open: Vec<Node>,
+}
+
+impl Document {
+    /// An empty answer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes text in and says what to show.
+    pub fn push(&mut self, text: &str) -> Update {
+        self.open.push_str(text);
+        let settled = if text.contains('\n') {
+            self.settle()
+        } else {
+            Vec::new()
+        };
+        Update {
+            settled,
+            open: parse(&mend(&self.open)),
+        }
+    }
+
+    /// The answer is over: what was held back is shown, and the document is empty again.
+    pub fn finish(&mut self) -> Update {
+        Update {
+            settled: parse(&std::mem::take(&mut self.open)),
+            open: Vec::new(),
+        }
+    }
+
+    /// Only whole lines decide: half a line may yet continue the block before it (`2` before `2. two`).
+    fn settle(&mut self) -> Vec<Node> {
+        let Some(lines) = self.open.rfind('\n').and_then(|end| self.open.get(..=end)) else {
+            return Vec::new();
+        };
+        let mut blocks = parse_blocks(lines);
+        let Some((start, _)) = blocks.pop() else {
+            return Vec::new();
+        };
+        self.open.drain(..start);
+        blocks.into_iter().map(|(_, node)| node).collect()
+    }
+}

@@ -1,0 +1,255 @@
+//! The conversation's rules.
+
+use client_session::Event;
+use protocol::{DeltaKind, ErrorCode, Failure, FinishReason, JobId, NodeClass, Speed, Usage};
+
+use super::{Action, Effect, Phase, State, Trouble};
+use crate::storage;
+
+fn job(number: u8) -> JobId {
+    JobId::from_random([number; 16])
+}
+
+fn ready() -> State {
+    let mut state = State::default();
+    state.apply(Action::ChooseTier("demo".to_owned()));
+    state.apply(Action::Welcomed);
+    state
+}
+
+fn ask(state: &mut State, text: &str, number: u8) -> Vec<Effect> {
+    state.apply(Action::Ask {
+        text: text.to_owned(),
+        job: job(number),
+    })
+}
+
+fn progress(state: &mut State, number: u8, event: Event) -> Vec<Effect> {
+    state.apply(Action::Progress {
+        job: job(number),
+        event,
+    })
+}
+
+fn delta(text: &str) -> Event {
+    Event::Delta {
+        kind: DeltaKind::Text,
+        text: text.to_owned(),
+        token_count: 1,
+    }
+}
+
+fn completed() -> Event {
+    Event::Completed {
+        finish_reason: FinishReason::Stop,
+        usage: Usage {
+            prompt_tokens: 3,
+            completion_tokens: 2,
+        },
+        speed: Speed {
+            queued_ms: 0,
+            first_token_ms: 5,
+            decode_tokens_per_second: 40.0,
+        },
+    }
+}
+
+fn answered(state: &mut State, question: &str, answer: &str, number: u8) {
+    ask(state, question, number);
+    progress(state, number, delta(answer));
+    progress(state, number, completed());
+}
+
+fn submitted(effects: &[Effect]) -> Option<Vec<String>> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Submit { request, .. } => Some(
+            request
+                .messages
+                .iter()
+                .map(|m| format!("{}: {}", m.role.as_str(), m.content))
+                .collect(),
+        ),
+        Effect::Cancel(_) | Effect::Save => None,
+    })
+}
+
+fn last_phase(state: &State) -> Phase {
+    let answer = state.messages().last().unwrap().answer().unwrap();
+    answer.phase.clone()
+}
+
+#[test]
+fn a_question_goes_through_every_phase_to_its_answer() {
+    let mut state = ready();
+    let effects = ask(&mut state, "Hi", 1);
+    assert_eq!(submitted(&effects).unwrap(), ["user: Hi"]);
+    assert_eq!(last_phase(&state), Phase::Sent);
+    progress(
+        &mut state,
+        1,
+        Event::Queued {
+            model: "m".to_owned(),
+            position: 2,
+            nodes: 1,
+        },
+    );
+    assert!(matches!(
+        last_phase(&state),
+        Phase::Queued { position: 2, .. }
+    ));
+    progress(
+        &mut state,
+        1,
+        Event::Assigned {
+            model: "m".to_owned(),
+            node: "rig-1".to_owned(),
+            class: NodeClass::Rig,
+        },
+    );
+    assert_eq!(last_phase(&state), Phase::Reading);
+    let revision = state.messages()[1].revision;
+    progress(&mut state, 1, delta("Hel"));
+    progress(&mut state, 1, delta("lo"));
+    assert!(state.messages()[1].revision > revision);
+    assert_eq!(last_phase(&state), Phase::Streaming);
+    assert_eq!(progress(&mut state, 1, completed()), [Effect::Save]);
+    assert!(matches!(last_phase(&state), Phase::Done(meta) if meta.completion_tokens == 2));
+    assert_eq!(state.messages()[1].text(), "Hello");
+    assert_eq!(state.running(), None);
+}
+
+#[test]
+fn the_conversation_so_far_goes_along() {
+    let mut state = ready();
+    answered(&mut state, "One", "1", 1);
+    let effects = ask(&mut state, "Two", 2);
+    assert_eq!(
+        submitted(&effects).unwrap(),
+        ["user: One", "assistant: 1", "user: Two"]
+    );
+}
+
+#[test]
+fn a_question_without_an_answer_joins_the_next() {
+    let mut state = ready();
+    ask(&mut state, "One", 1);
+    progress(
+        &mut state,
+        1,
+        Event::Failed(Failure::new(ErrorCode::NodeLost, "gone")),
+    );
+    let effects = ask(&mut state, "Two", 2);
+    assert_eq!(submitted(&effects).unwrap(), ["user: One\n\nTwo"]);
+}
+
+#[test]
+fn what_is_asked_without_a_connection_is_sent_when_there_is_one() {
+    let mut state = State::default();
+    state.apply(Action::ChooseTier("demo".to_owned()));
+    assert_eq!(submitted(&ask(&mut state, "Hi", 1)), None);
+    assert_eq!(last_phase(&state), Phase::Unsent);
+    assert!(submitted(&state.apply(Action::Welcomed)).is_some());
+    assert_eq!(submitted(&state.apply(Action::Welcomed)), None);
+}
+
+#[test]
+fn stop_cancels_keeps_the_text_and_ignores_what_still_comes() {
+    let mut state = ready();
+    ask(&mut state, "Hi", 1);
+    progress(&mut state, 1, delta("Hel"));
+    assert_eq!(
+        state.apply(Action::Stop),
+        [Effect::Cancel(job(1)), Effect::Save]
+    );
+    progress(&mut state, 1, delta("lo"));
+    progress(
+        &mut state,
+        1,
+        Event::Failed(Failure::new(ErrorCode::Cancelled, "")),
+    );
+    assert_eq!(last_phase(&state), Phase::Stopped);
+    assert_eq!(state.messages()[1].text(), "Hel");
+    assert_eq!(state.apply(Action::Stop), []);
+}
+
+#[test]
+fn a_stopped_question_that_was_never_sent_is_not_cancelled() {
+    let mut state = State::default();
+    ask(&mut state, "Hi", 1);
+    assert_eq!(state.apply(Action::Stop), [Effect::Save]);
+    assert_eq!(submitted(&state.apply(Action::Welcomed)), None);
+}
+
+#[test]
+fn a_lost_connection_is_a_failure_that_can_be_asked_again() {
+    let mut state = ready();
+    ask(&mut state, "Hi", 1);
+    progress(&mut state, 1, delta("Hel"));
+    progress(&mut state, 1, Event::Interrupted);
+    assert_eq!(last_phase(&state), Phase::Failed(Trouble::Interrupted));
+    let answer = state.messages()[1].id;
+    let effects = state.apply(Action::AskAgain {
+        message: answer,
+        job: job(2),
+    });
+    assert_eq!(submitted(&effects).unwrap(), ["user: Hi"]);
+    assert_eq!(state.messages().len(), 2);
+    assert_ne!(state.messages()[1].id, answer);
+}
+
+#[test]
+fn rewriting_a_question_drops_what_came_after_it() {
+    let mut state = ready();
+    answered(&mut state, "One", "1", 1);
+    answered(&mut state, "Two", "2", 2);
+    let first = state.messages()[0].id;
+    let effects = state.apply(Action::Rewrite {
+        message: first,
+        text: "Uno".to_owned(),
+        job: job(3),
+    });
+    assert_eq!(submitted(&effects).unwrap(), ["user: Uno"]);
+    assert_eq!(state.messages().len(), 2);
+    assert!(state.message(first).unwrap().revision > 0);
+}
+
+#[test]
+fn a_new_chat_stops_the_old_one_and_can_be_undone_until_the_next_question() {
+    let mut state = ready();
+    answered(&mut state, "One", "1", 1);
+    state.apply(Action::NewChat);
+    assert!(state.messages().is_empty() && state.can_undo());
+    state.apply(Action::UndoNewChat);
+    assert_eq!(state.messages().len(), 2);
+    ask(&mut state, "Two", 2);
+    assert_eq!(
+        state.apply(Action::NewChat),
+        [Effect::Cancel(job(2)), Effect::Save, Effect::Save]
+    );
+    ask(&mut state, "Three", 3);
+    assert!(!state.can_undo());
+}
+
+#[test]
+fn a_reload_keeps_the_text_and_says_that_the_answer_broke() {
+    let mut state = ready();
+    ask(&mut state, "Hi", 1);
+    progress(&mut state, 1, delta("Hel"));
+    let stored = storage::write(state.messages());
+    let mut state = State::restore(storage::read(&stored), Some("demo".to_owned()));
+    assert_eq!(state.messages()[1].text(), "Hel");
+    assert_eq!(last_phase(&state), Phase::Failed(Trouble::Reloaded));
+    ask(&mut state, "More", 2);
+    assert!(state.messages().is_sorted_by(|a, b| a.id < b.id));
+}
+
+#[test]
+fn a_conversation_over_the_frame_limit_is_not_sent() {
+    let mut state = ready();
+    let effects = ask(&mut state, &"x".repeat(4 << 20), 1);
+    assert_eq!(submitted(&effects), None);
+    assert!(matches!(
+        last_phase(&state),
+        Phase::Failed(Trouble::Failure(failure)) if failure.code == ErrorCode::TooLarge
+    ));
+}

@@ -1,0 +1,227 @@
+//! What the page says: short sentences, one place.
+
+use protocol::{ErrorCode, FinishReason};
+
+use crate::state::{Meta, Trouble};
+
+/// The one button under a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The same question once more.
+    AskAgain,
+    /// A fresh conversation.
+    NewChat,
+    /// A key the relay knows.
+    EnterKey,
+}
+
+impl Remedy {
+    /// What the button says.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::AskAgain => "Ask again",
+            Self::NewChat => "Start a new chat",
+            Self::EnterKey => "Enter a key",
+        }
+    }
+}
+
+/// Where a waiting question stands.
+pub fn queue_place(position: u32, nodes: u32, model: &str) -> String {
+    let place = if position <= 1 {
+        format!("Next in line for {model}.")
+    } else {
+        format!("{} in line for {model}.", ordinal(position))
+    };
+    let serving = match nodes {
+        0 => "No node serves it right now; it is answered when one joins.".to_owned(),
+        1 => "1 node serves it.".to_owned(),
+        nodes => format!("{nodes} nodes serve it."),
+    };
+    format!("{place} {serving}")
+}
+
+/// `3rd`.
+pub fn ordinal(number: u32) -> String {
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+/// The quiet line under an answer.
+pub fn meta_line(model: Option<&str>, meta: &Meta) -> String {
+    let mut parts: Vec<String> = model.map(str::to_owned).into_iter().collect();
+    if meta.tokens_per_second > 0.0 {
+        parts.push(format!("{:.1} tokens/s", meta.tokens_per_second));
+    }
+    parts.push(match meta.completion_tokens {
+        1 => "1 token".to_owned(),
+        tokens => format!("{tokens} tokens"),
+    });
+    if meta.finish_reason == FinishReason::Length {
+        parts.push("cut at the length limit".to_owned());
+    }
+    parts.join(" · ")
+}
+
+/// What happened, in a sentence or two, and what helps.
+pub fn failure(trouble: &Trouble) -> (String, Remedy) {
+    match trouble {
+        Trouble::Interrupted => (
+            "The connection was lost before the answer was whole.".to_owned(),
+            Remedy::AskAgain,
+        ),
+        Trouble::Reloaded => (
+            "The page was closed before the answer was whole.".to_owned(),
+            Remedy::AskAgain,
+        ),
+        Trouble::Failure(failure) => {
+            let mut text = sentence(&failure.message, failure.code);
+            if let Some(ms) = failure.retry_after_ms {
+                text.push_str(&wait(ms));
+            }
+            (text, remedy(failure.code))
+        }
+    }
+}
+
+fn sentence(message: &str, code: ErrorCode) -> String {
+    let message = message.trim();
+    if message.is_empty() {
+        return match code {
+            ErrorCode::NodeLost | ErrorCode::LeaseExpired => {
+                "The node that was answering went away.".to_owned()
+            }
+            ErrorCode::QueueFull => "Too many people are waiting for this model.".to_owned(),
+            ErrorCode::InvalidRequest
+            | ErrorCode::UnknownModel
+            | ErrorCode::ContextLengthExceeded
+            | ErrorCode::CapabilityMissing
+            | ErrorCode::MemoryFull
+            | ErrorCode::TooLarge
+            | ErrorCode::Unauthorized
+            | ErrorCode::UnknownJob
+            | ErrorCode::DuplicateJob
+            | ErrorCode::ProtocolError
+            | ErrorCode::EngineFailed
+            | ErrorCode::Draining
+            | ErrorCode::Cancelled
+            | ErrorCode::ClientGone
+            | ErrorCode::Internal
+            | ErrorCode::Unknown => "The answer could not be finished.".to_owned(),
+        };
+    }
+    let mut letters = message.chars();
+    let mut text: String = letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default();
+    if !text.ends_with(['.', '!', '?']) {
+        text.push('.');
+    }
+    text
+}
+
+fn wait(ms: u64) -> String {
+    match ms.div_ceil(1000) {
+        0 | 1 => " Try again in a moment.".to_owned(),
+        seconds @ 2..=90 => format!(" Try again in about {seconds} seconds."),
+        seconds => format!(" Try again in about {} minutes.", seconds.div_ceil(60)),
+    }
+}
+
+const fn remedy(code: ErrorCode) -> Remedy {
+    match code {
+        ErrorCode::ContextLengthExceeded | ErrorCode::TooLarge => Remedy::NewChat,
+        ErrorCode::Unauthorized => Remedy::EnterKey,
+        ErrorCode::InvalidRequest
+        | ErrorCode::UnknownModel
+        | ErrorCode::CapabilityMissing
+        | ErrorCode::QueueFull
+        | ErrorCode::MemoryFull
+        | ErrorCode::UnknownJob
+        | ErrorCode::DuplicateJob
+        | ErrorCode::ProtocolError
+        | ErrorCode::NodeLost
+        | ErrorCode::LeaseExpired
+        | ErrorCode::EngineFailed
+        | ErrorCode::Draining
+        | ErrorCode::Cancelled
+        | ErrorCode::ClientGone
+        | ErrorCode::Internal
+        | ErrorCode::Unknown => Remedy::AskAgain,
+    }
+}
+
+/// How many nodes are ready, for the line under the composer.
+pub fn nodes_ready(nodes: u32) -> String {
+    match nodes {
+        0 => "no node right now".to_owned(),
+        1 => "1 node ready".to_owned(),
+        nodes => format!("{nodes} nodes ready"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Failure;
+
+    #[test]
+    fn a_place_in_line_reads_like_a_sentence() {
+        assert_eq!(
+            queue_place(3, 2, "Nimbus 8B"),
+            "3rd in line for Nimbus 8B. 2 nodes serve it."
+        );
+        assert_eq!(
+            queue_place(1, 0, "Atlas"),
+            "Next in line for Atlas. No node serves it right now; it is answered when one joins."
+        );
+        let endings: Vec<_> = [2, 4, 11, 12, 13, 21, 102, 113].map(ordinal).into();
+        assert_eq!(
+            endings,
+            [
+                "2nd", "4th", "11th", "12th", "13th", "21st", "102nd", "113th"
+            ]
+        );
+    }
+
+    #[test]
+    fn meta_names_model_speed_and_length_and_an_early_end() {
+        let meta = Meta {
+            finish_reason: FinishReason::Length,
+            completion_tokens: 128,
+            tokens_per_second: 42.06,
+            first_token_ms: 90,
+        };
+        assert_eq!(
+            meta_line(Some("SmolLM2 135M"), &meta),
+            "SmolLM2 135M · 42.1 tokens/s · 128 tokens · cut at the length limit"
+        );
+    }
+
+    #[test]
+    fn a_failure_is_a_sentence_with_what_helps() {
+        let full =
+            Failure::new(ErrorCode::QueueFull, "the queue is full").with_retry_after_ms(4200);
+        assert_eq!(
+            failure(&Trouble::Failure(full)),
+            (
+                "The queue is full. Try again in about 5 seconds.".to_owned(),
+                Remedy::AskAgain
+            )
+        );
+        let long = Failure::new(ErrorCode::ContextLengthExceeded, "Too long.");
+        assert_eq!(failure(&Trouble::Failure(long)).1, Remedy::NewChat);
+        let nameless = Failure::new(ErrorCode::NodeLost, "");
+        assert_eq!(
+            failure(&Trouble::Failure(nameless)).0,
+            "The node that was answering went away."
+        );
+    }
+}
