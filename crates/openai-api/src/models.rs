@@ -72,15 +72,16 @@ struct TierBody<'a> {
     description: &'a str,
     models: &'a [String],
     web: &'static str,
-    /// Whether any of its models can be answered now or after waiting for a slot.
-    available: bool,
+    /// Nodes that serve any of its models now; a node with two of them counts twice.
+    available: u32,
 }
 
 impl<'a> TierBody<'a> {
     fn new(tier: &'a Tier, models: &[ModelBody<'_>]) -> Self {
-        let available = models
+        let members = models
             .iter()
-            .any(|model| model.available && tier.models.iter().any(|id| id == model.id));
+            .filter(|model| tier.models.iter().any(|id| id == model.id));
+        let available = members.fold(0, |sum: u32, model| sum.saturating_add(model.available));
         Self {
             id: &tier.id,
             name: &tier.name,
@@ -104,19 +105,20 @@ struct ModelBody<'a> {
     /// The first tier that holds it; `tiers` beside `data` has them all.
     tier: Option<&'a str>,
     class: &'static str,
-    available: bool,
-    nodes: u32,
+    /// Nodes that serve it now, busy or not.
+    available: u32,
     slots: u32,
     slots_free: u32,
     queued: u32,
-    context_tokens: u32,
+    /// Tokens of prompt and answer together: what live nodes have room for, else what the catalog promises.
+    context: u32,
     capabilities: Vec<&'static str>,
-    prices: PricesBody,
+    price: PriceBody,
     licence: LicenceBody<'a>,
 }
 
 #[derive(Serialize)]
-struct PricesBody {
+struct PriceBody {
     prompt_per_mtok: u64,
     completion_per_mtok: u64,
 }
@@ -143,18 +145,17 @@ impl<'a> ModelBody<'a> {
                 .next()
                 .map(|tier| tier.id.as_str()),
             class: model.class.as_str(),
-            available: live.nodes > 0,
-            nodes: live.nodes,
+            available: live.nodes,
             slots: live.slots,
             slots_free: live.slots_free,
             queued: live.queued,
-            context_tokens: live.context_tokens.unwrap_or(model.context_tokens),
+            context: live.context_tokens.unwrap_or(model.context_tokens),
             capabilities: model
                 .capabilities
                 .iter()
                 .map(|capability| capability.as_str())
                 .collect(),
-            prices: PricesBody {
+            price: PriceBody {
                 prompt_per_mtok: model.prices.prompt_per_mtok,
                 completion_per_mtok: model.prices.completion_per_mtok,
             },

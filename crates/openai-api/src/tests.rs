@@ -263,24 +263,24 @@ fn the_list_of_models_tells_the_catalog_and_what_is_live() {
         "name": "SmolLM2 135M",
         "description": "135 million parameters, 4-bit. Answers at once, on any machine.",
         "category": "llm", "tier": "demo", "class": "rig",
-        "available": true, "nodes": 1, "slots": 2, "slots_free": 1, "queued": 0,
-        "context_tokens": 4096, "capabilities": ["chat", "json_schema", "logprobs"],
-        "prices": {"prompt_per_mtok": 10_000, "completion_per_mtok": 20_000},
+        "available": 1, "slots": 2, "slots_free": 1, "queued": 0,
+        "context": 4096, "capabilities": ["chat", "json_schema", "logprobs"],
+        "price": {"prompt_per_mtok": 10_000, "completion_per_mtok": 20_000},
         "licence": {
             "name": "Apache-2.0", "url": "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
             "attribution": "SmolLM2-135M-Instruct by Hugging Face",
         },
     });
     assert_eq!(list["data"][0], expected);
-    assert_eq!(list["data"][2]["available"], false);
-    assert_eq!(list["data"][2]["context_tokens"], 32768);
+    assert_eq!(list["data"][2]["available"], 0);
+    assert_eq!(list["data"][2]["context"], 32768);
     assert_eq!(list["tiers"][0]["id"], "demo");
-    assert_eq!(list["tiers"][0]["available"], true);
+    assert_eq!(list["tiers"][0]["available"], 1);
     assert_eq!(
         list["tiers"][2]["models"],
         json!(["atlas-30b", "atlas-vision-27b"])
     );
-    assert_eq!(list["tiers"][2]["available"], false);
+    assert_eq!(list["tiers"][2]["available"], 0);
 
     let one = model_json(&catalog, "smollm2-135m", 1_700_000_000, live).unwrap();
     assert_eq!(parsed(&one), expected);
