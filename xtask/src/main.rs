@@ -1,3 +1,106 @@
-//! setup, demo, test, lint: everything the project does to itself.
+//! setup, demo, test, lint: everything the project does to itself. `cargo xtask help` lists the commands.
 
-fn main() {}
+mod artefacts;
+mod console;
+mod demo;
+mod http;
+mod keys;
+mod lint;
+mod places;
+mod process;
+mod relay_config;
+mod setup;
+mod stages;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use places::Places;
+use setup::Purpose;
+
+/// Set for commands that we run when all is built, so that wrangler's build command has nothing to do.
+const BUILT: &str = "HELIOGRAPH_BUILT";
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Everything Heliograph does to itself")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install tools and the demo's model into the user's cache folder
+    Setup {
+        /// Also what only the tests need: a browser
+        #[arg(long)]
+        tests: bool,
+    },
+    /// Build the Worker and the pages (what wrangler deploys)
+    Build,
+    /// Run relay and rigs on this machine
+    Demo(demo::Options),
+    /// Run all tests
+    Test {
+        /// Run this stage only
+        #[arg(long, value_enum)]
+        only: Option<stages::Stage>,
+    },
+    /// Check format, lints, documentation, spelling and the project's own rules
+    Lint {
+        /// Write into PROTOCOL.md the hash of the protocol's sources
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Build, then run wrangler with these arguments
+    #[command(disable_help_flag = true)]
+    Wrangler {
+        /// Passed on as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if process::interrupted() => {
+            console::say("interrupted");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            console::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    process::catch_signals()?;
+    let places = Places::find()?;
+    match command {
+        Command::Setup { tests } => {
+            let purpose = if tests { Purpose::Tests } else { Purpose::Demo };
+            let tools = setup::setup(&places, purpose)?;
+            console::say(&format!("ready: {}", places.cache.display()));
+            console::say(&format!("model: {}", tools.model.path.display()));
+            Ok(())
+        }
+        Command::Build if std::env::var_os(BUILT).is_some() => Ok(()),
+        Command::Build => {
+            let tools = setup::setup(&places, Purpose::Demo)?;
+            artefacts::build_worker_and_pages(&places, &tools)
+        }
+        Command::Demo(options) => demo::run(&places, &options),
+        Command::Test { only } => stages::run(&places, only),
+        Command::Lint { bless } => lint::run_all(&places, bless),
+        Command::Wrangler { arguments } => {
+            let tools = setup::setup(&places, Purpose::Demo)?;
+            artefacts::build_worker_and_pages(&places, &tools)?;
+            stages::wrangler(&places, &tools, &arguments)
+        }
+    }
+}

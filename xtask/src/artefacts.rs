@@ -1,0 +1,317 @@
+//! Builds what is deployed: the rig, the Worker and the pages.
+//!
+//! Cargo decides whether to compile. What comes after it (wasm-bindgen, wasm-opt, bundling) is skipped when the
+//! compiled module and the tools are those of the last time. The results are copied into the clone, because the
+//! target folder is shared with other clones, whose builds have the same file names.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::console::{Step, say};
+use crate::places::Places;
+use crate::process::{capture, guarded, run};
+use crate::setup::{Lock, Tools, fresh_folder, key_of};
+
+/// The most that the Worker may weigh, gzipped: a start-up cost that every cold request pays.
+/// (Cloudflare's own limit is 3 MB on the free plan.)
+const WORKER_GZIP_BYTES_MAX: usize = 1 << 20;
+
+/// Compilers of llama.cpp. Every build sets the same, since a change would compile it again, which takes minutes.
+const LLAMA_ENV: [(&str, &str); 3] = [
+    ("CC", "clang-19"),
+    ("CXX", "clang++-19"),
+    ("LIBCLANG_PATH", "/usr/lib/llvm-19/lib"),
+];
+
+/// Cargo with the shared target folder and the same environment however xtask itself was started.
+pub(crate) fn cargo(places: &Places) -> Command {
+    let mut command = guarded("cargo");
+    command
+        .current_dir(&places.root)
+        .env("CARGO_TARGET_DIR", &places.target)
+        .envs(LLAMA_ENV);
+    // `cargo xtask` leaves what it tells its own child; build scripts must not see it.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST") {
+            command.env_remove(&name);
+        }
+    }
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+/// Builds everything. The lock keeps other clones from putting their files in the shared target folder in between.
+pub(crate) fn build_all(places: &Places, tools: &Tools) -> Result<()> {
+    let _lock = Lock::take(&places.cache.join("build.lock"))?;
+    rig(places)?;
+    worker(places, tools)?;
+    pages(places, tools)
+}
+
+/// Builds what wrangler deploys.
+pub(crate) fn build_worker_and_pages(places: &Places, tools: &Tools) -> Result<()> {
+    let _lock = Lock::take(&places.cache.join("build.lock"))?;
+    worker(places, tools)?;
+    pages(places, tools)
+}
+
+/// The rig's binary with llama.cpp's shared libraries and backends beside it, as an image would ship them.
+fn rig(places: &Places) -> Result<()> {
+    let mut step = Step::begin("rig (the first build compiles llama.cpp: minutes)");
+    let messages = capture(
+        &mut step,
+        cargo(places)
+            .args(["build", "--release", "-p", "node-container"])
+            .arg("--message-format=json-render-diagnostics"),
+    )?;
+    let mut binary = None;
+    let mut llama = None;
+    for message in messages.lines().filter_map(parse) {
+        let is_rig = message.pointer("/target/name").and_then(Value::as_str) == Some("rig");
+        if let Some(path) = message.get("executable").and_then(Value::as_str)
+            && is_rig
+        {
+            binary = Some(PathBuf::from(path));
+        }
+        let of_llama = message
+            .get("package_id")
+            .and_then(Value::as_str)
+            .is_some_and(|id| id.contains("llama-cpp-sys-2"));
+        if let Some(path) = message.get("out_dir").and_then(Value::as_str)
+            && of_llama
+        {
+            llama = Some(PathBuf::from(path));
+        }
+    }
+    let binary = binary.context("cargo built no rig")?;
+    let llama = llama.context("cargo built no llama.cpp")?;
+    let folder = places.rig();
+    fs::create_dir_all(&folder)?;
+    copy_if_newer(&binary, &folder.join("rig"))?;
+    for source in [llama.join("lib"), llama.join("backends")] {
+        for entry in fs::read_dir(&source).with_context(|| source.display().to_string())? {
+            let path = entry?.path();
+            let Some(name) = path.file_name() else {
+                continue;
+            };
+            if name.to_string_lossy().contains(".so") {
+                copy_if_newer(&path, &folder.join(name))?;
+            }
+        }
+    }
+    step.done_quietly();
+    Ok(())
+}
+
+fn parse(line: &str) -> Option<Value> {
+    serde_json::from_str(line).ok()
+}
+
+/// Replaces a file in one step, so that a rig that is running keeps its own.
+fn copy_if_newer(from: &Path, to: &Path) -> Result<()> {
+    let source = fs::metadata(from).with_context(|| from.display().to_string())?;
+    let same = fs::metadata(to).is_ok_and(|target| {
+        target.len() == source.len() && target.modified().ok() == source.modified().ok()
+    });
+    if same {
+        return Ok(());
+    }
+    let partial = to.with_extension("partial");
+    fs::copy(from, &partial).with_context(|| format!("cannot copy {}", from.display()))?;
+    File::options()
+        .write(true)
+        .open(&partial)?
+        .set_modified(source.modified()?)?;
+    fs::rename(&partial, to)?;
+    Ok(())
+}
+
+/// The Worker: compiled, then bundled by worker-build into `edge-relay/build`.
+fn worker(places: &Places, tools: &Tools) -> Result<()> {
+    let mut step = Step::begin("relay (Worker)");
+    let module = wasm_module(places, &mut step, "edge-relay", "edge_relay.wasm")?;
+    let stamp = Stamp::of(&places.worker(), &[&module], tools)?;
+    let results = [
+        places.worker().join("index.js"),
+        places.worker().join("index_bg.wasm"),
+    ];
+    if !stamp.holds() || !results.iter().all(|path| path.is_file()) {
+        run(
+            &mut step,
+            guarded(&tools.worker_build)
+                .arg("--release")
+                .current_dir(places.root.join("edge-relay"))
+                .env("CARGO_TARGET_DIR", &places.target)
+                .envs(LLAMA_ENV)
+                .env("PATH", tools.search_path()?)
+                .env("ESBUILD_BIN", &tools.esbuild)
+                .env("WASM_OPT_BIN", tools.wasm_opt())
+                .env("WASM_BINDGEN_BIN", &tools.wasm_bindgen),
+        )?;
+        stamp.write()?;
+    }
+    let mut bytes = 0;
+    for path in &results {
+        bytes += gzipped_bytes(path)?;
+    }
+    step.done_quietly();
+    say(&format!("  Worker: {} KiB gzipped", bytes.div_ceil(1024)));
+    if bytes > WORKER_GZIP_BYTES_MAX {
+        bail!(
+            "the Worker has {bytes} bytes gzipped, more than {WORKER_GZIP_BYTES_MAX}; \
+             `cargo tree -p edge-relay` shows what came in"
+        );
+    }
+    Ok(())
+}
+
+/// The pages: compiled, bound, optimised, and laid beside their static files.
+fn pages(places: &Places, tools: &Tools) -> Result<()> {
+    let mut step = Step::begin("pages");
+    let module = wasm_module(places, &mut step, "web", "web.wasm")?;
+    let statics = files_below(&places.root.join("web/static"))?;
+    let mut inputs: Vec<&Path> = statics.iter().map(PathBuf::as_path).collect();
+    inputs.push(&module);
+    let stamp = Stamp::of(&places.root.join("build"), &inputs, tools)?;
+    let folder = places.pages();
+    if stamp.holds() && folder.is_dir() {
+        step.done_quietly();
+        return Ok(());
+    }
+    let partial = places.root.join("build/pages.partial");
+    fresh_folder(&partial)?;
+    run(
+        &mut step,
+        guarded(&tools.wasm_bindgen)
+            .args([
+                "--target",
+                "web",
+                "--no-typescript",
+                "--out-name",
+                "web",
+                "--out-dir",
+            ])
+            .arg(&partial)
+            .arg(&module),
+    )?;
+    let bound = partial.join("web_bg.wasm");
+    run(
+        &mut step,
+        guarded(tools.wasm_opt())
+            .args(["-Os", "--all-features", "-o"])
+            .arg(&bound)
+            .arg(&bound)
+            .env("PATH", tools.search_path()?),
+    )?;
+    let source = places.root.join("web/static");
+    for path in &statics {
+        let target = partial.join(path.strip_prefix(&source)?);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::copy(path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::rename(&partial, &folder)?;
+    stamp.write()?;
+    step.done_quietly();
+    Ok(())
+}
+
+/// Compiles a crate to WebAssembly and says where the module is.
+fn wasm_module(places: &Places, step: &mut Step, package: &str, file: &str) -> Result<PathBuf> {
+    let target = "wasm32-unknown-unknown";
+    run(
+        step,
+        cargo(places)
+            .args([
+                "build",
+                "--lib",
+                "--release",
+                "--target",
+                target,
+                "-p",
+                package,
+            ])
+            // worker-build sets this; the same here, or each would undo the other's work.
+            .env("WASM_BINDGEN_USE_JS_SYS", "1"),
+    )?;
+    let module = places.target.join(target).join("release").join(file);
+    if !module.is_file() {
+        bail!("cargo built no {}", module.display());
+    }
+    Ok(module)
+}
+
+/// Every file below a folder, sorted, so that a hash over them is stable.
+pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Remembers of what a folder was made.
+struct Stamp {
+    path: PathBuf,
+    key: String,
+}
+
+impl Stamp {
+    fn of(folder: &Path, inputs: &[&Path], tools: &Tools) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        // The tools' folders carry their versions in their names. File names count too: a page may be renamed.
+        let mut key = format!("{}\n{tools:?}\n", key_of(inputs)?);
+        for input in inputs {
+            key.push_str(&input.display().to_string());
+            key.push('\n');
+        }
+        Ok(Self {
+            path: folder.join(".inputs"),
+            key,
+        })
+    }
+
+    fn holds(&self) -> bool {
+        fs::read_to_string(&self.path).is_ok_and(|text| text == self.key)
+    }
+
+    fn write(&self) -> Result<()> {
+        let mut file = File::create(&self.path)?;
+        file.write_all(self.key.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// How much a file weighs on its way to the edge. gzip itself is on every machine that can unpack a crate.
+fn gzipped_bytes(path: &Path) -> Result<usize> {
+    let output = Command::new("gzip")
+        .args(["-9", "-c"])
+        .arg(path)
+        .output()
+        .context("cannot run gzip")?;
+    if !output.status.success() {
+        bail!("gzip could not read {}", path.display());
+    }
+    Ok(output.stdout.len())
+}

@@ -1,0 +1,133 @@
+//! What comes from Debian's packages: a compiler for llama.cpp, Python's venv, a browser for the tests.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::Purpose;
+use crate::console::Step;
+use crate::process::{guarded, on_path, run};
+
+/// A package and the file that shows that it, or something as good, is there.
+struct Package {
+    name: &'static str,
+    probe: &'static str,
+    tests_only: bool,
+}
+
+const fn package(name: &'static str, probe: &'static str) -> Package {
+    Package {
+        name,
+        probe,
+        tests_only: false,
+    }
+}
+
+const fn test_package(name: &'static str, probe: &'static str) -> Package {
+    Package {
+        name,
+        probe,
+        tests_only: true,
+    }
+}
+
+/// Clang and not GCC: Debian's GCC 12.2 miscompiles llama.cpp's AMX kernels.
+const PACKAGES: &[Package] = &[
+    package("make", "make"),
+    package("cmake", "cmake"),
+    package("clang-19", "clang-19"),
+    package("libclang-19-dev", "/usr/lib/llvm-19/lib/libclang.so"),
+    package("libomp-19-dev", "/usr/lib/llvm-19/lib/libomp.so"),
+    package("python3", "python3"),
+    test_package("chromium", "chromium"),
+    test_package(
+        "fonts-dejavu-core",
+        "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+    ),
+];
+
+/// The packages that are not there. Absolute probes are files, others are programs.
+pub(super) fn missing(purpose: Purpose) -> Vec<&'static str> {
+    PACKAGES
+        .iter()
+        .filter(|package| !package.tests_only || purpose == Purpose::Tests)
+        .filter(|package| {
+            if package.probe.starts_with('/') {
+                !Path::new(package.probe).exists()
+            } else {
+                !on_path(package.probe)
+            }
+        })
+        .map(|package| package.name)
+        .collect()
+}
+
+/// Installs packages through apt where we may, else says in one line what to install.
+pub(super) fn install(names: &[&str]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let list = names.join(" ");
+    let Some(prefix) = apt_prefix() else {
+        bail!("please install these packages, then run this again: {list}");
+    };
+    let mut step = Step::begin(format!("Debian packages: {list}"));
+    // The lists of a new machine are empty or old, so they come first; an install can meet a held lock or a mirror
+    // that has just moved on, so it is tried twice.
+    let mut result = Ok(());
+    for _ in 0..2 {
+        // An update that fails (one dead source among many) does not mean that the install will.
+        _ = run(&mut step, apt(prefix).arg("update"));
+        result = run(
+            &mut step,
+            apt(prefix)
+                .args(["install", "-y", "--no-install-recommends"])
+                .args(names),
+        );
+        if result.is_ok() {
+            break;
+        }
+    }
+    match result {
+        Ok(()) => {
+            step.done();
+            Ok(())
+        }
+        Err(error) => {
+            step.failed();
+            Err(error.context(format!(
+                "apt could not install; please install by hand: {list}"
+            )))
+        }
+    }
+}
+
+/// What to put before `apt-get`, or nothing if we may not use it.
+fn apt_prefix() -> Option<&'static [&'static str]> {
+    if !on_path("apt-get") {
+        return None;
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Some(&[]);
+    }
+    let sudo = on_path("sudo")
+        && Command::new("sudo")
+            .args(["-n", "true"])
+            .output()
+            .is_ok_and(|output| output.status.success());
+    sudo.then_some(&["sudo", "-n"])
+}
+
+fn apt(prefix: &[&str]) -> Command {
+    let mut words = prefix.iter().copied().chain([
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-o",
+        "DPkg::Lock::Timeout=400",
+    ]);
+    let mut command = guarded(words.next().unwrap_or("env"));
+    command.args(words);
+    command
+}
