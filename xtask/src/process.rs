@@ -63,6 +63,26 @@ pub(crate) fn guarded(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Ends the whole process group when it is told to end itself.
+const GROUP_GUARD: &str =
+    "trap 'trap \"\" TERM; kill -TERM 0; wait; kill -KILL 0' TERM; \"$@\" & wait $!";
+
+/// Like [`guarded`], for a program that starts others and leaves them behind when it is killed, as wrangler does.
+/// A shell stands in front; the process id is the shell's.
+pub(crate) fn guarded_with_children(program: impl AsRef<OsStr>) -> Command {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    let mut command = if setpriv.exists() {
+        let mut command = Command::new(setpriv);
+        command.args(["--pdeathsig", "TERM", "sh"]);
+        command
+    } else {
+        Command::new("sh")
+    };
+    command.args(["-c", GROUP_GUARD, "guard"]).arg(program);
+    command.process_group(0).stdin(Stdio::null());
+    command
+}
+
 /// A running program and everything in its process group. Dropping it kills the group.
 #[derive(Debug)]
 pub(crate) struct Running {

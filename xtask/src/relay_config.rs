@@ -51,6 +51,7 @@ struct Assets {
     _directory: PathBuf,
     binding: String,
     run_worker_first: bool,
+    html_handling: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,6 +102,10 @@ impl Wrangler {
         ensure!(
             wrangler.assets.run_worker_first,
             "assets.run_worker_first must be true: the Worker sets the pages' security headers"
+        );
+        ensure!(
+            wrangler.assets.html_handling == "none",
+            "assets.html_handling must be \"none\": a disk knows no redirects, so the Worker names files itself"
         );
         for object in &wrangler.durable_objects.bindings {
             let known = wrangler

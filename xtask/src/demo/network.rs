@@ -17,7 +17,7 @@ use crate::console::{Step, say};
 use crate::http::{Request, ask};
 use crate::keys::Key;
 use crate::places::Places;
-use crate::process::{self, Running, guarded};
+use crate::process::{self, Running, guarded, guarded_with_children};
 use crate::relay_config::{Run, Wrangler};
 use crate::setup::{ModelFile, Tools, fresh_folder};
 
@@ -143,7 +143,7 @@ impl Network {
 
     /// `wrangler dev`. Its own workerd runs in the same process group and ends with it.
     fn wrangler(&mut self, places: &Places, vars: &BTreeMap<String, String>) -> Result<Command> {
-        let mut command = guarded(self.tools.node());
+        let mut command = guarded_with_children(self.tools.node());
         command
             .arg(self.tools.wrangler())
             .args(["dev", "--local", "--ip", "127.0.0.1"])
