@@ -1,0 +1,150 @@
+//! `Pool`: one shard of the relay. Holds the `WebSocket`s of clients and nodes and drives `scheduler`.
+//!
+//! The shell is a table: an event becomes an [`Input`], each [`Output`] becomes an action, in [`Pool::drive`]. No
+//! decision about a job is taken here; no borrow lives across an await.
+//!
+//! Architecture invariant: nothing in this file or below writes content to storage or a log. What is stored at all is
+//! each socket's attachment (who it is) and the time of the idle sweep's alarm.
+
+mod clock;
+mod drive;
+mod listen;
+mod peers;
+mod sweep;
+
+use std::rc::Rc;
+
+use protocol::limits::CLIENT_FRAME_BYTES_MAX;
+use protocol::{ErrorCode, Failure, PING, PONG, SUBPROTOCOL};
+use worker::{
+    DurableObject, Env, Error, Request, Response, Result, State, WebSocket,
+    WebSocketIncomingMessage, WebSocketPair, WebSocketRequestResponsePair, durable_object,
+};
+
+use crate::config::{self, Access};
+use crate::pool::drive::Core;
+use crate::pool::peers::Side;
+use crate::reply;
+use crate::upgrade::{ACCOUNT_HEADER, BYTES_HEADER};
+
+/// Sockets that one pool takes: the platform's 32,768 hibernatable sockets per object, less some room.
+const SOCKETS_MAX: usize = 32_000;
+
+/// One shard of the relay.
+#[durable_object]
+#[derive(Debug)]
+pub struct Pool {
+    core: std::result::Result<Rc<Core>, String>,
+}
+
+impl DurableObject for Pool {
+    fn new(state: State, env: Env) -> Self {
+        // Heartbeats are answered by the runtime, so that an idle pool can sleep through them.
+        if let Ok(pair) = WebSocketRequestResponsePair::new(PING, PONG) {
+            state.set_websocket_auto_response(&pair);
+        }
+        let core = Access::from_env(&env)
+            .and_then(|access| Ok((access, config::catalog(&env)?)))
+            .map(|(access, catalog)| Rc::new(Core::new(state, access, &catalog)));
+        if let Ok(core) = &core {
+            core.restore();
+        }
+        Self { core }
+    }
+
+    async fn fetch(&self, request: Request) -> Result<Response> {
+        let core = match &self.core {
+            Ok(core) => core,
+            Err(reason) => return reply::misconfigured(reason),
+        };
+        match request.path().as_str() {
+            "/client" => accept(core, &request, Side::Client),
+            "/node" => accept(core, &request, Side::Node),
+            "/models" => Response::from_json(&core.live_models()),
+            path => reply::no_such_route(&request.method(), path),
+        }
+    }
+
+    async fn websocket_message(
+        &self,
+        socket: WebSocket,
+        message: WebSocketIncomingMessage,
+    ) -> Result<()> {
+        if let Ok(core) = &self.core {
+            match message {
+                WebSocketIncomingMessage::String(text) => core.text(&socket, &text),
+                WebSocketIncomingMessage::Binary(bytes) => core.binary(&socket, &bytes),
+            }
+        }
+        Ok(())
+    }
+
+    async fn websocket_close(
+        &self,
+        socket: WebSocket,
+        code: usize,
+        _reason: String,
+        _clean: bool,
+    ) -> Result<()> {
+        if let Ok(core) = &self.core {
+            core.left(&socket);
+        }
+        // The peer's close must be answered, or it waits; a code that may not be sent back (1005, 1006) becomes 1000.
+        let code = u16::try_from(code)
+            .ok()
+            .filter(|code| !matches!(code, 1004..=1006 | 1015));
+        close_quietly(&socket, code.unwrap_or(1000), "");
+        Ok(())
+    }
+
+    async fn websocket_error(&self, socket: WebSocket, _error: Error) -> Result<()> {
+        if let Ok(core) = &self.core {
+            core.left(&socket);
+        }
+        Ok(())
+    }
+
+    async fn alarm(&self) -> Result<Response> {
+        if let Ok(core) = &self.core {
+            core.idle_sweep();
+        }
+        Response::empty()
+    }
+}
+
+/// Closing a socket that is closing already throws; there is nothing else to do about it then.
+fn close_quietly(socket: &WebSocket, code: u16, reason: &str) {
+    drop(socket.close(Some(code), Some(reason)));
+}
+
+fn accept(core: &Rc<Core>, request: &Request, side: Side) -> Result<Response> {
+    let header = |name| request.headers().get(name).ok().flatten();
+    if core.is_full(SOCKETS_MAX) {
+        return reply::failure(
+            Failure::new(
+                ErrorCode::QueueFull,
+                "this pool has as many connections as it takes",
+            )
+            .with_retry_after_ms(5_000),
+        );
+    }
+    let bytes: usize = header(BYTES_HEADER)
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap_or(0);
+    if bytes > CLIENT_FRAME_BYTES_MAX || !core.has_room_for(bytes) {
+        return reply::failure(
+            Failure::new(
+                ErrorCode::MemoryFull,
+                "the relay holds as many requests as it can; try again soon",
+            )
+            .with_retry_after_ms(2_000),
+        );
+    }
+    let pair = WebSocketPair::new()?;
+    core.accept(&pair.server, side, header(ACCOUNT_HEADER))?;
+    let mut response = Response::from_websocket(pair.client)?;
+    response
+        .headers_mut()
+        .set("Sec-WebSocket-Protocol", SUBPROTOCOL)?;
+    Ok(response)
+}

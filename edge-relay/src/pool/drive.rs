@@ -1,0 +1,278 @@
+//! Event → scheduler input; scheduler output → action.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use catalog::{Catalog, Class};
+use protocol::limits::HELLO_MS_MAX;
+use protocol::{CloseCode, NodeClass, encode};
+use scheduler::{Config, Input, ModelEntry, Output, Scheduler, SocketId, TierEntry};
+use worker::{Result, State, WebSocket};
+
+use crate::config::Access;
+use crate::pool::clock::Clock;
+use crate::pool::close_quietly;
+use crate::pool::peers::{Attachment, NodeCard, Peer, Peers, Side, Standing};
+use crate::random::random;
+
+/// A pool's state. Every field is borrowed for one step at most.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) state: State,
+    pub(crate) clock: Clock,
+    pub(crate) scheduler: RefCell<Scheduler>,
+    pub(crate) peers: RefCell<Peers>,
+    /// When the pending timer fires; `None` without one.
+    pub(crate) timer_at: Cell<Option<u64>>,
+    /// Whether the idle sweep's alarm is known to be set.
+    pub(crate) alarm_set: Cell<bool>,
+    pub(crate) access: Access,
+}
+
+impl Core {
+    pub(crate) fn new(state: State, access: Access, catalog: &Catalog) -> Self {
+        let clock = Clock::default();
+        let scheduler = Scheduler::new(scheduler_config(catalog), random(), clock.now());
+        Self {
+            state,
+            clock,
+            scheduler: RefCell::new(scheduler),
+            peers: RefCell::default(),
+            timer_at: Cell::new(None),
+            alarm_set: Cell::new(false),
+            access,
+        }
+    }
+
+    /// Whether no further socket is taken.
+    pub(crate) fn is_full(&self, sockets_max: usize) -> bool {
+        self.peers.borrow().count() >= sockets_max
+    }
+
+    /// Whether a request of this length can be held.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.scheduler.borrow().has_room_for(bytes)
+    }
+
+    /// One step of the table.
+    pub(crate) fn drive(self: &Rc<Self>, input: Input<'_>) {
+        self.scheduler
+            .borrow_mut()
+            .handle_input(self.clock.now(), input);
+        self.act();
+        self.arm();
+    }
+
+    fn act(self: &Rc<Self>) {
+        loop {
+            let output = self.scheduler.borrow_mut().poll_output();
+            match output {
+                None => return,
+                Some(Output::ToClient { socket, message }) => self.send(socket, &encode(&message)),
+                Some(Output::ToNode { socket, message }) => self.send(socket, &encode(&message)),
+                Some(Output::TokensToClient { socket, frame }) => {
+                    // Sending fails only on a socket whose end will be an event of its own.
+                    if let Some(peer) = self.peers.borrow().get(socket) {
+                        drop(peer.socket.send_with_bytes(&frame));
+                    }
+                }
+                Some(
+                    Output::CloseClient {
+                        socket,
+                        code,
+                        reason,
+                    }
+                    | Output::CloseNode {
+                        socket,
+                        code,
+                        reason,
+                    },
+                ) => {
+                    self.dismiss(socket, code, reason);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn send(&self, socket: SocketId, text: &str) {
+        if let Some(peer) = self.peers.borrow().get(socket) {
+            drop(peer.socket.send_with_str(text));
+        }
+    }
+
+    /// Closes a socket; the scheduler has been told already or never knew it.
+    fn dismiss(&self, id: SocketId, code: CloseCode, reason: &str) {
+        if let Some(peer) = self.peers.borrow_mut().remove(id) {
+            close_quietly(&peer.socket, code.number(), reason);
+        }
+    }
+
+    /// Takes in a new socket.
+    pub(crate) fn accept(
+        self: &Rc<Self>,
+        socket: &WebSocket,
+        side: Side,
+        account: Option<String>,
+    ) -> Result<()> {
+        self.state.accept_web_socket(socket);
+        let by = self.clock.now() + HELLO_MS_MAX;
+        let id = self.peers.borrow_mut().add(Peer {
+            socket: socket.clone(),
+            side,
+            standing: Standing::Expected {
+                account: account.clone(),
+                by,
+            },
+        })?;
+        self.attach(id, None, None);
+        match (side, account) {
+            (Side::Client, Some(account)) => self.client_joined(id, account),
+            (Side::Client, None) | (Side::Node, _) => self.arm(),
+        }
+        Ok(())
+    }
+
+    /// Takes the sockets back after the object slept. They have heard their welcome before.
+    pub(crate) fn restore(self: &Rc<Self>) {
+        for socket in self.state.get_websockets() {
+            let Ok(Some(attachment)) = socket.deserialize_attachment::<Attachment>() else {
+                close_quietly(&socket, CloseCode::GoingAway.number(), "come back");
+                continue;
+            };
+            self.restore_one(socket, attachment);
+        }
+        while self.scheduler.borrow_mut().poll_output().is_some() {}
+        self.arm();
+    }
+
+    fn restore_one(self: &Rc<Self>, socket: WebSocket, attachment: Attachment) {
+        let Attachment {
+            id,
+            side,
+            account,
+            hello,
+        } = attachment;
+        let id = SocketId(id);
+        let standing = match &account {
+            Some(_) => Standing::Joined,
+            None => Standing::Expected {
+                account: None,
+                by: self.clock.now() + HELLO_MS_MAX,
+            },
+        };
+        if self
+            .peers
+            .borrow_mut()
+            .put(
+                id,
+                Peer {
+                    socket,
+                    side,
+                    standing,
+                },
+            )
+            .is_err()
+        {
+            return;
+        }
+        let now = self.clock.now();
+        let mut scheduler = self.scheduler.borrow_mut();
+        match (account, hello) {
+            (Some(account), Some(hello)) => {
+                scheduler.handle_input(
+                    now,
+                    Input::NodeJoined {
+                        socket: id,
+                        account,
+                        hello: hello.into(),
+                    },
+                );
+            }
+            (Some(account), None) => scheduler.handle_input(
+                now,
+                Input::ClientJoined {
+                    socket: id,
+                    account,
+                },
+            ),
+            (None, _) => {}
+        }
+    }
+
+    /// The socket ended, however it did.
+    pub(crate) fn left(self: &Rc<Self>, socket: &WebSocket) {
+        let id = self.peers.borrow().id_of(socket);
+        if let Some(id) = id {
+            self.forget(id);
+        }
+    }
+
+    fn forget(self: &Rc<Self>, id: SocketId) {
+        let Some(peer) = self.peers.borrow_mut().remove(id) else {
+            return;
+        };
+        match (peer.side, peer.standing) {
+            (_, Standing::Expected { .. }) => {}
+            (Side::Client, Standing::Joined) => self.drive(Input::ClientLeft { socket: id }),
+            (Side::Node, Standing::Joined) => self.drive(Input::NodeLeft { socket: id }),
+        }
+    }
+
+    /// Closes a socket for something it did, and lets the scheduler know that it left.
+    pub(crate) fn expel(self: &Rc<Self>, id: SocketId, code: CloseCode, reason: &str) {
+        let socket = self.peers.borrow().get(id).map(|peer| peer.socket.clone());
+        self.forget(id);
+        if let Some(socket) = socket {
+            close_quietly(&socket, code.number(), reason);
+        }
+    }
+
+    /// The socket has said who it is.
+    pub(crate) fn join(&self, id: SocketId) {
+        if let Some(peer) = self.peers.borrow_mut().get_mut(id) {
+            peer.standing = Standing::Joined;
+        }
+    }
+
+    /// Writes what must outlive the object's sleep. A node whose card is over the platform's 16 KiB cannot be kept.
+    pub(crate) fn attach(&self, id: SocketId, account: Option<String>, hello: Option<NodeCard>) {
+        let peers = self.peers.borrow();
+        let Some(peer) = peers.get(id) else { return };
+        let attachment = Attachment {
+            id: id.0,
+            side: peer.side,
+            account,
+            hello,
+        };
+        if peer.socket.serialize_attachment(&attachment).is_err() {
+            worker::console_warn!(
+                "a socket's attachment was refused; it will have to come back after a sleep"
+            );
+        }
+    }
+}
+
+fn scheduler_config(catalog: &Catalog) -> Config {
+    let models = catalog.models().iter().map(|model| ModelEntry {
+        id: model.id.clone(),
+        class: node_class(model.class),
+        context_tokens: model.context_tokens,
+    });
+    let tiers = catalog.tiers().iter().map(|tier| TierEntry {
+        id: tier.id.clone(),
+        models: tier.models.clone(),
+    });
+    Config {
+        models: models.collect(),
+        tiers: tiers.collect(),
+        ..Config::default()
+    }
+}
+
+const fn node_class(class: Class) -> NodeClass {
+    match class {
+        Class::Rig => NodeClass::Rig,
+        Class::Render => NodeClass::Render,
+        Class::Browser => NodeClass::Browser,
+    }
+}
