@@ -27,7 +27,8 @@ impl CompletionHead {
 
 /// One token of an answer with its log-probability.
 ///
-/// A node's entry of the kind `logprobs` is a JSON array of these, which is `OpenAI`'s form already.
+/// A node's entry of the kind `logprobs` is a JSON array of `{id, token, logprob, bytes, top}`; `OpenAI`'s form calls
+/// `top` by a longer name and has no `id`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogprob {
     /// Its text; where a token ends inside a character, with U+FFFD for the rest.
@@ -39,7 +40,7 @@ pub struct TokenLogprob {
     #[serde(default)]
     pub bytes: Option<Vec<u8>>,
     /// The likeliest tokens in its place.
-    #[serde(default)]
+    #[serde(default, rename(deserialize = "top"))]
     pub top_logprobs: Vec<Alternative>,
 }
 

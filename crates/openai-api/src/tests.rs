@@ -79,13 +79,14 @@ fn reasoning_and_logprobs_are_there_when_they_exist() {
 
 #[test]
 fn a_nodes_logprobs_are_read_back_and_nonsense_is_not() {
-    let written = serde_json::to_vec(&[logprob()]).unwrap();
-    let read = decode_logprobs(&written).unwrap();
-    assert_eq!(read[0].token, "Hi");
+    let written = br#"[{"id":7,"token":"Hi","logprob":-0.25,"bytes":[72,105],"top":[
+        {"token":"Yo","logprob":-9999.0,"bytes":[89,111]}]}]"#;
+    let read = decode_logprobs(written).unwrap();
     assert_eq!(
-        read[0].top_logprobs[0].logprob.to_bits(),
-        (-9999.0_f32).to_bits()
+        (read[0].token.as_str(), read[0].top_logprobs.len()),
+        ("Hi", 1)
     );
+    assert_eq!(read[0].top_logprobs[0].bytes.as_deref(), Some(&b"Yo"[..]));
     assert_eq!(decode_logprobs(b"{}"), None);
     assert_eq!(decode_logprobs(b"\xff"), None);
 }
