@@ -1,1 +1,242 @@
-//! The relay's brain: registry, queue, placement, leases; sans-IO.
+//! The relay's brain: who is connected, who waits, who works, and who hears what. Sans-IO: the caller owns sockets, clock
+//! and randomness, and decides nothing.
+//!
+//! ```text
+//!                 ┌───────────────────────── Scheduler ─────────────────────────┐
+//! ClientSaid ───▶ │ submit ─▶ queue ─▶ placement ─▶ attempt ─▶ finished          │ ─▶ ToClient, TokensToClient
+//! NodeSaid   ───▶ │            ▲                      │  │                       │ ─▶ ToNode
+//! NodeTokens ───▶ │            └── lost, untold yet ──┘  └─ tokens ─▶ client     │ ─▶ CloseClient, CloseNode
+//! Tick       ───▶ │ timers: leases, grace, silence                              │
+//!                 └──────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Invariant: after every [`Scheduler::handle_input`], drain [`Scheduler::poll_output`] until `None`. Then
+//! - no job waits that a free node could do (work is conserved),
+//! - no node has more attempts than slots,
+//! - every job taken in waits, runs, or has ended with exactly one `completed` or `failed` to its client.
+//!
+//! The same inputs, times and seed give the same outputs. Nothing that a peer can say panics.
+
+mod attempts;
+mod clients;
+mod config;
+mod input;
+mod job;
+mod measure;
+mod models;
+mod nodes;
+mod output;
+mod placement;
+mod queue;
+mod registry;
+mod slots;
+mod submit;
+mod time;
+mod timers;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use protocol::{Alias, JobId, RelayToClient, RelayToNode};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use crate::config::{Config, ModelEntry, TierEntry};
+pub use crate::input::{Input, NodeHello};
+pub use crate::output::{Counters, ModelAvailability, Output};
+
+use crate::job::{Attempt, Finished, Job};
+use crate::models::{Model, ModelIndex, Models};
+use crate::queue::Ticket;
+use crate::registry::{Client, Node};
+use crate::timers::Timers;
+
+/// Milliseconds of the caller's monotonic clock.
+pub type Millis = u64;
+
+/// A connection, unique among clients and nodes while it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u32);
+
+/// One pool's state. Nothing of it is ever written down.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    rng: ChaCha8Rng,
+    now: Millis,
+    clients: BTreeMap<SocketId, Client>,
+    nodes: BTreeMap<SocketId, Node>,
+    models: Models,
+    jobs: BTreeMap<JobId, Job>,
+    attempts: BTreeMap<Alias, Attempt>,
+    finished: BTreeMap<JobId, Finished>,
+    timers: Timers,
+    /// Models whose queue or free nodes changed during this input.
+    dirty: BTreeSet<ModelIndex>,
+    content_bytes: usize,
+    next_alias: Alias,
+    next_ticket: Ticket,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+impl Scheduler {
+    /// An empty pool. `seed` decides every draw.
+    pub fn new(config: Config, seed: [u8; 32], now: Millis) -> Self {
+        let config = config.bounded();
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        Self {
+            models: Models::new(&config),
+            config,
+            next_alias: rng.next_u32(),
+            rng,
+            now,
+            clients: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            timers: Timers::default(),
+            dirty: BTreeSet::new(),
+            content_bytes: 0,
+            next_ticket: 0,
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one input. Drain [`Self::poll_output`] afterwards.
+    pub fn handle_input(&mut self, now: Millis, input: Input<'_>) {
+        self.now = self.now.max(now);
+        match input {
+            // Who owns an account matters to money and karma, which come later.
+            Input::ClientJoined { socket, account } => self.client_joined(socket, account),
+            Input::ClientSaid {
+                socket,
+                message,
+                bytes,
+            } => self.client_said(socket, message, bytes),
+            Input::ClientLeft { socket } => self.client_left(socket),
+            Input::NodeJoined {
+                socket,
+                account: _,
+                hello,
+            } => self.node_joined(socket, hello),
+            Input::NodeSaid { socket, message } => self.node_said(socket, message),
+            Input::NodeTokens { socket, frame } => self.node_tokens(socket, frame),
+            Input::NodeLeft { socket } => self.node_left(socket),
+            Input::Heard { socket, at } => self.heard(socket, at),
+            Input::Tick => self.tick(),
+        }
+        self.dispatch();
+        self.tell_places();
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.timers.next()
+    }
+
+    /// Whether a job waits or runs, or a node has still to stop: memory must not be lost now.
+    pub fn is_busy(&self) -> bool {
+        !self.jobs.is_empty() || !self.attempts.is_empty()
+    }
+
+    /// Whether a request of this length can be held.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.content_bytes
+            .checked_add(bytes)
+            .is_some_and(|held| held <= self.config.content_bytes_max)
+    }
+
+    /// What can be had of each model now, in the catalog's order.
+    pub fn availability(&self) -> Vec<ModelAvailability> {
+        self.models
+            .iter()
+            .map(|(index, model)| self.availability_of(index, model))
+            .collect()
+    }
+
+    /// What happened since the start.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn availability_of(&self, index: ModelIndex, model: &Model) -> ModelAvailability {
+        let mut live = ModelAvailability {
+            model: model.entry.id.clone(),
+            nodes: model.nodes(),
+            slots: 0,
+            free_slots: 0,
+            queued: u32::try_from(model.queue.len()).unwrap_or(u32::MAX),
+            context_tokens: 0,
+            decode_tokens_per_second: 0.0,
+        };
+        let (mut measured_sum, mut measured_count) = (0.0, 0.0);
+        for node in self.nodes.values().filter(|node| !node.draining) {
+            let Some(offer) = node.offers.get(&index) else {
+                continue;
+            };
+            live.slots = live.slots.saturating_add(node.slots.total());
+            live.free_slots = live.free_slots.saturating_add(node.slots.free());
+            live.context_tokens = live.context_tokens.max(offer.context_tokens);
+            if let Some(speed) = offer.speed.tokens_per_second() {
+                measured_sum += speed;
+                measured_count += 1.0;
+            }
+        }
+        if measured_count > 0.0 {
+            live.decode_tokens_per_second = measured_sum / measured_count;
+        }
+        live
+    }
+
+    /// Tells waiting clients their place, where it is not the one they know.
+    fn tell_places(&mut self) {
+        for model in std::mem::take(&mut self.dirty) {
+            let model = &self.models[model];
+            let nodes = model.nodes();
+            for (position, id) in model.queue.places() {
+                let Some(job) = self.jobs.get_mut(&id) else {
+                    continue;
+                };
+                let news = Some((position, nodes > 0));
+                if std::mem::replace(&mut job.told, news) == news {
+                    continue;
+                }
+                if let Some(socket) = job.owner {
+                    self.outputs.push_back(Output::ToClient {
+                        socket,
+                        message: RelayToClient::Queued {
+                            job: id,
+                            model: model.entry.id.clone(),
+                            position,
+                            nodes,
+                        },
+                    });
+                }
+            }
+        }
+    }
+
+    /// Nobody is told anything on a socket that is not there.
+    fn tell_client(&mut self, socket: SocketId, message: RelayToClient) {
+        if self.clients.contains_key(&socket) {
+            self.outputs.push_back(Output::ToClient { socket, message });
+        }
+    }
+
+    fn tell_node(&mut self, socket: SocketId, message: RelayToNode) {
+        if self.nodes.contains_key(&socket) {
+            self.outputs.push_back(Output::ToNode { socket, message });
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! From the queue to a node and back: assignment, good ends, lost attempts, stopping, slots.
+
+use protocol::{Alias, ErrorCode, Failure, FinishReason, JobId, RelayToClient, RelayToNode, Usage};
+
+use crate::job::{Accepted, Attempt, Finished, Job};
+use crate::measure::Meter;
+use crate::models::{Model, ModelIndex};
+use crate::placement::Need;
+use crate::queue::Ticket;
+use crate::timers::Timer;
+use crate::{Millis, Scheduler, SocketId};
+
+/// An answer that its client never acknowledges is forgotten after this; nodes keep it about as long.
+const FINISHED_KEPT_MS: Millis = 60_000;
+
+/// What becomes of a lost attempt's slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotFate {
+    /// The node said that the attempt ended.
+    Free,
+    /// The node is told to stop, and the slot stays taken until it did.
+    UntilStopped,
+}
+
+impl Scheduler {
+    /// Puts a job in line.
+    pub(crate) fn enqueue(&mut self, model: ModelIndex, ticket: Ticket, id: JobId, need: Need) {
+        self.models[model].queue.insert(ticket, id, need);
+        self.dirty.insert(model);
+    }
+
+    /// Places jobs while a free node can do a waiting one; the longest-waiting job first, over all touched models.
+    pub(crate) fn dispatch(&mut self) {
+        loop {
+            let next = self
+                .dirty
+                .iter()
+                .filter_map(|&model| Some((self.models[model].next_ready()?, model)))
+                .min();
+            let Some(((ticket, need), model)) = next else {
+                return;
+            };
+            self.assign(model, ticket, need);
+        }
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "invariant: a waiting job, a free node and its slot are found where the sets say so"
+    )]
+    fn assign(&mut self, model: ModelIndex, ticket: Ticket, need: Need) {
+        let alias = self.fresh_alias();
+        let Model { queue, entry, .. } = &mut self.models[model];
+        let id = queue.remove(ticket, need).expect("a waiting job");
+        let model_id = entry.id.clone();
+        let job = self.jobs.get_mut(&id).expect("a known job");
+        let socket = self.models[model]
+            .free_mut(need)
+            .and_then(|free| free.choose(&mut self.rng, job.avoid))
+            .expect("a free node");
+        let node = self.nodes.get_mut(&socket).expect("a known node");
+        let slot = node.slots.take().expect("a free slot");
+        node.attempts.insert(alias);
+        job.attempts += 1;
+        job.alias = Some(alias);
+        job.first_assigned_at.get_or_insert(self.now);
+        let deadline = self.now.saturating_add(self.config.lease_ms);
+        let attempt = Attempt {
+            job: Some(id),
+            node: socket,
+            model,
+            slot,
+            number: job.attempts,
+            assigned_at: self.now,
+            deadline,
+            accepted: None,
+            offset: 0,
+            first_byte_at: None,
+            meter: Meter::default(),
+        };
+        self.attempts.insert(alias, attempt);
+        self.timers.set(Timer::Attempt(alias), deadline);
+        self.counters.assigned += 1;
+        let assign = RelayToNode::Assign {
+            job: id,
+            attempt: job.attempts,
+            alias,
+            model: model_id,
+            lease_ms: self.config.lease_ms,
+            request: job.request.clone(),
+        };
+        self.tell_node(socket, assign);
+        self.tell_state(id);
+        self.refresh_node(socket);
+    }
+
+    /// Aliases begin anywhere, so that those of a pool before its sleep are not met again.
+    fn fresh_alias(&mut self) -> Alias {
+        loop {
+            self.next_alias = self.next_alias.wrapping_add(1);
+            if !self.attempts.contains_key(&self.next_alias) {
+                return self.next_alias;
+            }
+        }
+    }
+
+    /// Tells a job's client where it stands.
+    pub(crate) fn tell_state(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let Some(owner) = job.owner else { return };
+        let model = &self.models[job.model];
+        let Some((alias, attempt)) = job
+            .alias
+            .and_then(|alias| Some((alias, self.attempts.get(&alias)?)))
+        else {
+            let queued = RelayToClient::Queued {
+                job: id,
+                model: model.entry.id.clone(),
+                position: model.queue.place(job.ticket),
+                nodes: model.nodes(),
+            };
+            self.tell_client(owner, queued);
+            return;
+        };
+        let Some(node) = self.nodes.get(&attempt.node) else {
+            return;
+        };
+        let assigned = RelayToClient::Assigned {
+            job: id,
+            attempt: attempt.number,
+            alias,
+            model: model.entry.id.clone(),
+            node: node.name.clone(),
+            class: node.class,
+        };
+        let started = attempt.accepted.map(|accepted| started(id, accepted));
+        self.tell_client(owner, assigned);
+        if let Some(started) = started {
+            self.tell_client(owner, started);
+        }
+    }
+
+    /// The node is at work: its lease begins anew. The timer stays where it is and is moved when it fires.
+    pub(crate) fn renew_lease(&mut self, alias: Alias) {
+        let deadline = self.now.saturating_add(self.config.lease_ms);
+        if let Some(attempt) = self.attempts.get_mut(&alias) {
+            attempt.deadline = deadline;
+        }
+    }
+
+    pub(crate) fn completed(
+        &mut self,
+        alias: Alias,
+        offset: u32,
+        finish_reason: FinishReason,
+        usage: Usage,
+    ) {
+        let Some(attempt) = self.attempts.get(&alias) else {
+            return;
+        };
+        let counted = attempt.accepted.map(|accepted| Usage {
+            prompt_tokens: accepted.prompt_tokens,
+            completion_tokens: attempt.meter.tokens(),
+        });
+        let Some(counted) = counted.filter(|_| offset == attempt.offset) else {
+            self.counters.protocol_errors += 1;
+            let failure = Failure::new(
+                ErrorCode::EngineFailed,
+                "the node's answer ended where its stream did not",
+            );
+            self.lose_attempt(alias, failure, SlotFate::Free);
+            return;
+        };
+        if usage != counted {
+            self.counters.usage_mismatches += 1;
+        }
+        let (node, id) = (attempt.node, attempt.job);
+        let Some(job) = id.and_then(|id| self.jobs.get(&id)) else {
+            return;
+        };
+        let speed = attempt.speed(job);
+        self.end_attempt(alias);
+        let Some((id, job)) = id.and_then(|id| Some((id, self.take_job(id)?))) else {
+            return;
+        };
+        self.counters.completed += 1;
+        let Some(owner) = job.owner else { return };
+        let end = RelayToClient::Completed {
+            job: id,
+            offset,
+            finish_reason,
+            usage: counted,
+            speed,
+        };
+        self.tell_client(owner, end.clone());
+        if job.acknowledged < offset {
+            self.keep_finished(
+                id,
+                Finished {
+                    owner,
+                    alias,
+                    node: Some(node),
+                    offset,
+                    acknowledged: job.acknowledged,
+                    end,
+                },
+            );
+        }
+    }
+
+    fn keep_finished(&mut self, id: JobId, finished: Finished) {
+        if let Some(client) = self.clients.get_mut(&finished.owner) {
+            client.finished.insert(id);
+            self.finished.insert(id, finished);
+            let until = self.now.saturating_add(FINISHED_KEPT_MS);
+            self.timers.set(Timer::Finished(id), until);
+        }
+    }
+
+    /// The node says that it cannot. What is the request's fault goes to the client as it is; what is the node's, to
+    /// another node.
+    pub(crate) fn node_failed(&mut self, alias: Alias, failure: Failure) {
+        let failure = failure.bounded();
+        match failure.code {
+            ErrorCode::InvalidRequest
+            | ErrorCode::ContextLengthExceeded
+            | ErrorCode::CapabilityMissing => {
+                let id = self.attempts.get(&alias).and_then(|attempt| attempt.job);
+                self.end_attempt(alias);
+                if let Some(id) = id {
+                    self.fail(id, failure);
+                }
+            }
+            ErrorCode::Draining => {
+                let socket = self.attempts.get(&alias).map(|attempt| attempt.node);
+                if let Some(node) = socket.and_then(|socket| self.nodes.get_mut(&socket)) {
+                    node.draining = true;
+                }
+                self.lose_attempt(alias, failure, SlotFate::Free);
+            }
+            ErrorCode::EngineFailed => self.lose_attempt(alias, failure, SlotFate::Free),
+            // Not a node's to say: taken as a broken engine.
+            ErrorCode::UnknownModel
+            | ErrorCode::QueueFull
+            | ErrorCode::MemoryFull
+            | ErrorCode::TooLarge
+            | ErrorCode::Unauthorized
+            | ErrorCode::UnknownJob
+            | ErrorCode::DuplicateJob
+            | ErrorCode::ProtocolError
+            | ErrorCode::NodeLost
+            | ErrorCode::LeaseExpired
+            | ErrorCode::Cancelled
+            | ErrorCode::ClientGone
+            | ErrorCode::Internal
+            | ErrorCode::Unknown => {
+                let failure = Failure::new(ErrorCode::EngineFailed, failure.message);
+                self.lose_attempt(alias, failure, SlotFate::Free);
+            }
+        }
+    }
+
+    /// The attempt will not end well. Its job is tried again or fails.
+    pub(crate) fn lose_attempt(&mut self, alias: Alias, failure: Failure, slot: SlotFate) {
+        let Some(attempt) = self.attempts.get(&alias) else {
+            return;
+        };
+        let (Some(id), node) = (attempt.job, attempt.node) else {
+            return;
+        };
+        match slot {
+            SlotFate::Free => self.end_attempt(alias),
+            SlotFate::UntilStopped => self.stop_attempt(alias),
+        }
+        self.retry_or_fail(id, node, failure);
+    }
+
+    /// Back to the head of the queue, if nothing of the answer was passed on and attempts are left.
+    ///
+    /// A job whose answer has begun fails here for now: the place where it will be *continued* from `job.delivered`.
+    pub(crate) fn retry_or_fail(&mut self, id: JobId, lost_by: SocketId, failure: Failure) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.alias = None;
+        if job.delivered > 0 || job.attempts >= self.config.attempts_max {
+            self.fail(id, failure);
+            return;
+        }
+        job.told = None;
+        job.avoid = Some(lost_by);
+        let (model, ticket, need) = (job.model, job.ticket, job.need);
+        self.counters.requeued += 1;
+        self.enqueue(model, ticket, id, need);
+    }
+
+    fn fail(&mut self, id: JobId, failure: Failure) {
+        let Some(job) = self.take_job(id) else { return };
+        self.counters.failed += 1;
+        if let Some(owner) = job.owner {
+            self.tell_client(owner, RelayToClient::Failed { job: id, failure });
+        }
+    }
+
+    /// Takes a job out of every table but its attempt's.
+    pub(crate) fn take_job(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        self.content_bytes -= job.bytes;
+        self.timers.clear(Timer::Grace(id));
+        if let Some(client) = job.owner.and_then(|owner| self.clients.get_mut(&owner)) {
+            client.jobs.remove(&id);
+        }
+        if self.models[job.model]
+            .queue
+            .remove(job.ticket, job.need)
+            .is_some()
+        {
+            self.dirty.insert(job.model);
+        }
+        Some(job)
+    }
+
+    /// Tells the node to stop. Its slot stays taken until it says that it did, or is closed for not saying so.
+    pub(crate) fn stop_attempt(&mut self, alias: Alias) {
+        let deadline = self.now.saturating_add(self.config.lease_ms);
+        let Some(attempt) = self.attempts.get_mut(&alias) else {
+            return;
+        };
+        attempt.job = None;
+        attempt.deadline = deadline;
+        let node = attempt.node;
+        self.timers.set(Timer::Attempt(alias), deadline);
+        self.tell_node(node, RelayToNode::Cancel { alias });
+    }
+
+    /// The node says that the attempt ended: its slot is free, its speed is known.
+    pub(crate) fn end_attempt(&mut self, alias: Alias) {
+        let Some(attempt) = self.attempts.remove(&alias) else {
+            return;
+        };
+        self.timers.clear(Timer::Attempt(alias));
+        let Some(node) = self.nodes.get_mut(&attempt.node) else {
+            return;
+        };
+        node.note_ended(alias);
+        node.slots.give_back(attempt.slot);
+        if let Some(offer) = node.offers.get_mut(&attempt.model) {
+            offer.speed.learn(&attempt.meter);
+        }
+        self.refresh_node(attempt.node);
+    }
+
+    /// Brings a node's place in the placement sets up to date.
+    pub(crate) fn refresh_node(&mut self, socket: SocketId) {
+        let Some(node) = self.nodes.get(&socket) else {
+            return;
+        };
+        let is_free = node.slots.free() > 0;
+        for (&model, offer) in &node.offers {
+            self.dirty.insert(model);
+            if node.draining {
+                self.models[model].withdraw(socket);
+                continue;
+            }
+            let measured = offer.speed.tokens_per_second().unwrap_or(0.0);
+            let weight = is_free.then(|| measured.max(self.config.decode_floor));
+            self.models[model].offer(socket, offer.capabilities, weight);
+        }
+    }
+}
+
+/// What a client hears of an accepted prompt.
+pub(crate) const fn started(job: JobId, accepted: Accepted) -> RelayToClient {
+    RelayToClient::Started {
+        job,
+        prompt_tokens: accepted.prompt_tokens,
+        context_tokens: accepted.context_tokens,
+    }
+}

@@ -1,0 +1,94 @@
+//! What the scheduler is told at its start. Every number has a default with its reason, and every one is bounded.
+
+use protocol::NodeClass;
+
+/// How a pool behaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// What may be asked for.
+    pub models: Vec<ModelEntry>,
+    /// Names that stand for one of several models.
+    pub tiers: Vec<TierEntry>,
+    /// Waiting jobs of one model. Beyond it a user would wait for longer than anyone does.
+    pub queue_jobs_max_per_model: usize,
+    /// Waiting jobs of all models.
+    pub queue_jobs_max: usize,
+    /// Unfinished jobs of one client's socket.
+    pub jobs_per_client_max: usize,
+    /// Bytes of requests held in memory, queued and running. The platform's 128 MB hold other things too.
+    pub content_bytes_max: usize,
+    /// Without any progress for this long, an attempt is lost.
+    pub lease_ms: u64,
+    /// How long a job goes on without its client.
+    pub grace_ms: u64,
+    /// How often a node is asked to say something.
+    pub heartbeat_ms: u64,
+    /// A node silent for this long is closed: three heartbeats, so that one late packet harms nobody.
+    pub node_silent_ms_max: u64,
+    /// The least placement weight, in tokens per second: it keeps the slowest node in work.
+    pub decode_floor: f64,
+    /// Nodes that may try one job before it fails.
+    pub attempts_max: u32,
+}
+
+/// A model of the catalog, as far as the scheduler cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelEntry {
+    /// What a request may name.
+    pub id: String,
+    /// The class of node that may serve it.
+    pub class: NodeClass,
+    /// The longest prompt and answer together.
+    pub context_tokens: u32,
+}
+
+/// A tier of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierEntry {
+    /// What a request may name.
+    pub id: String,
+    /// Ids of its models, the preferred one first.
+    pub models: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            models: Vec::new(),
+            tiers: Vec::new(),
+            queue_jobs_max_per_model: 256,
+            queue_jobs_max: 1_024,
+            jobs_per_client_max: 64,
+            content_bytes_max: 48 << 20,
+            lease_ms: 30_000,
+            grace_ms: 5_000,
+            heartbeat_ms: 15_000,
+            node_silent_ms_max: 45_000,
+            decode_floor: 1.0,
+            attempts_max: 3,
+        }
+    }
+}
+
+impl Config {
+    /// The same with every number inside its bounds, so that no setting can make the scheduler spin or divide by zero.
+    #[must_use]
+    pub(crate) fn bounded(mut self) -> Self {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+        for ms in [
+            &mut self.lease_ms,
+            &mut self.grace_ms,
+            &mut self.heartbeat_ms,
+            &mut self.node_silent_ms_max,
+        ] {
+            *ms = (*ms).clamp(1, DAY_MS);
+        }
+        self.attempts_max = self.attempts_max.clamp(1, 100);
+        self.decode_floor = if self.decode_floor.is_finite() {
+            self.decode_floor.clamp(0.001, 1e6)
+        } else {
+            1.0
+        };
+        self
+    }
+}

@@ -1,0 +1,313 @@
+//! What nodes do: join, answer, drain, fall silent, leave.
+
+use protocol::limits::NODE_SLOTS_MAX;
+use protocol::{Alias, CloseCode, ErrorCode, Failure, NodeToRelay, RelayToNode};
+
+use crate::attempts::{SlotFate, started};
+use crate::input::NodeHello;
+use crate::job::Accepted;
+use crate::measure::Speedometer;
+use crate::models::ModelIndex;
+use crate::registry::{Node, Offer};
+use crate::timers::Timer;
+use crate::{Millis, Output, Scheduler, SocketId};
+
+/// Whose alias a node named.
+pub(crate) enum Named {
+    /// An attempt of its own that the relay still wants.
+    Running,
+    /// An attempt of its own that was told to stop.
+    Stopping,
+    /// An attempt of its own that ended lately.
+    Ended,
+    /// None of its own.
+    Foreign,
+}
+
+impl Scheduler {
+    pub(crate) fn node_joined(&mut self, socket: SocketId, hello: NodeHello) {
+        self.client_left(socket);
+        self.node_left(socket);
+        let slots = hello.slots.clamp(1, NODE_SLOTS_MAX);
+        let mut node = Node::new(hello.name, hello.class, slots, self.now);
+        for offer in hello.models {
+            let model = self
+                .models
+                .by_id(&offer.model)
+                .filter(|&model| self.models[model].entry.class == hello.class)
+                .filter(|model| !node.offers.contains_key(model));
+            let Some(model) = model else {
+                self.counters.offers_ignored += 1;
+                continue;
+            };
+            node.offers.insert(
+                model,
+                Offer {
+                    context_tokens: offer.context_tokens,
+                    capabilities: offer.capabilities,
+                    speed: Speedometer::default(),
+                },
+            );
+        }
+        if node.offers.is_empty() {
+            self.turn_away(socket);
+            return;
+        }
+        let offered: Vec<ModelIndex> = node.offers.keys().copied().collect();
+        self.nodes.insert(socket, node);
+        let silent_at = self.now.saturating_add(self.config.node_silent_ms_max);
+        self.timers.set(Timer::Silence(socket), silent_at);
+        self.tell_node(
+            socket,
+            RelayToNode::Welcome {
+                node: socket.0.to_string(),
+                heartbeat_ms: self.config.heartbeat_ms,
+            },
+        );
+        self.refresh_node(socket);
+        for model in offered {
+            self.move_stranded_jobs(model);
+        }
+    }
+
+    fn turn_away(&mut self, socket: SocketId) {
+        let failure = Failure::new(
+            ErrorCode::UnknownModel,
+            "none of the offered models is in this relay's catalog for this class of node",
+        );
+        self.outputs.push_back(Output::ToNode {
+            socket,
+            message: RelayToNode::Refused { failure },
+        });
+        self.outputs.push_back(Output::CloseNode {
+            socket,
+            code: CloseCode::ProtocolError,
+            reason: "no offered model is in the catalog",
+        });
+    }
+
+    pub(crate) fn node_said(&mut self, socket: SocketId, message: NodeToRelay) {
+        self.heard(socket, self.now);
+        let Some(node) = self.nodes.get_mut(&socket) else {
+            return;
+        };
+        match message {
+            NodeToRelay::Ping => self.tell_node(socket, RelayToNode::Pong),
+            NodeToRelay::Draining => {
+                node.draining = true;
+                self.refresh_node(socket);
+            }
+            NodeToRelay::Hello { .. } => {
+                self.counters.protocol_errors += 1;
+                self.refuse_node(socket, "hello was said already");
+            }
+            NodeToRelay::Unknown => {
+                self.counters.unknown_messages += 1;
+                self.refuse_node(socket, "this relay does not know that message");
+            }
+            NodeToRelay::Accepted { alias, .. }
+            | NodeToRelay::Progress { alias, .. }
+            | NodeToRelay::Completed { alias, .. }
+            | NodeToRelay::Failed { alias, .. }
+            | NodeToRelay::Cancelled { alias, .. } => {
+                self.node_said_of_attempt(socket, alias, message);
+            }
+        }
+    }
+
+    fn node_said_of_attempt(&mut self, socket: SocketId, alias: Alias, message: NodeToRelay) {
+        match self.named(socket, alias) {
+            Named::Running => self.running_attempt_said(alias, message),
+            Named::Stopping => {
+                self.counters.stale_messages += 1;
+                if ends_attempt(&message) {
+                    self.end_attempt(alias);
+                }
+            }
+            Named::Ended => self.counters.stale_messages += 1,
+            Named::Foreign => {
+                self.close_for_protocol_error(socket, "named a job that it was never given");
+            }
+        }
+    }
+
+    fn running_attempt_said(&mut self, alias: Alias, message: NodeToRelay) {
+        self.renew_lease(alias);
+        match message {
+            NodeToRelay::Accepted {
+                prompt_tokens,
+                context_tokens,
+                ..
+            } => self.accepted(
+                alias,
+                Accepted {
+                    prompt_tokens,
+                    context_tokens,
+                },
+            ),
+            NodeToRelay::Completed {
+                offset,
+                finish_reason,
+                usage,
+                ..
+            } => self.completed(alias, offset, finish_reason, usage),
+            NodeToRelay::Failed { failure, .. } => self.node_failed(alias, failure),
+            NodeToRelay::Cancelled { .. } => {
+                self.counters.protocol_errors += 1;
+                let failure = Failure::new(ErrorCode::EngineFailed, "the node stopped unasked");
+                self.lose_attempt(alias, failure, SlotFate::Free);
+            }
+            // Progress renewed the lease; the others name no attempt.
+            NodeToRelay::Progress { .. }
+            | NodeToRelay::Hello { .. }
+            | NodeToRelay::Draining
+            | NodeToRelay::Ping
+            | NodeToRelay::Unknown => {}
+        }
+    }
+
+    fn accepted(&mut self, alias: Alias, accepted: Accepted) {
+        let Some(attempt) = self.attempts.get_mut(&alias) else {
+            return;
+        };
+        if attempt.accepted.is_some() {
+            let socket = attempt.node;
+            self.counters.protocol_errors += 1;
+            self.refuse_node(socket, "the job was accepted already");
+            return;
+        }
+        attempt.accepted = Some(accepted);
+        let Some(job) = attempt.job else { return };
+        if let Some(owner) = self.jobs.get(&job).and_then(|job| job.owner) {
+            self.tell_client(owner, started(job, accepted));
+        }
+    }
+
+    /// Whose attempt an alias means, coming from this socket.
+    pub(crate) fn named(&self, socket: SocketId, alias: Alias) -> Named {
+        match self.attempts.get(&alias) {
+            Some(attempt) if attempt.node == socket => match attempt.job {
+                Some(_) => Named::Running,
+                None => Named::Stopping,
+            },
+            Some(_) | None => {
+                let ended = self
+                    .nodes
+                    .get(&socket)
+                    .is_some_and(|node| node.has_ended(alias));
+                if ended { Named::Ended } else { Named::Foreign }
+            }
+        }
+    }
+
+    pub(crate) fn heard(&mut self, socket: SocketId, at: Millis) {
+        if let Some(node) = self.nodes.get_mut(&socket) {
+            node.heard_at = node.heard_at.max(at.min(self.now));
+        }
+    }
+
+    pub(crate) fn check_silence(&mut self, socket: SocketId) {
+        let Some(node) = self.nodes.get(&socket) else {
+            return;
+        };
+        let silent_at = node.heard_at.saturating_add(self.config.node_silent_ms_max);
+        if self.now < silent_at {
+            self.timers.set(Timer::Silence(socket), silent_at);
+        } else {
+            self.close_node(
+                socket,
+                CloseCode::HeartbeatLost,
+                "nothing heard for too long",
+            );
+        }
+    }
+
+    pub(crate) fn close_for_protocol_error(&mut self, socket: SocketId, reason: &'static str) {
+        self.counters.protocol_errors += 1;
+        self.close_node(socket, CloseCode::ProtocolError, reason);
+    }
+
+    pub(crate) fn close_node(&mut self, socket: SocketId, code: CloseCode, reason: &'static str) {
+        self.outputs.push_back(Output::CloseNode {
+            socket,
+            code,
+            reason,
+        });
+        self.node_left(socket);
+    }
+
+    /// The socket ended: nobody is left to confirm anything, and its attempts are lost.
+    pub(crate) fn node_left(&mut self, socket: SocketId) {
+        let Some(node) = self.nodes.remove(&socket) else {
+            return;
+        };
+        self.timers.clear(Timer::Silence(socket));
+        for &model in node.offers.keys() {
+            self.models[model].withdraw(socket);
+            self.dirty.insert(model);
+        }
+        for finished in self.finished.values_mut() {
+            finished.node = finished.node.filter(|&holder| holder != socket);
+        }
+        if !node.attempts.is_empty() {
+            self.counters.nodes_lost += 1;
+        }
+        for alias in node.attempts {
+            self.timers.clear(Timer::Attempt(alias));
+            let job = self.attempts.remove(&alias).and_then(|attempt| attempt.job);
+            if let Some(job) = job {
+                let failure = Failure::new(
+                    ErrorCode::NodeLost,
+                    "the node's connection ended before the answer did",
+                );
+                self.retry_or_fail(job, socket, failure);
+            }
+        }
+    }
+
+    /// A tier's jobs that wait for a model without any node move to the tier's model that a node now offers.
+    fn move_stranded_jobs(&mut self, to: ModelIndex) {
+        let stranded: Vec<_> = self
+            .models
+            .iter()
+            .filter(|(from, model)| *from != to && model.nodes() == 0)
+            .flat_map(|(_, model)| model.queue.places())
+            .map(|(_, id)| id)
+            .filter(|id| {
+                self.jobs
+                    .get(id)
+                    .is_some_and(|job| job.choices.contains(&to) && self.models[to].can(job.need))
+            })
+            .collect();
+        for id in stranded {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                let from = std::mem::replace(&mut job.model, to);
+                let (ticket, need) = (job.ticket, job.need);
+                job.told = None;
+                self.models[from].queue.remove(ticket, need);
+                self.dirty.insert(from);
+                self.enqueue(to, ticket, id, need);
+            }
+        }
+    }
+
+    fn refuse_node(&mut self, socket: SocketId, why: &str) {
+        let failure = Failure::new(ErrorCode::ProtocolError, why);
+        self.tell_node(socket, RelayToNode::Refused { failure });
+    }
+}
+
+/// Whether a node says with this that the attempt's slot is free.
+const fn ends_attempt(message: &NodeToRelay) -> bool {
+    match message {
+        NodeToRelay::Completed { .. }
+        | NodeToRelay::Failed { .. }
+        | NodeToRelay::Cancelled { .. } => true,
+        NodeToRelay::Hello { .. }
+        | NodeToRelay::Accepted { .. }
+        | NodeToRelay::Progress { .. }
+        | NodeToRelay::Draining
+        | NodeToRelay::Ping
+        | NodeToRelay::Unknown => false,
+    }
+}

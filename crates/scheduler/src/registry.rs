@@ -1,0 +1,84 @@
+//! Who is connected: clients with their jobs, nodes with their offers, slots and attempts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use protocol::{Alias, Capabilities, JobId, NodeClass};
+
+use crate::Millis;
+use crate::measure::Speedometer;
+use crate::models::ModelIndex;
+use crate::slots::Slots;
+
+/// Ended attempts that a node may still speak about, beyond two for each that runs.
+const ENDED_KEPT: usize = 16;
+
+/// A client's socket.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    /// Unfinished jobs.
+    pub(crate) jobs: BTreeSet<JobId>,
+    /// Whole answers that it has not acknowledged.
+    pub(crate) finished: BTreeSet<JobId>,
+}
+
+/// A model on a node.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    /// The room for prompt and answer.
+    pub(crate) context_tokens: u32,
+    /// What it can do.
+    pub(crate) capabilities: Capabilities,
+    /// How fast it was.
+    pub(crate) speed: Speedometer,
+}
+
+/// A node's socket.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Its public name.
+    pub(crate) name: String,
+    /// What kind of node it is.
+    pub(crate) class: NodeClass,
+    /// What it offers of the catalog.
+    pub(crate) offers: BTreeMap<ModelIndex, Offer>,
+    /// Jobs at once, over all its models.
+    pub(crate) slots: Slots,
+    /// Attempts that hold a slot of it.
+    pub(crate) attempts: BTreeSet<Alias>,
+    /// Whether it takes no more work.
+    pub(crate) draining: bool,
+    /// When it last said anything.
+    pub(crate) heard_at: Millis,
+    ended: VecDeque<Alias>,
+}
+
+impl Node {
+    /// A node that has just joined.
+    pub(crate) fn new(name: String, class: NodeClass, slots: u32, now: Millis) -> Self {
+        Self {
+            name,
+            class,
+            offers: BTreeMap::new(),
+            slots: Slots::new(slots),
+            attempts: BTreeSet::new(),
+            draining: false,
+            heard_at: now,
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// Notes that an attempt ended: what the node still says of it is late, not wrong.
+    pub(crate) fn note_ended(&mut self, alias: Alias) {
+        self.attempts.remove(&alias);
+        self.ended.push_back(alias);
+        let kept = ENDED_KEPT.saturating_add(self.attempts.len().saturating_mul(2));
+        while self.ended.len() > kept {
+            self.ended.pop_front();
+        }
+    }
+
+    /// Whether an attempt of this name ended here lately.
+    pub(crate) fn has_ended(&self, alias: Alias) -> bool {
+        self.ended.contains(&alias)
+    }
+}

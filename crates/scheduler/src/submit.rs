@@ -1,0 +1,217 @@
+//! Taking a job in: is it possible, is there room, and which model will it be?
+
+use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToClient};
+
+use crate::job::Job;
+use crate::models::ModelIndex;
+use crate::placement::Need;
+use crate::{Millis, Scheduler, SocketId};
+
+/// What a client that met a limit is told to wait: about one short answer's time.
+const RETRY_AFTER_MS: Millis = 5_000;
+
+/// Where an admitted job goes.
+struct Placed {
+    model: ModelIndex,
+    choices: Vec<ModelIndex>,
+    need: Need,
+}
+
+impl Scheduler {
+    pub(crate) fn submit(
+        &mut self,
+        socket: SocketId,
+        id: JobId,
+        model: &str,
+        request: ChatRequest,
+        bytes: usize,
+    ) {
+        if self.is_known(id) {
+            self.submit_again(socket, id);
+            return;
+        }
+        let placed = match self.admit(socket, model, &request, bytes) {
+            Ok(placed) => placed,
+            Err(failure) => {
+                self.counters.refused += 1;
+                self.tell_client(socket, RelayToClient::Failed { job: id, failure });
+                return;
+            }
+        };
+        let Some(client) = self.clients.get_mut(&socket) else {
+            return;
+        };
+        client.jobs.insert(id);
+        let Placed {
+            model,
+            choices,
+            need,
+        } = placed;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.content_bytes += bytes;
+        self.counters.submitted += 1;
+        self.jobs.insert(
+            id,
+            Job {
+                owner: Some(socket),
+                model,
+                choices,
+                need,
+                request,
+                bytes,
+                ticket,
+                submitted_at: self.now,
+                first_assigned_at: None,
+                attempts: 0,
+                alias: None,
+                delivered: 0,
+                acknowledged: 0,
+                told: None,
+                avoid: None,
+            },
+        );
+        self.enqueue(model, ticket, id, need);
+    }
+
+    fn is_known(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id) || self.finished.contains_key(&id)
+    }
+
+    /// The same id came twice: from its own client that is harmless, from another it is refused without a word about
+    /// what the job is.
+    fn submit_again(&mut self, socket: SocketId, id: JobId) {
+        let unfinished = self.jobs.get(&id);
+        let finished = self.finished.get(&id);
+        let owner = unfinished
+            .and_then(|job| job.owner)
+            .or(finished.map(|finished| finished.owner));
+        if owner != Some(socket) {
+            let failure = Failure::new(
+                ErrorCode::DuplicateJob,
+                "this job id is in use; choose another at random",
+            );
+            self.counters.refused += 1;
+            self.tell_client(socket, RelayToClient::Failed { job: id, failure });
+        } else if let Some(finished) = finished {
+            let end = finished.end.clone();
+            self.tell_client(socket, end);
+        } else {
+            self.tell_state(id);
+        }
+    }
+
+    fn admit(
+        &self,
+        socket: SocketId,
+        model: &str,
+        request: &ChatRequest,
+        bytes: usize,
+    ) -> Result<Placed, Failure> {
+        request.validate().map_err(|invalid| {
+            Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
+        })?;
+        let placed = self.resolve(model, request)?;
+        self.check_room(socket, &placed, bytes)?;
+        Ok(placed)
+    }
+
+    fn resolve(&self, name: &str, request: &ChatRequest) -> Result<Placed, Failure> {
+        let named = self.models.by_id(name);
+        let candidates: Vec<ModelIndex> = match (named, self.models.tier(name)) {
+            (Some(model), _) => vec![model],
+            (None, Some(models)) => models.to_vec(),
+            (None, None) => Vec::new(),
+        };
+        if candidates.is_empty() {
+            return Err(Failure::new(
+                ErrorCode::UnknownModel,
+                "there is no such model or tier here; GET /v1/models lists them",
+            )
+            .with_param("model"));
+        }
+        let roomy = self.with_room_for_answer(candidates, request)?;
+        let need = Need::of(request);
+        let able: Vec<ModelIndex> = roomy
+            .into_iter()
+            .filter(|&model| self.models[model].nodes() == 0 || self.models[model].can(need))
+            .collect();
+        let has_free = |model: &&ModelIndex| self.models[**model].free(need).is_some();
+        let has_node = |model: &&ModelIndex| self.models[**model].can(need);
+        let model = able
+            .iter()
+            .find(has_free)
+            .or_else(|| able.iter().find(has_node))
+            .or_else(|| able.first())
+            .copied()
+            .ok_or_else(|| {
+                Failure::new(
+                    ErrorCode::CapabilityMissing,
+                    "no node that serves this model can do this; leave the field out or choose another model",
+                )
+                .with_param(need.param())
+            })?;
+        let choices = if named.is_some() { Vec::new() } else { able };
+        Ok(Placed {
+            model,
+            choices,
+            need,
+        })
+    }
+
+    /// Drops the models whose whole context is smaller than the answer alone may get.
+    fn with_room_for_answer(
+        &self,
+        mut candidates: Vec<ModelIndex>,
+        request: &ChatRequest,
+    ) -> Result<Vec<ModelIndex>, Failure> {
+        let asked = request.max_tokens.unwrap_or(0);
+        let context = |model: &ModelIndex| self.models[*model].entry.context_tokens;
+        let largest = candidates.iter().map(context).max().unwrap_or(0);
+        candidates.retain(|model| asked <= context(model));
+        if candidates.is_empty() {
+            let message = format!(
+                "max_tokens is {asked}, but the model's whole context is {largest} tokens; ask for less"
+            );
+            let failure = Failure::new(ErrorCode::ContextLengthExceeded, message);
+            return Err(failure.with_param("max_tokens"));
+        }
+        Ok(candidates)
+    }
+
+    fn check_room(&self, socket: SocketId, placed: &Placed, bytes: usize) -> Result<(), Failure> {
+        let limit = |code, message: String| {
+            Err(Failure::new(code, message).with_retry_after_ms(RETRY_AFTER_MS))
+        };
+        let held = self
+            .clients
+            .get(&socket)
+            .map_or(0, |client| client.jobs.len());
+        if held >= self.config.jobs_per_client_max {
+            return limit(
+                ErrorCode::QueueFull,
+                format!("this connection has {held} unfinished jobs, which is all it may have"),
+            );
+        }
+        if !self.has_room_for(bytes) {
+            return limit(
+                ErrorCode::MemoryFull,
+                "the relay holds as many requests as it has memory for; try again shortly".into(),
+            );
+        }
+        let model = &self.models[placed.model];
+        if model.free(placed.need).is_some() {
+            return Ok(());
+        }
+        let queued: usize = self.models.iter().map(|(_, model)| model.queue.len()).sum();
+        if model.queue.len() >= self.config.queue_jobs_max_per_model
+            || queued >= self.config.queue_jobs_max
+        {
+            return limit(
+                ErrorCode::QueueFull,
+                "the queue is full; try again shortly or choose another model".into(),
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! What happens because time passed.
+
+use protocol::{CloseCode, ErrorCode, Failure};
+
+use crate::Scheduler;
+use crate::attempts::SlotFate;
+use crate::timers::Timer;
+
+impl Scheduler {
+    pub(crate) fn tick(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Attempt(alias) => self.check_attempt(alias),
+                Timer::Grace(job) => self.grace_ended(job),
+                Timer::Finished(job) => self.forget_finished(job),
+                Timer::Silence(node) => self.check_silence(node),
+            }
+        }
+    }
+
+    /// A lease that was renewed meanwhile is looked at again later. One that ran out costs the node the job; a second
+    /// one without the slot coming free costs it the connection.
+    fn check_attempt(&mut self, alias: protocol::Alias) {
+        let Some(attempt) = self.attempts.get(&alias) else {
+            return;
+        };
+        if self.now < attempt.deadline {
+            self.timers.set(Timer::Attempt(alias), attempt.deadline);
+        } else if attempt.job.is_some() {
+            self.counters.leases_expired += 1;
+            let failure = Failure::new(
+                ErrorCode::LeaseExpired,
+                "the node made no progress for too long",
+            );
+            self.lose_attempt(alias, failure, SlotFate::UntilStopped);
+        } else {
+            let node = attempt.node;
+            self.close_node(
+                node,
+                CloseCode::HeartbeatLost,
+                "did not stop a job when told to",
+            );
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What falls due when. One entry per subject, so that nothing stale fires.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{Alias, JobId};
+
+use crate::{Millis, SocketId};
+
+/// Whose time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// An attempt's lease, or its time to stop.
+    Attempt(Alias),
+    /// A job without a client.
+    Grace(JobId),
+    /// An answer that its client has not acknowledged.
+    Finished(JobId),
+    /// A node that may have fallen silent.
+    Silence(SocketId),
+}
+
+/// Both directions, each O(log n).
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    due: BTreeSet<(Millis, Timer)>,
+    by_timer: BTreeMap<Timer, Millis>,
+}
+
+impl Timers {
+    /// Sets or moves a timer.
+    pub(crate) fn set(&mut self, timer: Timer, at: Millis) {
+        self.clear(timer);
+        self.due.insert((at, timer));
+        self.by_timer.insert(timer, at);
+    }
+
+    /// Forgets a timer.
+    pub(crate) fn clear(&mut self, timer: Timer) {
+        if let Some(at) = self.by_timer.remove(&timer) {
+            self.due.remove(&(at, timer));
+        }
+    }
+
+    /// The earliest moment at which something falls due.
+    pub(crate) fn next(&self) -> Option<Millis> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the earliest timer that is due.
+    pub(crate) fn pop_due(&mut self, now: Millis) -> Option<Timer> {
+        let (at, timer) = *self.due.first()?;
+        (at <= now).then(|| {
+            self.clear(timer);
+            timer
+        })
+    }
+}

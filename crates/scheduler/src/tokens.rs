@@ -1,0 +1,146 @@
+//! The hot path: one token frame in, one out for each client that it concerns.
+
+use std::collections::BTreeMap;
+
+use protocol::limits::ANSWER_BYTES_MAX;
+use protocol::{
+    Alias, CloseCode, DeltaKind, Entry, ErrorCode, Failure, FrameError, TokenFrame,
+    TokenFrameWriter,
+};
+
+use crate::attempts::SlotFate;
+use crate::nodes::Named;
+use crate::{Output, Scheduler, SocketId};
+
+/// What becomes of one entry.
+enum Verdict {
+    /// A client gets it.
+    Forward(SocketId),
+    /// Nobody wants it any more.
+    Drop,
+    /// It does not fit what came before: this attempt is lost.
+    Misfit,
+    /// Not this node's job.
+    Foreign,
+}
+
+impl Scheduler {
+    pub(crate) fn node_tokens(&mut self, socket: SocketId, frame: &[u8]) {
+        if !self.nodes.contains_key(&socket) {
+            return;
+        }
+        self.heard(socket, self.now);
+        let entries = match TokenFrame::decode(frame) {
+            Ok(decoded) => decoded.entries(),
+            Err(error) => {
+                self.close_for_bad_frame(socket, error);
+                return;
+            }
+        };
+        let mut routed: Vec<(SocketId, Entry<'_>)> = Vec::new();
+        let mut misfits: Vec<Alias> = Vec::new();
+        let (mut is_whole, mut is_foreign) = (true, false);
+        for entry in entries {
+            if misfits.contains(&entry.alias) {
+                continue;
+            }
+            match self.take_entry(socket, &entry) {
+                Verdict::Forward(client) => {
+                    is_whole &= routed.first().is_none_or(|(first, _)| *first == client);
+                    routed.push((client, entry));
+                }
+                Verdict::Drop => is_whole = false,
+                Verdict::Misfit => {
+                    is_whole = false;
+                    misfits.push(entry.alias);
+                }
+                Verdict::Foreign => {
+                    is_foreign = true;
+                    break;
+                }
+            }
+        }
+        self.forward(frame, &routed, is_whole && !is_foreign);
+        for alias in misfits {
+            self.counters.protocol_errors += 1;
+            let failure = Failure::new(
+                ErrorCode::EngineFailed,
+                "the node's stream did not fit together",
+            );
+            self.lose_attempt(alias, failure, SlotFate::UntilStopped);
+        }
+        if is_foreign {
+            self.close_for_protocol_error(socket, "sent tokens of a job that it was never given");
+        }
+    }
+
+    fn take_entry(&mut self, socket: SocketId, entry: &Entry<'_>) -> Verdict {
+        match self.named(socket, entry.alias) {
+            Named::Running => {}
+            Named::Stopping | Named::Ended => {
+                self.counters.stale_messages += 1;
+                return Verdict::Drop;
+            }
+            Named::Foreign => return Verdict::Foreign,
+        }
+        let Some(attempt) = self.attempts.get_mut(&entry.alias) else {
+            return Verdict::Foreign;
+        };
+        let fits = attempt.accepted.is_some() && entry.offset == attempt.offset;
+        let end = entry.end_offset().filter(|end| *end <= ANSWER_BYTES_MAX);
+        let (true, Some(end)) = (fits, end) else {
+            return Verdict::Misfit;
+        };
+        attempt.offset = end;
+        attempt.meter.add(self.now, entry.token_count());
+        attempt.deadline = self.now.saturating_add(self.config.lease_ms);
+        if !entry.bytes.is_empty() {
+            attempt.first_byte_at.get_or_insert(self.now);
+        }
+        self.counters.tokens += u64::from(entry.token_count());
+        self.counters.unknown_messages += match entry.kind {
+            DeltaKind::Unknown(_) => 1,
+            DeltaKind::Text | DeltaKind::Reasoning | DeltaKind::ToolCall | DeltaKind::Logprobs => 0,
+        };
+        let Some(job) = attempt.job.and_then(|job| self.jobs.get_mut(&job)) else {
+            return Verdict::Drop;
+        };
+        job.delivered = end;
+        job.owner.map_or(Verdict::Drop, Verdict::Forward)
+    }
+
+    fn forward(&mut self, frame: &[u8], routed: &[(SocketId, Entry<'_>)], is_whole: bool) {
+        let Some(&(first, _)) = routed.first() else {
+            return;
+        };
+        if is_whole {
+            self.outputs.push_back(Output::TokensToClient {
+                socket: first,
+                frame: frame.to_vec(),
+            });
+            return;
+        }
+        let mut writers: BTreeMap<SocketId, TokenFrameWriter> = BTreeMap::new();
+        for (client, entry) in routed {
+            let fits = writers.entry(*client).or_default().push_raw(entry);
+            assert!(fits, "a part of a frame is longer than the frame");
+        }
+        for (socket, mut writer) in writers {
+            let frame = writer.finish();
+            self.outputs
+                .push_back(Output::TokensToClient { socket, frame });
+        }
+    }
+
+    fn close_for_bad_frame(&mut self, socket: SocketId, error: FrameError) {
+        let code = match error {
+            FrameError::TooLong(_) => CloseCode::FrameTooLarge,
+            FrameError::UnknownKind
+            | FrameError::Truncated
+            | FrameError::OverLimit
+            | FrameError::Trailing => CloseCode::ProtocolError,
+        };
+        self.counters.protocol_errors += 1;
+        self.close_node(socket, code, "not a token frame");
+    }
+}
