@@ -58,7 +58,9 @@ pub(crate) struct Options {
 /// Runs the demo to its end.
 pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
     let tools = setup(places, Purpose::Demo)?;
-    artefacts::build_all(places, &tools)?;
+    if std::env::var_os(crate::BUILT).is_none() {
+        artefacts::build_all(places, &tools)?;
+    }
     let mut network = Network::start(places, &tools, options)?;
     let result = network
         .wait_until_serving()

@@ -21,7 +21,8 @@ use clap::{Parser, Subcommand};
 use places::Places;
 use setup::Purpose;
 
-/// Set for commands that we run when all is built, so that wrangler's build command has nothing to do.
+/// Set for commands that we run when all is built, so that they do not build again: wrangler's build command, and
+/// the demos that whole-system tests start.
 const BUILT: &str = "HELIOGRAPH_BUILT";
 
 #[derive(Debug, Parser)]

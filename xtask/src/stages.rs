@@ -66,6 +66,7 @@ fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
             // Every test starts programs of its own on two cores: one after the other is quicker, and steadier.
             run_openly(
                 with_tools(&mut cargo(places), tools)?
+                    .env(crate::BUILT, "1")
                     .args(["test", "-p", "tests", "--no-fail-fast", "--"])
                     .arg("--test-threads=1"),
             )
