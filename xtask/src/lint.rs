@@ -59,6 +59,7 @@ pub(crate) fn run_all(places: &Places, bless: bool) -> Result<()> {
     )?;
     let wasm = ["--release", "--target", "wasm32-unknown-unknown"];
     clippy(places, "clippy (wasm)", &WASM, &wasm)?;
+    fuzz_targets(places)?;
     let mut step = Step::begin("documentation");
     run(
         &mut step,
@@ -97,6 +98,23 @@ fn packages<'a>(command: &'a mut Command, names: &[&str]) -> &'a mut Command {
         command.args(["-p", name]);
     }
     command
+}
+
+/// The fuzz targets are a workspace of their own, so nothing else would notice that they no longer compile.
+fn fuzz_targets(places: &Places) -> Result<()> {
+    let manifest = places.root.join("fuzz/Cargo.toml");
+    if !manifest.is_file() {
+        return Ok(());
+    }
+    let mut step = Step::begin("fuzz targets");
+    run(
+        &mut step,
+        cargo(places)
+            .args(["check", "--manifest-path"])
+            .arg(manifest),
+    )?;
+    step.done();
+    Ok(())
 }
 
 /// `deny.toml` needs cargo-deny, which takes minutes to build, so it runs where it is installed.

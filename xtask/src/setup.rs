@@ -99,7 +99,7 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
         let _lock = Lock::take(&places.cache.join("setup.lock"))?;
         debian::install(&debian)?;
         rust::add_target()?;
-        parts.python.install(places)?;
+        parts.python.install()?;
         parts.node.install(places, &parts.python)?;
         parts.wasm_bindgen.install(places)?;
         parts.worker_build.install(places)?;

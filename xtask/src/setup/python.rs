@@ -44,7 +44,7 @@ impl Python {
         self.folder.join("node/lib/node_modules/npm/bin/npm-cli.js")
     }
 
-    pub(super) fn install(&self, _places: &Places) -> Result<()> {
+    pub(super) fn install(&self) -> Result<()> {
         if self.is_there() {
             return Ok(());
         }
