@@ -1,0 +1,243 @@
+//! What an operator sets: flags, or environment variables of the same names with `HELIOGRAPH_` before them.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Parser;
+use protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, NODE_SLOTS_MAX};
+
+/// Shorter contexts hold no useful conversation.
+const CONTEXT_TOKENS_MIN: u32 = 64;
+
+/// The rig: runs one language model with llama.cpp and serves it to a Heliograph relay.
+///
+/// Ends with 0 after a drain (SIGTERM or Ctrl-C), 1 when it cannot start, 2 when a flag is wrong, 3 when the relay
+/// refuses it for good, 4 when the engine dies, 130 at a second signal.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "rig", version)]
+pub struct Config {
+    /// The relay's address: `wss://` (or `ws://` on a trusted network), without a path.
+    #[arg(long, env = "HELIOGRAPH_RELAY", value_name = "URL", value_parser = parse_relay)]
+    pub relay: RelayUrl,
+
+    /// This node's key, `hgn-…`. Better in the environment: other users of this machine can read flags.
+    #[arg(long, env = "HELIOGRAPH_KEY", value_name = "KEY", hide_env_values = true, value_parser = parse_key)]
+    pub key: Option<NodeKey>,
+
+    /// The catalog id under which the model is offered.
+    #[arg(long, env = "HELIOGRAPH_MODEL", value_name = "ID", value_parser = parse_name)]
+    pub model: String,
+
+    /// The model, a GGUF file.
+    #[arg(long, env = "HELIOGRAPH_MODEL_FILE", value_name = "PATH")]
+    pub model_file: PathBuf,
+
+    /// Jobs at once.
+    #[arg(long, env = "HELIOGRAPH_SLOTS", value_name = "COUNT", default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(NODE_SLOTS_MAX)))]
+    pub slots: u32,
+
+    /// Tokens of prompt and answer together, for each slot [default: 8192, or less if the model was trained for less].
+    #[arg(long, env = "HELIOGRAPH_CONTEXT", value_name = "TOKENS",
+        value_parser = clap::value_parser!(u32).range(i64::from(CONTEXT_TOKENS_MIN)..))]
+    pub context: Option<u32>,
+
+    /// Threads that compute. More than there are free cores is much slower than fewer [default: half of the cores].
+    #[arg(long, env = "HELIOGRAPH_THREADS", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub threads: Option<u32>,
+
+    /// This node's public name.
+    #[arg(long, env = "HELIOGRAPH_NAME", value_name = "NAME", default_value = "rig", value_parser = parse_name)]
+    pub name: String,
+
+    /// After SIGTERM, wait this long for running answers.
+    #[arg(
+        long,
+        env = "HELIOGRAPH_DRAIN_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 30
+    )]
+    pub drain_seconds: u32,
+}
+
+impl Config {
+    /// The number of threads that compute.
+    pub fn threads(&self) -> u32 {
+        self.threads.unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            u32::try_from(cores / 2).unwrap_or(1).max(1)
+        })
+    }
+}
+
+/// A relay's WebSocket address for nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayUrl {
+    url: String,
+    is_private: bool,
+}
+
+impl RelayUrl {
+    /// The address to connect to.
+    pub fn as_str(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether what is sent cannot be read on the way: TLS, or this machine.
+    pub const fn is_private(&self) -> bool {
+        self.is_private
+    }
+}
+
+impl fmt::Display for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+/// A node key; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeKey(String);
+
+impl NodeKey {
+    /// The key itself, for the one header that carries it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeKey(hgn-…)")
+    }
+}
+
+fn parse_relay(text: &str) -> Result<RelayUrl, String> {
+    let (scheme, rest) = text
+        .split_once("://")
+        .ok_or("write it as wss://relay.example or ws://127.0.0.1:8787")?;
+    let scheme = match scheme {
+        "wss" | "https" => "wss",
+        "ws" | "http" => "ws",
+        _ => return Err("the scheme must be wss or ws".to_owned()),
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.contains('@') {
+        return Err(
+            "no user name or password belongs here; the key has a flag of its own".to_owned(),
+        );
+    }
+    if authority.is_empty() || authority.contains(['?', '#', ' ']) {
+        return Err("there is no host in it".to_owned());
+    }
+    if !path.is_empty() && path != "node" {
+        return Err("give the relay's address without a path; /node is added".to_owned());
+    }
+    let host = authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+        .map_or_else(
+            || authority.split(':').next().unwrap_or(authority),
+            |(host, _)| host,
+        );
+    let is_loopback = host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    Ok(RelayUrl {
+        url: format!("{scheme}://{authority}/node"),
+        is_private: scheme == "wss" || is_loopback,
+    })
+}
+
+/// Never quotes the key: clap would show it on the terminal.
+fn parse_key(text: &str) -> Result<NodeKey, String> {
+    let key = text.trim();
+    if !key.starts_with("hgn-") {
+        return Err("a node key begins with hgn-".to_owned());
+    }
+    if key.len() > KEY_BYTES_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("that is no node key: it has spaces, is not ASCII or is too long".to_owned());
+    }
+    Ok(NodeKey(key.to_owned()))
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(format!("it must have 1 to {NAME_BYTES_MAX} bytes"));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(extra: &[&str]) -> Result<Config, String> {
+        let base = [
+            "rig",
+            "--model",
+            "m",
+            "--model-file",
+            "/m.gguf",
+            "--key",
+            "hgn-abc",
+        ];
+        Config::try_parse_from(base.iter().chain(extra)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn a_relay_address_gets_its_path() {
+        for (given, url, is_private) in [
+            ("ws://127.0.0.1:8787", "ws://127.0.0.1:8787/node", true),
+            ("ws://[::1]:1/", "ws://[::1]:1/node", true),
+            ("https://relay.example", "wss://relay.example/node", true),
+            ("ws://relay.example/node", "ws://relay.example/node", false),
+        ] {
+            let config = parse(&["--relay", given]).expect("valid");
+            assert_eq!(config.relay.as_str(), url);
+            assert_eq!(config.relay.is_private(), is_private, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_relay_address_is_explained() {
+        for (given, says) in [
+            ("127.0.0.1:8787", "write it as"),
+            ("ftp://x", "scheme"),
+            ("ws://", "no host"),
+            ("ws://x/other", "without a path"),
+            ("wss://me:secret@x", "flag of its own"),
+        ] {
+            let error = parse(&["--relay", given]).expect_err("refused");
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let config = parse(&["--relay", "ws://x"]).expect("valid");
+        assert!(!format!("{config:?}").contains("abc"));
+    }
+
+    #[test]
+    fn numbers_have_limits() {
+        for flags in [
+            ["--slots", "0"],
+            ["--slots", "257"],
+            ["--context", "1"],
+            ["--threads", "0"],
+        ] {
+            let error = parse(&["--relay", "ws://x", flags[0], flags[1]]).expect_err("refused");
+            assert!(error.contains(flags[0]), "{error}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What executes jobs: one thread, one decode loop, several slots.
+//!
+//! What it is not: it knows neither the relay nor the wire. Commands go in, events come out, both over channels.
+//!
+//! ```text
+//! Command ──▶ run() ──▶ Engine::handle_command      at most one decode step after it was sent
+//! Event   ◀── run() ◀── Engine::poll_event ◀── Engine::step
+//! ```
+
+pub mod answer;
+pub mod detokenise;
+pub mod llama;
+pub mod logprobs;
+pub mod sampling;
+pub mod stop;
+pub mod template;
+
+use protocol::{ChatRequest, DeltaKind, Failure, FinishReason, Usage};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+/// A job's name between the session and the engine; the caller never reuses one.
+pub type JobKey = u64;
+
+/// What the engine is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Answer this request. There must be a free slot.
+    Start {
+        /// Names the job in events.
+        key: JobKey,
+        /// What to answer.
+        request: Box<ChatRequest>,
+    },
+    /// Stop this job before the next decode step. A job that is not there (any more) is no fault.
+    Stop {
+        /// Which job.
+        key: JobKey,
+    },
+    /// End the loop; running jobs are dropped without a word.
+    Shutdown,
+}
+
+/// What the engine tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The prompt is rendered and fits.
+    Accepted {
+        /// Which job.
+        key: JobKey,
+        /// The rendered prompt's length.
+        prompt_tokens: u32,
+        /// Tokens that this job may use, prompt and answer together.
+        context_tokens: u32,
+    },
+    /// A piece of the prompt was evaluated.
+    Progress {
+        /// Which job.
+        key: JobKey,
+        /// Prompt tokens evaluated so far.
+        prefilled_tokens: u32,
+    },
+    /// One decode step: what every job that advanced has to say, in order.
+    Step(Vec<Advance>),
+    /// The answer is whole.
+    Finished {
+        /// Which job.
+        key: JobKey,
+        /// Why it ended.
+        finish_reason: FinishReason,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// The job was refused or broke.
+    Failed {
+        /// Which job.
+        key: JobKey,
+        /// Why.
+        failure: Failure,
+    },
+    /// The job was stopped as asked.
+    Cancelled {
+        /// Which job.
+        key: JobKey,
+        /// What it cost until then.
+        usage: Usage,
+    },
+}
+
+/// One job's advance in one decode step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advance {
+    /// Which job.
+    pub key: JobKey,
+    /// What the bytes are.
+    pub kind: DeltaKind,
+    /// The tokens whose text is now whole; every token of an answer is told exactly once.
+    pub tokens: Vec<u32>,
+    /// Text: whole characters. Log-probabilities: JSON.
+    pub bytes: Vec<u8>,
+}
+
+/// Something that executes jobs, driven by [`run`].
+pub trait Engine {
+    /// Takes a command; [`Command::Shutdown`] never arrives here.
+    fn handle_command(&mut self, command: Command);
+
+    /// Whether there is nothing to decode.
+    fn is_idle(&self) -> bool;
+
+    /// One decode step over all slots.
+    fn step(&mut self);
+
+    /// What is to be told; asked for until there is nothing.
+    fn poll_event(&mut self) -> Option<Event>;
+}
+
+/// Drives an engine until it is told to shut down or nobody listens any more.
+///
+/// Every command that was sent before a step began is handled before it: that is what makes `Stop` prompt.
+pub fn run(
+    engine: &mut dyn Engine,
+    commands: &mut UnboundedReceiver<Command>,
+    events: &UnboundedSender<Event>,
+) {
+    loop {
+        let command = if engine.is_idle() {
+            commands.blocking_recv()
+        } else {
+            match commands.try_recv() {
+                Ok(command) => Some(command),
+                Err(TryRecvError::Empty) => {
+                    engine.step();
+                    if !tell(engine, events) {
+                        return;
+                    }
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => None,
+            }
+        };
+        match command {
+            Some(command @ (Command::Start { .. } | Command::Stop { .. })) => {
+                engine.handle_command(command);
+                if !tell(engine, events) {
+                    return;
+                }
+            }
+            Some(Command::Shutdown) | None => return,
+        }
+    }
+}
+
+fn tell(engine: &mut dyn Engine, events: &UnboundedSender<Event>) -> bool {
+    while let Some(event) = engine.poll_event() {
+        if events.send(event).is_err() {
+            return false;
+        }
+    }
+    true
+}

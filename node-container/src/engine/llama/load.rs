@@ -1,0 +1,298 @@
+//! Finds llama.cpp's backends, loads the model and starts the engine's thread.
+
+use std::collections::VecDeque;
+use std::io::Read as _;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread::JoinHandle;
+
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::{LlamaBackend, load_backends, load_backends_from_path};
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use super::{BATCH_TOKENS_MAX, LlamaEngine};
+use crate::engine::sampling::Defaults;
+use crate::engine::template::{ChatTemplate, SpecialTokens, TemplateError};
+use crate::engine::{Command, Event, run};
+
+/// A context that fits most cards; models trained for less get what they were trained for.
+const CONTEXT_TOKENS_DEFAULT: u32 = 8192;
+
+/// C++ code on this thread recurses over grammars that clients send.
+const STACK_BYTES: usize = 16 << 20;
+
+/// What to load.
+#[derive(Debug, Clone)]
+pub struct LlamaOptions {
+    /// A GGUF file.
+    pub model_file: PathBuf,
+    /// Jobs at once.
+    pub slots: u32,
+    /// Tokens per slot; without it, 8192 or what the model was trained for, whichever is less.
+    pub context_tokens: Option<u32>,
+    /// Threads that compute.
+    pub threads: u32,
+}
+
+/// What was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Tokens per slot.
+    pub context_tokens: u32,
+    /// Weights, in bytes.
+    pub model_bytes: u64,
+    /// Devices that llama.cpp computes on.
+    pub devices: Vec<String>,
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No such file, or no rights.
+    #[error("the model file {path} cannot be read: {error}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Something else than a model.
+    #[error("{0} is not a GGUF file: llama.cpp loads models in that format only")]
+    NotGguf(PathBuf),
+    /// llama.cpp's compute libraries are missing.
+    #[error(
+        "llama.cpp found nothing to compute with: its backend libraries (libggml-cpu-*.so) must lie in the folder `backends` beside this program"
+    )]
+    NoBackend,
+    /// llama.cpp would not start.
+    #[error("llama.cpp did not start: {0}")]
+    Backend(String),
+    /// llama.cpp refused the file.
+    #[error(
+        "llama.cpp could not load {path}: {error}; the file is damaged, its architecture is unknown, or memory is short (RUST_LOG=debug tells what llama.cpp says)"
+    )]
+    Model {
+        /// Which file.
+        path: PathBuf,
+        /// What llama.cpp says.
+        error: String,
+    },
+    /// More context than the model can use.
+    #[error("the model was trained for a context of {trained} tokens, but {asked} were asked for")]
+    ContextTooLong {
+        /// The model's limit.
+        trained: u32,
+        /// The configured number.
+        asked: u32,
+    },
+    /// The cache could not be made.
+    #[error(
+        "llama.cpp could not make {slots} slots of {context_tokens} tokens: {error}; use fewer slots or a shorter context"
+    )]
+    Context {
+        /// The configured number.
+        slots: u32,
+        /// Tokens per slot.
+        context_tokens: u32,
+        /// What llama.cpp says.
+        error: String,
+    },
+    /// The chat template is missing or beyond us.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The operating system gave no thread.
+    #[error("the engine's thread did not start: {0}")]
+    Thread(String),
+}
+
+/// Loads the model on a new thread and returns once it can answer.
+///
+/// The thread ends after [`Command::Shutdown`], or when either channel is closed.
+pub fn spawn(
+    options: LlamaOptions,
+    mut commands: UnboundedReceiver<Command>,
+    events: UnboundedSender<Event>,
+) -> Result<(Loaded, JoinHandle<()>), LoadError> {
+    let (tell_loaded, loaded) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let model = match load_model(&options) {
+                Ok(model) => model,
+                Err(error) => return drop(tell_loaded.send(Err(error))),
+            };
+            match LlamaEngine::new(&model, &options) {
+                Ok((mut engine, loaded)) => {
+                    if tell_loaded.send(Ok(loaded)).is_ok() {
+                        run(&mut engine, &mut commands, &events);
+                    }
+                }
+                Err(error) => drop(tell_loaded.send(Err(error))),
+            }
+        })
+        .map_err(|error| LoadError::Thread(error.to_string()))?;
+    match loaded.recv() {
+        Ok(Ok(loaded)) => Ok((loaded, thread)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(LoadError::Thread("it died while loading".to_owned())),
+    }
+}
+
+fn load_model(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
+    let path = &options.model_file;
+    check_magic(path)?;
+    let backend = backend()?;
+    LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).map_err(|error| {
+        LoadError::Model {
+            path: path.clone(),
+            error: error.to_string(),
+        }
+    })
+}
+
+/// llama.cpp says little about files that it cannot read.
+fn check_magic(path: &Path) -> Result<(), LoadError> {
+    let mut magic = [0; 4];
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut magic))
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => LoadError::NotGguf(path.to_owned()),
+            _ => LoadError::Unreadable {
+                path: path.to_owned(),
+                error,
+            },
+        })?;
+    if &magic == b"GGUF" {
+        Ok(())
+    } else {
+        Err(LoadError::NotGguf(path.to_owned()))
+    }
+}
+
+/// llama.cpp's process-wide state, made at first use and kept.
+fn backend() -> Result<&'static LlamaBackend, LoadError> {
+    static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
+    let backend = BACKEND.get_or_init(|| {
+        llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
+        load_compute_libraries();
+        LlamaBackend::init().map_err(|error| error.to_string())
+    });
+    match backend {
+        Err(error) => Err(LoadError::Backend(error.clone())),
+        Ok(_) if llama_cpp_2::list_llama_ggml_backend_devices().is_empty() => {
+            Err(LoadError::NoBackend)
+        }
+        Ok(backend) => Ok(backend),
+    }
+}
+
+/// One library per kind of processor; llama.cpp picks the best that runs here. An image has them beside the program,
+/// a build tree where they were built.
+fn load_compute_libraries() {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|program| Some(program.parent()?.join("backends")))
+        .filter(|folder| folder.is_dir() && folder.to_str().is_some());
+    match beside {
+        Some(folder) => load_backends_from_path(&folder),
+        None => load_backends(),
+    }
+}
+
+impl<'m> LlamaEngine<'m> {
+    fn new(model: &'m LlamaModel, options: &LlamaOptions) -> Result<(Self, Loaded), LoadError> {
+        let template = ChatTemplate::new(
+            model.meta_val_str("tokenizer.chat_template").ok(),
+            special_tokens(model),
+        )?;
+        let context_tokens = context_tokens(model, options)?;
+        let failed = |error: String| LoadError::Context {
+            slots: options.slots,
+            context_tokens,
+            error,
+        };
+        let total = context_tokens
+            .checked_mul(options.slots)
+            .and_then(NonZeroU32::new)
+            .ok_or_else(|| failed("that is no possible number of tokens".to_owned()))?;
+        let batch_tokens = u32::try_from(BATCH_TOKENS_MAX).unwrap_or(u32::MAX);
+        let threads = i32::try_from(options.threads).unwrap_or(1);
+        let params = LlamaContextParams::default()
+            .with_n_ctx(Some(total))
+            .with_n_seq_max(options.slots)
+            .with_kv_unified(true)
+            .with_n_batch(batch_tokens)
+            .with_n_ubatch(batch_tokens)
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads);
+        let mut context = model
+            .new_context(backend()?, params)
+            .map_err(|error| failed(error.to_string()))?;
+        let mut batch = LlamaBatch::new(BATCH_TOKENS_MAX, 1);
+        // One step now finds out whether this machine can compute the model at all, and makes the first answer quick.
+        batch
+            .add(LlamaToken::new(0), 0, &[0], true)
+            .map_err(|error| failed(error.to_string()))?;
+        context
+            .decode(&mut batch)
+            .map_err(|error| failed(error.to_string()))?;
+        context.clear_kv_cache();
+
+        let loaded = Loaded {
+            context_tokens,
+            model_bytes: model.size(),
+            devices: llama_cpp_2::list_llama_ggml_backend_devices()
+                .into_iter()
+                .map(|device| device.description)
+                .collect(),
+        };
+        let engine = Self {
+            model,
+            context,
+            batch,
+            template,
+            defaults: Defaults::of_model(model),
+            context_tokens,
+            slots: (0..options.slots).map(|_| None).collect(),
+            events: VecDeque::new(),
+        };
+        Ok((engine, loaded))
+    }
+}
+
+fn context_tokens(model: &LlamaModel, options: &LlamaOptions) -> Result<u32, LoadError> {
+    let trained = model.n_ctx_train();
+    match options.context_tokens {
+        None => Ok(CONTEXT_TOKENS_DEFAULT.min(trained)),
+        Some(asked) if asked > trained => Err(LoadError::ContextTooLong { trained, asked }),
+        Some(asked) => Ok(asked),
+    }
+}
+
+fn special_tokens(model: &LlamaModel) -> SpecialTokens {
+    let vocab = model.vocab();
+    let text = |token: LlamaToken| {
+        // llama.cpp writes -1 for a token that the vocabulary lacks.
+        (token.0 >= 0)
+            .then(|| vocab.text(token))
+            .flatten()
+            .map(|text| text.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
+    SpecialTokens {
+        bos: text(vocab.bos()),
+        eos: text(vocab.eos()),
+        control: vocab
+            .tokens()
+            .filter(|token| vocab.is_control(*token))
+            .map(text)
+            .filter(|text| !text.is_empty())
+            .collect(),
+    }
+}

@@ -1,0 +1,232 @@
+//! A real engine with the real model, and ways to ask it.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use node_container::engine::llama::{LlamaOptions, Loaded, spawn};
+use node_container::engine::{Advance, Command, Event, JobKey};
+use protocol::chat::Sampling;
+use protocol::{ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, Role, Usage};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+const MODEL: &str = "heliograph/models/b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+/// The test model: `HELIOGRAPH_TEST_MODEL`, or where `cargo xtask setup` puts it.
+pub(crate) fn model_file() -> PathBuf {
+    let path = std::env::var_os("HELIOGRAPH_TEST_MODEL").map_or_else(
+        || {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+                || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"),
+                PathBuf::from,
+            );
+            cache.join(MODEL)
+        },
+        PathBuf::from,
+    );
+    assert!(
+        path.is_file(),
+        "the test model {} is missing: run `cargo xtask setup`, or set HELIOGRAPH_TEST_MODEL",
+        path.display()
+    );
+    path
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<u32>,
+    /// Text of each advance.
+    pub(crate) pieces: Vec<String>,
+    pub(crate) logprobs: Vec<serde_json::Value>,
+    pub(crate) ending: Ending,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ending {
+    Finished(FinishReason, Usage),
+    Failed(Failure),
+    Cancelled(Usage),
+}
+
+impl Told {
+    pub(crate) fn finished(&self) -> (FinishReason, Usage) {
+        match &self.ending {
+            Ending::Finished(reason, usage) => (*reason, *usage),
+            other => panic!("not finished: {other:?}"),
+        }
+    }
+
+    pub(crate) fn failed(&self) -> &Failure {
+        match &self.ending {
+            Ending::Failed(failure) => failure,
+            other => panic!("not failed: {other:?}"),
+        }
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) loaded: Loaded,
+    commands: UnboundedSender<Command>,
+    events: UnboundedReceiver<Event>,
+    thread: Option<JoinHandle<()>>,
+    next_key: JobKey,
+}
+
+impl Rig {
+    pub(crate) fn new(slots: u32, context_tokens: u32) -> Self {
+        let (commands, command_receiver) = unbounded_channel();
+        let (event_sender, events) = unbounded_channel();
+        let options = LlamaOptions {
+            model_file: model_file(),
+            slots,
+            context_tokens: Some(context_tokens),
+            threads: 1,
+        };
+        let (loaded, thread) =
+            spawn(options, command_receiver, event_sender).expect("the model loads");
+        Self {
+            loaded,
+            commands,
+            events,
+            thread: Some(thread),
+            next_key: 1,
+        }
+    }
+
+    pub(crate) fn start(&mut self, request: ChatRequest) -> JobKey {
+        let key = self.next_key;
+        self.next_key += 1;
+        self.send(Command::Start {
+            key,
+            request: Box::new(request),
+        });
+        key
+    }
+
+    pub(crate) fn send(&self, command: Command) {
+        self.commands.send(command).expect("the engine listens");
+    }
+
+    pub(crate) fn event(&mut self) -> Event {
+        self.events.blocking_recv().expect("the engine lives")
+    }
+
+    /// Everything that is there already.
+    pub(crate) fn drain(&mut self) {
+        while self.events.try_recv().is_ok() {}
+    }
+
+    /// Follows one job to its end; events of other jobs are dropped.
+    pub(crate) fn follow(&mut self, key: JobKey) -> Told {
+        let mut told = Told {
+            text: String::new(),
+            tokens: Vec::new(),
+            pieces: Vec::new(),
+            logprobs: Vec::new(),
+            ending: Ending::Finished(FinishReason::Unknown, Usage::default()),
+        };
+        loop {
+            match self.event() {
+                Event::Step(advances) => {
+                    for advance in advances.iter().filter(|advance| advance.key == key) {
+                        told.take(advance);
+                    }
+                }
+                Event::Finished {
+                    key: of,
+                    finish_reason,
+                    usage,
+                } if of == key => {
+                    assert_eq!(
+                        u32::try_from(told.tokens.len()),
+                        Ok(usage.completion_tokens),
+                        "the tokens told are the tokens counted"
+                    );
+                    told.ending = Ending::Finished(finish_reason, usage);
+                    return told;
+                }
+                Event::Failed { key: of, failure } if of == key => {
+                    told.ending = Ending::Failed(failure);
+                    return told;
+                }
+                Event::Cancelled { key: of, usage } if of == key => {
+                    told.ending = Ending::Cancelled(usage);
+                    return told;
+                }
+                Event::Accepted { .. }
+                | Event::Progress { .. }
+                | Event::Finished { .. }
+                | Event::Failed { .. }
+                | Event::Cancelled { .. } => {}
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, request: ChatRequest) -> Told {
+        let key = self.start(request);
+        self.follow(key)
+    }
+
+    /// The rendered prompt's length.
+    pub(crate) fn prompt_tokens(&mut self, content: &str) -> u32 {
+        let told = self.ask(ChatRequest {
+            max_tokens: Some(1),
+            ..greedy(content)
+        });
+        told.finished().1.prompt_tokens
+    }
+}
+
+impl Told {
+    fn take(&mut self, advance: &Advance) {
+        let text = std::str::from_utf8(&advance.bytes).expect("whole characters, always");
+        self.tokens.extend(&advance.tokens);
+        match advance.kind {
+            DeltaKind::Text => {
+                self.text.push_str(text);
+                self.pieces.push(text.to_owned());
+            }
+            DeltaKind::Logprobs => {
+                let entries: Vec<serde_json::Value> =
+                    serde_json::from_str(text).expect("a JSON array");
+                self.logprobs.extend(entries);
+            }
+            DeltaKind::Reasoning | DeltaKind::ToolCall | DeltaKind::Unknown(_) => {
+                panic!("unexpected kind {:?}", advance.kind)
+            }
+        }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        drop(self.commands.send(Command::Shutdown));
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+pub(crate) fn ask(content: &str) -> ChatRequest {
+    ChatRequest {
+        messages: vec![ChatMessage {
+            role: Role::User,
+            content: content.to_owned(),
+            name: None,
+        }],
+        ..ChatRequest::default()
+    }
+}
+
+/// Always the likeliest token.
+pub(crate) fn greedy(content: &str) -> ChatRequest {
+    ChatRequest {
+        sampling: Sampling {
+            temperature: Some(0.0),
+            ..Sampling::default()
+        },
+        ..ask(content)
+    }
+}
