@@ -1,0 +1,212 @@
+//! The connection: dialling, greeting, heartbeat, back-off, draining, ending.
+
+use protocol::{CloseCode, NodeToRelay, PING, encode};
+
+use crate::{End, Millis, NodeSession, Output};
+
+/// A relay that has not answered `hello` by then is not going to.
+const WELCOME_MS_MAX: Millis = 15_000;
+
+/// A connection that lasted this long was a good one: the next pause is short again.
+const STEADY_MS: Millis = 30_000;
+
+/// A normal end, RFC 6455 §7.4.1.
+const NORMAL_CLOSURE: u16 = 1000;
+
+/// Bounds for what the relay asks of the heartbeat: neither a flood nor forgotten by a proxy on the way.
+const HEARTBEAT_MS: std::ops::RangeInclusive<Millis> = 1_000..=120_000;
+
+/// Where the connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// Until it is time to dial again.
+    Waiting { until: Millis },
+    /// The shell dials.
+    Dialling,
+    /// `hello` is sent.
+    Greeting { by: Millis },
+    /// The relay knows us.
+    Up {
+        since: Millis,
+        heartbeat_ms: Millis,
+        heard_at: Millis,
+        /// An unanswered heartbeat.
+        pinged_at: Option<Millis>,
+    },
+    /// Over.
+    Ended,
+}
+
+impl NodeSession {
+    /// Whether messages of and to the relay have a meaning now.
+    pub(crate) const fn is_up(&self) -> bool {
+        match self.link {
+            Link::Up { .. } => true,
+            Link::Waiting { .. } | Link::Dialling | Link::Greeting { .. } | Link::Ended => false,
+        }
+    }
+
+    pub(crate) fn connected(&mut self) {
+        if self.link != Link::Dialling {
+            self.ignored += 1;
+            return;
+        }
+        self.link = Link::Greeting {
+            by: self.now.saturating_add(WELCOME_MS_MAX),
+        };
+        let hello = self.config.hello();
+        self.send(&hello);
+    }
+
+    pub(crate) fn welcomed(&mut self, node: String, heartbeat_ms: Millis) {
+        let Link::Greeting { .. } = self.link else {
+            self.ignored += 1;
+            return;
+        };
+        self.link = Link::Up {
+            since: self.now,
+            heartbeat_ms: heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end()),
+            heard_at: self.now,
+            pinged_at: None,
+        };
+        self.outputs.push_back(Output::Welcomed { node });
+    }
+
+    /// Anything heard answers the heartbeat.
+    pub(crate) fn heard(&mut self) {
+        if let Link::Up {
+            heard_at,
+            pinged_at,
+            ..
+        } = &mut self.link
+        {
+            *heard_at = self.now;
+            *pinged_at = None;
+        }
+    }
+
+    pub(crate) fn closed(&mut self, code: Option<u16>) {
+        match self.link {
+            Link::Dialling | Link::Greeting { .. } | Link::Up { .. } => {}
+            Link::Waiting { .. } | Link::Ended => {
+                self.ignored += 1;
+                return;
+            }
+        }
+        match code {
+            Some(code) if !CloseCode::may_retry(code) => {
+                self.drop_jobs();
+                self.end(End::Refused { code });
+            }
+            Some(_) | None => self.lost(),
+        }
+    }
+
+    /// Comes back later, unless there is no need to.
+    fn lost(&mut self) {
+        if let Link::Up { since, .. } = self.link
+            && self.now.saturating_sub(since) >= STEADY_MS
+        {
+            self.backoff.reset();
+        }
+        self.drop_jobs();
+        if self.is_draining {
+            self.end(End::Drained);
+            return;
+        }
+        let pause = self.backoff.next(&mut self.rng);
+        self.link = Link::Waiting {
+            until: self.now.saturating_add(pause),
+        };
+    }
+
+    pub(crate) fn drain(&mut self) {
+        if self.is_draining || self.link == Link::Ended {
+            return;
+        }
+        self.is_draining = true;
+        match self.link {
+            Link::Up { .. } => {
+                self.send(&NodeToRelay::Draining);
+                self.end_if_drained();
+            }
+            Link::Greeting { .. } => self.close_and_end(),
+            // A dial under way is given up: the shell ends with the session.
+            Link::Waiting { .. } | Link::Dialling => self.end(End::Drained),
+            Link::Ended => {}
+        }
+    }
+
+    /// After a drain: ends once no job is left.
+    pub(crate) fn end_if_drained(&mut self) {
+        if self.is_draining && self.jobs.is_empty() && self.is_up() {
+            self.close_and_end();
+        }
+    }
+
+    fn close_and_end(&mut self) {
+        self.outputs.push_back(Output::CloseSocket {
+            code: NORMAL_CLOSURE,
+        });
+        self.end(End::Drained);
+    }
+
+    fn end(&mut self, end: End) {
+        self.link = Link::Ended;
+        self.finished.clear();
+        self.outputs.push_back(Output::Exit(end));
+    }
+
+    pub(crate) fn tick_link(&mut self) {
+        let Some(due) = self.link_due() else { return };
+        if self.now < due {
+            return;
+        }
+        match &mut self.link {
+            Link::Waiting { .. } => {
+                self.link = Link::Dialling;
+                self.outputs.push_back(Output::Connect);
+            }
+            Link::Up {
+                pinged_at: pinged @ None,
+                ..
+            } => {
+                *pinged = Some(self.now);
+                self.sent_at = self.now;
+                self.outputs.push_back(Output::Send(PING.into()));
+            }
+            Link::Greeting { .. } | Link::Up { .. } => {
+                let code = CloseCode::HeartbeatLost.number();
+                self.outputs.push_back(Output::CloseSocket { code });
+                self.lost();
+            }
+            Link::Dialling | Link::Ended => {}
+        }
+    }
+
+    /// When the connection needs [`crate::Input::Tick`].
+    ///
+    /// A heartbeat is due when nothing was sent for as long as the relay asks, and also when nothing was *heard*: a node
+    /// that streams into a dead connection must find out too.
+    pub(crate) fn link_due(&self) -> Option<Millis> {
+        match self.link {
+            Link::Waiting { until } => Some(until),
+            Link::Greeting { by } => Some(by),
+            Link::Up {
+                heartbeat_ms,
+                heard_at,
+                pinged_at,
+                ..
+            } => {
+                let since = pinged_at.unwrap_or_else(|| self.sent_at.min(heard_at));
+                Some(since.saturating_add(heartbeat_ms))
+            }
+            Link::Dialling | Link::Ended => None,
+        }
+    }
+
+    pub(crate) fn send(&mut self, message: &NodeToRelay) {
+        self.sent_at = self.now;
+        self.outputs.push_back(Output::Send(encode(message)));
+    }
+}

@@ -1,0 +1,1 @@
+//! Behaviour of the whole session, on virtual time.
