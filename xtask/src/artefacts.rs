@@ -204,7 +204,7 @@ fn pages(places: &Places, tools: &Tools) -> Result<()> {
     run(
         &mut step,
         guarded(tools.wasm_opt())
-            .args(["-Os", "--all-features", "-o"])
+            .args(["-Os", "-o"])
             .arg(&bound)
             .arg(&bound)
             .env("PATH", tools.search_path()?),

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::artefacts::{build_all, cargo};
+use crate::artefacts::{build_all, build_worker_and_pages, cargo};
 use crate::console::{Step, say};
 use crate::places::Places;
 use crate::process::{guarded, run_openly};
@@ -72,7 +72,7 @@ fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
             )
         }
         Stage::Deploy => {
-            build_all(places, tools)?;
+            build_worker_and_pages(places, tools)?;
             let outdir = places.root.join("build/dry-run");
             let outdir = outdir.display().to_string();
             let words = ["deploy", "--dry-run", "--outdir", &outdir].map(str::to_owned);
