@@ -1,0 +1,237 @@
+//! What is taken in and what is refused.
+
+use protocol::{Capabilities, ClientToRelay, ErrorCode, RelayToClient, chat::ResponseFormat};
+
+use super::world::*;
+use crate::{Config, Input};
+
+#[test]
+fn an_unknown_model_is_refused_at_once() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit_to(client, 1, "nonesuch", request());
+    assert_eq!(world.failures(client), [(job(1), ErrorCode::UnknownModel)]);
+    assert!(world.is_clean());
+}
+
+#[test]
+fn an_invalid_request_is_refused_by_its_field() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let mut bad = request();
+    bad.sampling.temperature = Some(9.0);
+    world.submit_to(client, 1, MODEL, bad);
+    let told = world.told(client);
+    let [RelayToClient::Failed { failure, .. }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(failure.code, ErrorCode::InvalidRequest);
+    assert_eq!(failure.param.as_deref(), Some("temperature"));
+}
+
+#[test]
+fn an_answer_longer_than_the_whole_context_is_refused() {
+    let mut world = World::new();
+    let client = world.client(1);
+    for (number, max_tokens) in [(1, CONTEXT), (2, CONTEXT + 1)] {
+        let mut long = request();
+        long.max_tokens = Some(max_tokens);
+        world.submit_to(client, number, MODEL, long);
+    }
+    assert_eq!(
+        world.failures(client),
+        [(job(2), ErrorCode::ContextLengthExceeded)]
+    );
+}
+
+#[test]
+fn a_capability_that_no_known_node_has_is_refused_but_awaited_where_none_is_known() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let mut bound = request();
+    bound.response_format = ResponseFormat::JsonObject;
+    world.submit_to(client, 1, MODEL, bound.clone());
+    assert_eq!(world.places(client), [(job(1), 1, 0)]);
+    world.node(9, 1);
+    world.told(client);
+    world.submit_to(client, 2, MODEL, bound);
+    assert_eq!(
+        world.failures(client),
+        [(job(2), ErrorCode::CapabilityMissing)]
+    );
+}
+
+#[test]
+fn placement_honours_capabilities() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.node(8, 50);
+    let mut able = offer(MODEL);
+    able.capabilities = Capabilities {
+        grammar: false,
+        logprobs: true,
+    };
+    let able = world.node_with(9, hello(20, vec![able]));
+    let mut wanting = request();
+    wanting.top_logprobs = Some(2);
+    for number in 1..=20 {
+        world.submit_to(client, number, MODEL, wanting.clone());
+    }
+    assert_eq!(world.assigned(able).len(), 20);
+}
+
+#[test]
+fn a_tier_means_its_model_with_a_free_slot() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let first = world.node(8, 1);
+    let second = world.node_with(9, hello(1, vec![offer(OTHER)]));
+    world.submit_to(client, 1, TIER, request());
+    world.submit_to(client, 2, TIER, request());
+    assert_eq!(world.assigned(first)[0].0, job(1));
+    assert_eq!(world.assigned(second)[0].0, job(2));
+    world.told(client);
+    // Both busy: the preferred one with a node.
+    world.submit_to(client, 3, TIER, request());
+    let told = world.told(client);
+    assert!(matches!(&told[..], [RelayToClient::Queued { model, .. }] if model == MODEL));
+}
+
+#[test]
+fn a_tier_without_nodes_waits_for_whichever_of_its_models_comes() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit_to(client, 1, TIER, request());
+    world.submit(client, 2);
+    assert_eq!(world.places(client), [(job(1), 1, 0), (job(2), 2, 0)]);
+    let node = world.node_with(9, hello(2, vec![offer(OTHER)]));
+    assert_eq!(world.assigned(node).len(), 1);
+    // The one that named the other model moves up.
+    assert_eq!(world.places(client), [(job(2), 1, 0)]);
+}
+
+#[test]
+fn submitting_again_says_where_the_job_stands() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    world.submit(client, 1);
+    assert_eq!(world.places(client), [(job(1), 1, 0), (job(1), 1, 0)]);
+    let node = world.node(9, 1);
+    let alias = world.only_assigned(node);
+    world.accept(node, alias);
+    let once = world.told(client);
+    world.submit(client, 1);
+    assert_eq!(world.told(client), once);
+    world.tokens(node, &[(alias, 0, &[5], "hi")]);
+    world.complete(node, alias, 2, 1);
+    let end = world.told(client);
+    world.submit(client, 1);
+    assert_eq!(world.told(client), end);
+    assert_eq!(world.counters().submitted, 1);
+    assert_eq!(world.assigned(node), []);
+}
+
+#[test]
+fn another_client_with_the_same_id_learns_nothing() {
+    let mut world = World::new();
+    let (owner, other) = (world.client(1), world.client(2));
+    world.submit(owner, 1);
+    world.told(owner);
+    world.submit(other, 1);
+    assert_eq!(world.failures(other), [(job(1), ErrorCode::DuplicateJob)]);
+    world.says(other, ClientToRelay::Cancel { job: job(1) });
+    world.says(other, ClientToRelay::Cancel { job: job(7) });
+    let told = world.told(other);
+    let [
+        RelayToClient::Failed { failure: real, .. },
+        RelayToClient::Failed {
+            failure: unreal, ..
+        },
+    ] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!(real, unreal);
+    assert_eq!(real.code, ErrorCode::UnknownJob);
+    world.says(
+        other,
+        ClientToRelay::Acknowledge {
+            job: job(1),
+            offset: 99,
+        },
+    );
+    assert!(world.is_open(other));
+    assert_eq!(world.told(owner), []);
+    assert_eq!(world.scheduler.jobs.len(), 1);
+}
+
+#[test]
+fn limits_say_when_to_try_again() {
+    let mut world = World::with(Config {
+        queue_jobs_max_per_model: 2,
+        queue_jobs_max: 3,
+        jobs_per_client_max: 4,
+        content_bytes_max: 5 * BYTES,
+        ..config()
+    });
+    let (client, other) = (world.client(1), world.client(2));
+    let refused = |world: &mut World, socket| {
+        let told = world.told(socket);
+        let Some(RelayToClient::Failed { failure, .. }) = told.last() else {
+            panic!("{told:?}")
+        };
+        assert!(failure.retry_after_ms.is_some());
+        failure.code
+    };
+    world.submit(client, 1);
+    world.submit(client, 2);
+    world.submit(client, 3);
+    assert_eq!(refused(&mut world, client), ErrorCode::QueueFull);
+    world.submit_to(client, 3, OTHER, request());
+    world.submit_to(client, 4, OTHER, request());
+    assert_eq!(refused(&mut world, client), ErrorCode::QueueFull);
+    let node = world.node(9, 5);
+    assert_eq!(world.assigned(node).len(), 2);
+    world.submit(client, 4);
+    world.submit(client, 5);
+    assert_eq!(refused(&mut world, client), ErrorCode::QueueFull);
+    assert!(world.scheduler.has_room_for(BYTES));
+    world.submit(other, 6);
+    assert!(!world.scheduler.has_room_for(1));
+    world.submit(other, 7);
+    assert_eq!(refused(&mut world, other), ErrorCode::MemoryFull);
+    // What ends makes room.
+    world.says(client, ClientToRelay::Cancel { job: job(1) });
+    assert!(world.scheduler.has_room_for(BYTES));
+}
+
+#[test]
+fn a_free_slot_takes_work_however_full_the_queue_is() {
+    let mut world = World::with(Config {
+        queue_jobs_max_per_model: 0,
+        queue_jobs_max: 0,
+        ..config()
+    });
+    let client = world.client(1);
+    let node = world.node(9, 1);
+    world.submit(client, 1);
+    assert_eq!(world.assigned(node).len(), 1);
+    world.told(client);
+    world.submit(client, 2);
+    assert_eq!(world.failures(client), [(job(2), ErrorCode::QueueFull)]);
+}
+
+#[test]
+fn content_is_forgotten_when_everybody_left() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let node = world.node(9, 1);
+    world.submit(client, 1);
+    world.submit(client, 2);
+    world.input(Input::ClientLeft { socket: client });
+    world.input(Input::NodeLeft { socket: node });
+    assert!(world.scheduler.is_busy());
+    world.advance(6_000);
+    assert!(world.is_clean());
+}

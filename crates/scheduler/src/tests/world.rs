@@ -1,0 +1,441 @@
+//! A pool without sockets: named peers, a clock that the test moves, and all that was said to whom.
+
+use std::collections::BTreeMap;
+
+use protocol::{
+    Alias, Capabilities, ChatMessage, ChatRequest, ClientToRelay, CloseCode, DeltaKind, ErrorCode,
+    FinishReason, JobId, ModelOffer, NodeClass, NodeToRelay, RelayToClient, RelayToNode, Role,
+    TokenFrame, TokenFrameWriter, Usage,
+};
+
+use crate::placement::Need;
+use crate::{
+    Config, Counters, Input, Millis, ModelEntry, NodeHello, Output, Scheduler, SocketId, TierEntry,
+};
+
+pub(super) const MODEL: &str = "small";
+pub(super) const OTHER: &str = "other";
+pub(super) const TIER: &str = "light";
+pub(super) const CONTEXT: u32 = 8_192;
+pub(super) const BYTES: usize = 1_000;
+
+/// Everything said on one socket since the test last looked.
+#[derive(Debug, Default)]
+struct Line {
+    to_client: Vec<RelayToClient>,
+    to_node: Vec<RelayToNode>,
+    frames: Vec<Vec<u8>>,
+}
+
+pub(super) struct World {
+    pub(super) scheduler: Scheduler,
+    pub(super) now: Millis,
+    pub(super) closed: Vec<(SocketId, CloseCode)>,
+    open: BTreeMap<SocketId, Line>,
+}
+
+pub(super) fn config() -> Config {
+    let model = |id: &str| ModelEntry {
+        id: id.into(),
+        class: NodeClass::Rig,
+        context_tokens: CONTEXT,
+    };
+    Config {
+        models: vec![model(MODEL), model(OTHER)],
+        tiers: vec![TierEntry {
+            id: TIER.into(),
+            models: vec![MODEL.into(), OTHER.into()],
+        }],
+        ..Config::default()
+    }
+}
+
+pub(super) fn job(number: u8) -> JobId {
+    JobId::from_random([number; 16])
+}
+
+pub(super) fn request() -> ChatRequest {
+    ChatRequest {
+        messages: vec![ChatMessage {
+            role: Role::User,
+            content: "Name three primary colours.".into(),
+            name: None,
+        }],
+        ..ChatRequest::default()
+    }
+}
+
+pub(super) fn offer(model: &str) -> ModelOffer {
+    ModelOffer {
+        model: model.into(),
+        runtime: "llama.cpp".into(),
+        context_tokens: 4_096,
+        capabilities: Capabilities::default(),
+    }
+}
+
+pub(super) fn hello(slots: u32, models: Vec<ModelOffer>) -> NodeHello {
+    NodeHello {
+        name: "rig-1".into(),
+        class: NodeClass::Rig,
+        software: "test 1".into(),
+        slots,
+        models,
+    }
+}
+
+pub(super) fn frame(entries: &[(Alias, u32, &[u32], &str)]) -> Vec<u8> {
+    let mut writer = TokenFrameWriter::new();
+    for (alias, offset, tokens, text) in entries {
+        assert!(writer.push(*alias, *offset, DeltaKind::Text, tokens, text.as_bytes()));
+    }
+    writer.finish()
+}
+
+pub(super) const fn usage(completion_tokens: u32) -> Usage {
+    Usage {
+        prompt_tokens: 7,
+        completion_tokens,
+    }
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub(super) fn with(config: Config) -> Self {
+        Self {
+            scheduler: Scheduler::new(config, [1; 32], 1_000),
+            now: 1_000,
+            closed: Vec::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        *self.scheduler.counters()
+    }
+
+    pub(super) fn input(&mut self, input: Input<'_>) {
+        match &input {
+            Input::ClientJoined { socket, .. } | Input::NodeJoined { socket, .. } => {
+                self.open.insert(*socket, Line::default());
+            }
+            Input::ClientLeft { socket } | Input::NodeLeft { socket } => {
+                self.open.remove(socket);
+            }
+            Input::ClientSaid { .. }
+            | Input::NodeSaid { .. }
+            | Input::NodeTokens { .. }
+            | Input::Heard { .. }
+            | Input::Tick => {}
+        }
+        self.scheduler.handle_input(self.now, input);
+        while let Some(output) = self.scheduler.poll_output() {
+            self.take(output);
+        }
+        self.check();
+    }
+
+    fn take(&mut self, output: Output) {
+        match output {
+            Output::ToClient { socket, message } => self.line(socket).to_client.push(message),
+            Output::TokensToClient { socket, frame } => self.line(socket).frames.push(frame),
+            Output::ToNode { socket, message } => self.line(socket).to_node.push(message),
+            Output::CloseClient { socket, code, .. } | Output::CloseNode { socket, code, .. } => {
+                self.line(socket);
+                // What was said before the close arrives before it.
+                self.closed.push((socket, code));
+                self.open.remove(&socket);
+            }
+        }
+    }
+
+    fn line(&mut self, socket: SocketId) -> &mut Line {
+        self.open
+            .get_mut(&socket)
+            .expect("nothing is said on a socket that is not open")
+    }
+
+    pub(super) fn is_open(&self, socket: SocketId) -> bool {
+        self.open.contains_key(&socket)
+    }
+
+    pub(super) fn client(&mut self, number: u32) -> SocketId {
+        let socket = SocketId(number);
+        self.input(Input::ClientJoined {
+            socket,
+            account: "local".into(),
+        });
+        self.told(socket);
+        socket
+    }
+
+    pub(super) fn node(&mut self, number: u32, slots: u32) -> SocketId {
+        self.node_with(number, hello(slots, vec![offer(MODEL)]))
+    }
+
+    pub(super) fn node_with(&mut self, number: u32, hello: NodeHello) -> SocketId {
+        let socket = SocketId(number);
+        self.input(Input::NodeJoined {
+            socket,
+            account: "local".into(),
+            hello,
+        });
+        socket
+    }
+
+    pub(super) fn says(&mut self, socket: SocketId, message: ClientToRelay) {
+        self.input(Input::ClientSaid {
+            socket,
+            message,
+            bytes: BYTES,
+        });
+    }
+
+    pub(super) fn submit(&mut self, socket: SocketId, number: u8) {
+        self.submit_to(socket, number, MODEL, request());
+    }
+
+    pub(super) fn submit_to(
+        &mut self,
+        socket: SocketId,
+        number: u8,
+        model: &str,
+        request: ChatRequest,
+    ) {
+        self.says(
+            socket,
+            ClientToRelay::Submit {
+                job: job(number),
+                model: model.into(),
+                request,
+            },
+        );
+    }
+
+    pub(super) fn node_says(&mut self, socket: SocketId, message: NodeToRelay) {
+        self.input(Input::NodeSaid { socket, message });
+    }
+
+    pub(super) fn accept(&mut self, socket: SocketId, alias: Alias) {
+        self.node_says(
+            socket,
+            NodeToRelay::Accepted {
+                alias,
+                prompt_tokens: 7,
+                context_tokens: 4_096,
+            },
+        );
+    }
+
+    pub(super) fn tokens(&mut self, socket: SocketId, entries: &[(Alias, u32, &[u32], &str)]) {
+        self.input(Input::NodeTokens {
+            socket,
+            frame: &frame(entries),
+        });
+    }
+
+    pub(super) fn complete(&mut self, socket: SocketId, alias: Alias, offset: u32, tokens: u32) {
+        self.node_says(
+            socket,
+            NodeToRelay::Completed {
+                alias,
+                offset,
+                finish_reason: FinishReason::Stop,
+                usage: usage(tokens),
+            },
+        );
+    }
+
+    pub(super) fn cancelled(&mut self, socket: SocketId, alias: Alias) {
+        self.node_says(
+            socket,
+            NodeToRelay::Cancelled {
+                alias,
+                usage: usage(0),
+            },
+        );
+    }
+
+    /// Accepts, says "hi" with one token, and completes.
+    pub(super) fn answer(&mut self, socket: SocketId, alias: Alias) {
+        self.accept(socket, alias);
+        self.tokens(socket, &[(alias, 0, &[5], "hi")]);
+        self.complete(socket, alias, 2, 1);
+    }
+
+    /// Moves the clock, ticking where the scheduler wants it.
+    pub(super) fn advance(&mut self, ms: Millis) {
+        let end = self.now + ms;
+        while let Some(due) = self.scheduler.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.input(Input::Tick);
+        }
+        self.now = end;
+    }
+
+    /// What a client was told since the last look.
+    pub(super) fn told(&mut self, socket: SocketId) -> Vec<RelayToClient> {
+        self.open
+            .get_mut(&socket)
+            .map(|line| std::mem::take(&mut line.to_client))
+            .unwrap_or_default()
+    }
+
+    /// What a node was told since the last look.
+    pub(super) fn ordered(&mut self, socket: SocketId) -> Vec<RelayToNode> {
+        self.open
+            .get_mut(&socket)
+            .map(|line| std::mem::take(&mut line.to_node))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn frames(&mut self, socket: SocketId) -> Vec<Vec<u8>> {
+        self.open
+            .get_mut(&socket)
+            .map(|line| std::mem::take(&mut line.frames))
+            .unwrap_or_default()
+    }
+
+    /// The text in the frames that a client got since the last look.
+    pub(super) fn text(&mut self, socket: SocketId) -> String {
+        let frames = self.frames(socket);
+        frames
+            .iter()
+            .flat_map(|frame| TokenFrame::decode(frame).unwrap().entries())
+            .map(|entry| String::from_utf8(entry.bytes.to_vec()).unwrap())
+            .collect()
+    }
+
+    /// Jobs that a node was given since the last look; other orders are forgotten.
+    pub(super) fn assigned(&mut self, socket: SocketId) -> Vec<(JobId, Alias)> {
+        self.ordered(socket)
+            .into_iter()
+            .filter_map(|message| {
+                let RelayToNode::Assign { job, alias, .. } = message else {
+                    return None;
+                };
+                Some((job, alias))
+            })
+            .collect()
+    }
+
+    /// The only job that a node was given since the last look.
+    pub(super) fn only_assigned(&mut self, socket: SocketId) -> Alias {
+        let assigned = self.assigned(socket);
+        assert_eq!(assigned.len(), 1, "{assigned:?}");
+        assigned[0].1
+    }
+
+    /// The failures that a client was told since the last look.
+    pub(super) fn failures(&mut self, socket: SocketId) -> Vec<(JobId, ErrorCode)> {
+        self.told(socket)
+            .into_iter()
+            .filter_map(|message| {
+                let RelayToClient::Failed { job, failure } = message else {
+                    return None;
+                };
+                Some((job, failure.code))
+            })
+            .collect()
+    }
+
+    /// The places that a client was told since the last look.
+    pub(super) fn places(&mut self, socket: SocketId) -> Vec<(JobId, u32, u32)> {
+        self.told(socket)
+            .into_iter()
+            .filter_map(|message| {
+                let RelayToClient::Queued {
+                    job,
+                    position,
+                    nodes,
+                    ..
+                } = message
+                else {
+                    return None;
+                };
+                Some((job, position, nodes))
+            })
+            .collect()
+    }
+
+    /// Whether nothing is left of any job.
+    pub(super) fn is_clean(&self) -> bool {
+        let s = &self.scheduler;
+        s.jobs.is_empty()
+            && s.attempts.is_empty()
+            && s.finished.is_empty()
+            && s.content_bytes == 0
+            && !s.is_busy()
+    }
+
+    /// Every invariant of the scheduler.
+    fn check(&self) {
+        let s = &self.scheduler;
+        self.check_nodes();
+        let content: usize = s.jobs.values().map(|job| job.bytes).sum();
+        assert_eq!(content, s.content_bytes, "content bytes");
+        let waiting = s.jobs.values().filter(|job| job.alias.is_none()).count();
+        let queued: usize = s.models.iter().map(|(_, model)| model.queue.len()).sum();
+        assert_eq!(waiting, queued, "jobs in the queues");
+        for (index, model) in s.models.iter() {
+            assert_eq!(model.next_ready(), None, "work conservation");
+            for (_, id) in model.queue.places() {
+                assert_eq!(s.jobs[&id].model, index);
+            }
+        }
+        for (id, job) in &s.jobs {
+            if let Some(alias) = job.alias {
+                assert_eq!(s.attempts[&alias].job, Some(*id), "job and attempt");
+            }
+            if let Some(owner) = job.owner {
+                assert!(s.clients[&owner].jobs.contains(id), "job and client");
+            }
+        }
+        let owned: usize = s.clients.values().map(|client| client.jobs.len()).sum();
+        let with_owner = s.jobs.values().filter(|job| job.owner.is_some()).count();
+        assert_eq!(owned, with_owner);
+        let unacknowledged: usize = s.clients.values().map(|c| c.finished.len()).sum();
+        assert_eq!(unacknowledged, s.finished.len());
+        let c = s.counters();
+        let ended = c.completed + c.failed + c.cancelled;
+        assert_eq!(
+            c.submitted,
+            ended + s.jobs.len() as u64,
+            "every job ends once"
+        );
+    }
+
+    fn check_nodes(&self) {
+        let s = &self.scheduler;
+        for (socket, node) in &s.nodes {
+            let held = u32::try_from(node.attempts.len()).unwrap();
+            assert_eq!(held + node.slots.free(), node.slots.total(), "slots");
+            for alias in &node.attempts {
+                assert_eq!(s.attempts[alias].node, *socket);
+            }
+        }
+        let held: usize = s.nodes.values().map(|node| node.attempts.len()).sum();
+        assert_eq!(held, s.attempts.len(), "attempts are on nodes");
+        for (index, model) in s.models.iter() {
+            for need in Need::ALL {
+                let able = s.nodes.values().filter(|node| {
+                    !node.draining
+                        && node
+                            .offers
+                            .get(&index)
+                            .is_some_and(|o| need.is_met_by(o.capabilities))
+                });
+                let (mut any, mut free) = (false, false);
+                for node in able {
+                    any = true;
+                    free |= node.slots.free() > 0;
+                }
+                assert_eq!(model.can(need), any, "who offers it");
+                assert_eq!(model.free(need).is_some(), free, "who is free");
+            }
+        }
+    }
+}
