@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::artefacts::cargo;
 use crate::console::{Step, say};
 use crate::places::Places;
-use crate::process::{guarded, on_path, run, run_openly};
+use crate::process::{guarded, interrupted, on_path, run, run_openly};
 use crate::setup::{Purpose, setup};
 use crate::tidy;
 
@@ -36,61 +36,69 @@ const WASM: [&str; 8] = [
     "web",
 ];
 
-/// Runs every check, or with `bless` only updates what tidy compares.
+/// Runs every check, even after one has failed; or with `bless` only updates what tidy compares.
 pub(crate) fn run_all(places: &Places, bless: bool) -> Result<()> {
     if bless {
         return tidy::bless(places);
     }
     let tools = setup(places, Purpose::Demo)?;
-    check("tidy", || tidy::check(places))?;
-    check("format", || {
-        run_openly(cargo(places).args(["fmt", "--all", "--check"]))
-    })?;
-    check("spelling", || {
-        run_openly(guarded(&tools.typos).current_dir(&places.root))
-    })?;
-    clippy(places, "clippy", &NATIVE, &["--all-targets"])?;
-    // In release, since llama.cpp is built only there.
-    clippy(
-        places,
-        "clippy (rig)",
-        &["node-container"],
-        &["--all-targets", "--release"],
-    )?;
     let wasm = ["--release", "--target", "wasm32-unknown-unknown"];
-    clippy(places, "clippy (wasm)", &WASM, &wasm)?;
-    fuzz_targets(places)?;
-    let mut step = Step::begin("documentation");
-    run(
-        &mut step,
-        packages(&mut cargo(places), &NATIVE)
-            .args(["doc", "--no-deps", "--document-private-items"])
-            .env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
-    step.done();
-    licences(places)
-}
-
-fn check(label: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let step = Step::begin(label);
-    match work() {
-        Ok(()) => step.done(),
-        Err(error) => {
-            step.failed();
-            return Err(error);
+    let checks: [(&str, &dyn Fn() -> Result<()>); 9] = [
+        ("tidy", &|| tidy::check(places)),
+        ("format", &|| {
+            run_openly(cargo(places).args(["fmt", "--all", "--check"]))
+        }),
+        ("spelling", &|| {
+            run_openly(guarded(&tools.typos).current_dir(&places.root))
+        }),
+        ("clippy", &|| clippy(places, &NATIVE, &["--all-targets"])),
+        // In release, since llama.cpp is built only there.
+        ("clippy of the rig", &|| {
+            clippy(places, &["node-container"], &["--all-targets", "--release"])
+        }),
+        ("clippy for wasm", &|| clippy(places, &WASM, &wasm)),
+        ("fuzz targets", &|| fuzz_targets(places)),
+        ("documentation", &|| documentation(places)),
+        ("licences", &|| licences(places)),
+    ];
+    let mut failed = Vec::new();
+    for (label, check) in checks {
+        let step = Step::begin(label);
+        match check() {
+            Ok(()) => step.done(),
+            Err(error) => {
+                step.failed();
+                if interrupted() {
+                    return Err(error);
+                }
+                say(&format!("{error:#}"));
+                failed.push(label);
+            }
         }
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("lint: failed: {}", failed.join(", "));
 }
 
-fn clippy(places: &Places, label: &str, names: &[&str], options: &[&str]) -> Result<()> {
-    let mut step = Step::begin(label);
+fn clippy(places: &Places, names: &[&str], options: &[&str]) -> Result<()> {
+    let mut step = Step::begin("clippy");
     let mut command = cargo(places);
     command.arg("clippy").args(options);
     packages(&mut command, names);
-    run(&mut step, command.args(["--", "-D", "warnings"]))?;
-    step.done();
-    Ok(())
+    run(&mut step, command.args(["--", "-D", "warnings"]))
+}
+
+/// Every link in the documentation leads somewhere.
+fn documentation(places: &Places) -> Result<()> {
+    let mut step = Step::begin("documentation");
+    run(
+        &mut step,
+        packages(cargo(places).arg("doc"), &NATIVE)
+            .args(["--no-deps", "--document-private-items"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
 }
 
 fn packages<'a>(command: &'a mut Command, names: &[&str]) -> &'a mut Command {
@@ -112,9 +120,7 @@ fn fuzz_targets(places: &Places) -> Result<()> {
         cargo(places)
             .args(["check", "--manifest-path"])
             .arg(manifest),
-    )?;
-    step.done();
-    Ok(())
+    )
 }
 
 /// `deny.toml` needs cargo-deny, which takes minutes to build, so it runs where it is installed.
@@ -124,7 +130,5 @@ fn licences(places: &Places) -> Result<()> {
         say("  licences not checked: `cargo install cargo-deny` once, then lint runs it");
         return Ok(());
     }
-    check("licences", || {
-        run_openly(cargo(places).args(["deny", "check", "licenses", "bans", "sources"]))
-    })
+    run_openly(cargo(places).args(["deny", "check", "licenses", "bans", "sources"]))
 }

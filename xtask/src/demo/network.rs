@@ -27,6 +27,10 @@ const START_MAX: Duration = Duration::from_mins(2);
 /// How much of a log is repeated when its writer dies.
 const LOG_TAIL_LINES: usize = 25;
 
+/// What the folder of a failed run is called, and how long it stays.
+const KEPT: &str = "kept-";
+const KEPT_MAX: Duration = Duration::from_hours(7 * 24);
+
 /// A program of the network.
 pub(super) struct Part {
     pub(super) name: String,
@@ -303,7 +307,14 @@ impl Drop for Network {
     fn drop(&mut self) {
         self.parts.clear();
         if self.keep {
-            say(&format!("kept {}", self.folder.display()));
+            // Under a name of its own, or the next run would clear it up as a dead process's.
+            let kept = self
+                .folder
+                .with_file_name(format!("{KEPT}{}", std::process::id()));
+            _ = fs::remove_dir_all(&kept);
+            if fs::rename(&self.folder, &kept).is_ok() {
+                say(&format!("kept {}", kept.display()));
+            }
         } else {
             _ = fs::remove_dir_all(&self.folder);
         }
@@ -326,14 +337,20 @@ fn slots_available(models: &str, id: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// A folder of this process. Those of processes that were killed are removed on the way.
+/// A folder of this process. Those of processes that were killed, and kept ones that are old, are removed on the way.
 fn run_folder(places: &Places) -> Result<PathBuf> {
     let runs = places.cache.join("runs");
     fs::create_dir_all(&runs)?;
     for entry in fs::read_dir(&runs)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !Path::new("/proc").join(&name).exists() {
+        let dead = if name.to_string_lossy().starts_with(KEPT) {
+            let age = entry.metadata()?.modified()?.elapsed();
+            age.is_ok_and(|age| age > KEPT_MAX)
+        } else {
+            !Path::new("/proc").join(&name).exists()
+        };
+        if dead {
             _ = fs::remove_dir_all(entry.path());
         }
     }
