@@ -14,14 +14,14 @@ const CONTEXT_TOKENS_MIN: u32 = 64;
 /// Ends with 0 after a drain (SIGTERM or Ctrl-C), 1 when it cannot start, 2 when a flag is wrong, 3 when the relay
 /// refuses it for good, 4 when the engine dies, 130 at a second signal.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "rig", version)]
+#[command(name = "rig", version, args_override_self = true)]
 pub struct Config {
     /// The relay's address: `wss://` (or `ws://` on a trusted network), without a path.
     #[arg(long, env = "HELIOGRAPH_RELAY", value_name = "URL", value_parser = parse_relay)]
     pub relay: RelayUrl,
 
     /// This node's key, `hgn-…`. Better in the environment: other users of this machine can read flags.
-    #[arg(long, env = "HELIOGRAPH_KEY", value_name = "KEY", hide_env_values = true, value_parser = parse_key)]
+    #[arg(long, env = "HELIOGRAPH_KEY", value_name = "KEY", hide_env_values = true, value_parser = any_key)]
     pub key: Option<NodeKey>,
 
     /// The catalog id under which the model is offered.
@@ -62,6 +62,20 @@ pub struct Config {
 }
 
 impl Config {
+    /// Checks what clap must not, since it quotes the value that it refuses.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let Some(NodeKey(key)) = &self.key else {
+            return Ok(());
+        };
+        if !key.starts_with("hgn-") {
+            return Err("--key: a node key begins with hgn-");
+        }
+        if key.len() > KEY_BYTES_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("--key: that is no node key; it has spaces, is not ASCII or is too long");
+        }
+        Ok(())
+    }
+
     /// The number of threads that compute.
     pub fn threads(&self) -> u32 {
         self.threads.unwrap_or_else(|| {
@@ -151,16 +165,12 @@ fn parse_relay(text: &str) -> Result<RelayUrl, String> {
     })
 }
 
-/// Never quotes the key: clap would show it on the terminal.
-fn parse_key(text: &str) -> Result<NodeKey, String> {
-    let key = text.trim();
-    if !key.starts_with("hgn-") {
-        return Err("a node key begins with hgn-".to_owned());
-    }
-    if key.len() > KEY_BYTES_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("that is no node key: it has spaces, is not ASCII or is too long".to_owned());
-    }
-    Ok(NodeKey(key.to_owned()))
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the shape of clap's value parsers"
+)]
+fn any_key(text: &str) -> Result<NodeKey, std::convert::Infallible> {
+    Ok(NodeKey(text.trim().to_owned()))
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -226,6 +236,10 @@ mod tests {
     fn a_key_is_never_shown() {
         let config = parse(&["--relay", "ws://x"]).expect("valid");
         assert!(!format!("{config:?}").contains("abc"));
+        assert_eq!(config.check(), Ok(()));
+        let config = parse(&["--relay", "ws://x", "--key", "secret"]).expect("parsed");
+        let error = config.check().expect_err("refused");
+        assert!(error.contains("hgn-") && !error.contains("secret"));
     }
 
     #[test]

@@ -15,12 +15,11 @@ pub mod sampling;
 pub mod stop;
 pub mod template;
 
-use protocol::{ChatRequest, DeltaKind, Failure, FinishReason, Usage};
+use protocol::ChatRequest;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-/// A job's name between the session and the engine; the caller never reuses one.
-pub type JobKey = u64;
+pub use node_session::{Advance, EngineEvent, JobKey};
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -41,65 +40,6 @@ pub enum Command {
     Shutdown,
 }
 
-/// What the engine tells.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The prompt is rendered and fits.
-    Accepted {
-        /// Which job.
-        key: JobKey,
-        /// The rendered prompt's length.
-        prompt_tokens: u32,
-        /// Tokens that this job may use, prompt and answer together.
-        context_tokens: u32,
-    },
-    /// A piece of the prompt was evaluated.
-    Progress {
-        /// Which job.
-        key: JobKey,
-        /// Prompt tokens evaluated so far.
-        prefilled_tokens: u32,
-    },
-    /// One decode step: what every job that advanced has to say, in order.
-    Step(Vec<Advance>),
-    /// The answer is whole.
-    Finished {
-        /// Which job.
-        key: JobKey,
-        /// Why it ended.
-        finish_reason: FinishReason,
-        /// What it cost.
-        usage: Usage,
-    },
-    /// The job was refused or broke.
-    Failed {
-        /// Which job.
-        key: JobKey,
-        /// Why.
-        failure: Failure,
-    },
-    /// The job was stopped as asked.
-    Cancelled {
-        /// Which job.
-        key: JobKey,
-        /// What it cost until then.
-        usage: Usage,
-    },
-}
-
-/// One job's advance in one decode step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advance {
-    /// Which job.
-    pub key: JobKey,
-    /// What the bytes are.
-    pub kind: DeltaKind,
-    /// The tokens whose text is now whole; every token of an answer is told exactly once.
-    pub tokens: Vec<u32>,
-    /// Text: whole characters. Log-probabilities: JSON.
-    pub bytes: Vec<u8>,
-}
-
 /// Something that executes jobs, driven by [`run`].
 pub trait Engine {
     /// Takes a command; [`Command::Shutdown`] never arrives here.
@@ -112,7 +52,7 @@ pub trait Engine {
     fn step(&mut self);
 
     /// What is to be told; asked for until there is nothing.
-    fn poll_event(&mut self) -> Option<Event>;
+    fn poll_event(&mut self) -> Option<EngineEvent>;
 }
 
 /// Drives an engine until it is told to shut down or nobody listens any more.
@@ -121,7 +61,7 @@ pub trait Engine {
 pub fn run(
     engine: &mut dyn Engine,
     commands: &mut UnboundedReceiver<Command>,
-    events: &UnboundedSender<Event>,
+    events: &UnboundedSender<EngineEvent>,
 ) {
     loop {
         let command = if engine.is_idle() {
@@ -151,7 +91,7 @@ pub fn run(
     }
 }
 
-fn tell(engine: &mut dyn Engine, events: &UnboundedSender<Event>) -> bool {
+fn tell(engine: &mut dyn Engine, events: &UnboundedSender<EngineEvent>) -> bool {
     while let Some(event) = engine.poll_event() {
         if events.send(event).is_err() {
             return false;

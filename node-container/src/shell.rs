@@ -1,1 +1,327 @@
-//! placeholder
+//! The drive loop: socket, engine, clock and signals in, session outputs out. **No decision here.**
+//!
+//! ```text
+//! socket  ─▶ Input::{Connected, Text, Binary, Closed}      Output::{Connect, Send, SendBinary, CloseSocket} ─▶ socket
+//! engine  ─▶ Input::Engine                                 Output::{Start, Stop}                            ─▶ engine
+//! clock   ─▶ Input::Tick                                   Output::Exit                                     ─▶ the end
+//! SIGTERM ─▶ Input::DrainRequested
+//! ```
+
+mod job_log;
+mod socket;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use node_session::{End, Input, Millis, NodeSession, Output};
+use protocol::{Capabilities, CloseCode, ModelOffer, NodeClass};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::Config;
+use crate::engine::llama::{self, LlamaOptions, Loaded};
+use crate::engine::{Command, EngineEvent};
+use job_log::JobLog;
+use socket::{DialError, Heard, Socket};
+
+/// The rig could not start.
+const EXIT_START: u8 = 1;
+/// The relay will not have this node.
+const EXIT_REFUSED: u8 = 3;
+/// The engine's thread died.
+const EXIT_ENGINE: u8 = 4;
+/// A second signal came while draining.
+const EXIT_SIGNAL: u8 = 130;
+
+/// What runs jobs here.
+const RUNTIME: &str = "llama.cpp";
+
+/// Runs until a signal, or until going on makes no sense. The exit codes are in the help text of [`Config`].
+pub fn run(config: &Config) -> ExitCode {
+    match try_run(config) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(EXIT_START)
+        }
+    }
+}
+
+fn try_run(config: &Config) -> anyhow::Result<u8> {
+    if !config.relay.is_private() && config.key.is_some() {
+        tracing::warn!(relay = %config.relay, "the key travels unencrypted: use wss:// unless this network is trusted");
+    }
+    // A failure means that a provider is installed already, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let (commands, command_receiver) = unbounded_channel();
+    let (event_sender, events) = unbounded_channel();
+    tracing::info!(file = %config.model_file.display(), "loading the model");
+    let options = LlamaOptions {
+        model_file: config.model_file.clone(),
+        slots: config.slots,
+        context_tokens: config.context,
+        threads: config.threads(),
+    };
+    let (loaded, thread) = llama::spawn(options, command_receiver, event_sender)?;
+    tracing::info!(
+        model = %config.model,
+        mib = loaded.model_bytes >> 20,
+        context = loaded.context_tokens,
+        slots = config.slots,
+        threads = config.threads(),
+        devices = loaded.devices.join(", "),
+        "model loaded"
+    );
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    let session = NodeSession::new(session_config(config, &loaded), seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut shell = Shell {
+            config,
+            session,
+            began: Instant::now(),
+            link: Link::Idle,
+            commands,
+            jobs: JobLog::default(),
+            drain_until: None,
+            ending: None,
+        };
+        let code = shell.drive(events).await?;
+        shell.end(thread).await;
+        Ok(code)
+    })
+}
+
+fn session_config(config: &Config, loaded: &Loaded) -> node_session::Config {
+    node_session::Config {
+        name: config.name.clone(),
+        class: NodeClass::Rig,
+        software: concat!("rig/", env!("CARGO_PKG_VERSION")).to_owned(),
+        slots: config.slots,
+        models: vec![ModelOffer {
+            model: config.model.clone(),
+            runtime: RUNTIME.to_owned(),
+            context_tokens: loaded.context_tokens,
+            capabilities: Capabilities {
+                grammar: true,
+                logprobs: true,
+            },
+        }],
+        // The upgrade request carries the key.
+        key: None,
+        backoff_ms_min: node_session::Config::BACKOFF_MS_MIN,
+        backoff_ms_max: node_session::Config::BACKOFF_MS_MAX,
+    }
+}
+
+type Dial = Pin<Box<dyn Future<Output = Result<Socket, DialError>>>>;
+
+/// Where the connection stands.
+enum Link {
+    Idle,
+    Dialling(Dial),
+    Open(Socket),
+}
+
+/// What the link has to tell.
+enum LinkEvent {
+    Dialled(Result<Socket, DialError>),
+    Heard(Heard),
+}
+
+impl Link {
+    /// Waits for what comes next; for ever where nothing can.
+    async fn next(&mut self) -> LinkEvent {
+        match self {
+            Self::Idle => std::future::pending().await,
+            Self::Dialling(dial) => LinkEvent::Dialled(dial.await),
+            Self::Open(socket) => LinkEvent::Heard(socket.hear().await),
+        }
+    }
+}
+
+struct Shell<'c> {
+    config: &'c Config,
+    session: NodeSession,
+    began: Instant,
+    link: Link,
+    commands: UnboundedSender<Command>,
+    jobs: JobLog,
+    drain_until: Option<Instant>,
+    ending: Option<End>,
+}
+
+impl Shell<'_> {
+    /// Returns the exit code.
+    async fn drive(&mut self, mut events: UnboundedReceiver<EngineEvent>) -> anyhow::Result<u8> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        self.act().await;
+        loop {
+            match self.ending {
+                Some(End::Drained) => {
+                    tracing::info!("drained");
+                    return Ok(0);
+                }
+                Some(end @ End::Refused { .. }) => {
+                    tracing::error!("{end}");
+                    return Ok(EXIT_REFUSED);
+                }
+                None => {}
+            }
+            let tick_at = self.tick_at();
+            let drain_until = self.drain_until;
+            tokio::select! {
+                event = self.link.next() => self.link_event(event),
+                event = events.recv() => {
+                    let Some(event) = event else {
+                        tracing::error!("the engine died");
+                        return Ok(EXIT_ENGINE);
+                    };
+                    self.jobs.engine_said(&event);
+                    self.handle(Input::Engine(event));
+                }
+                () = sleep_until(tick_at) => self.handle(Input::Tick),
+                () = either(&mut terminate, &mut interrupt) => {
+                    if drain_until.is_some() {
+                        tracing::warn!("second signal: ending now");
+                        return Ok(EXIT_SIGNAL);
+                    }
+                    self.drain();
+                }
+                () = sleep_until(drain_until.unwrap_or(tick_at)), if drain_until.is_some() => {
+                    tracing::warn!(jobs = self.session.job_count(), "drain time is over; giving up the rest");
+                    return Ok(0);
+                }
+            }
+            self.act().await;
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Dialled(Ok(socket)) => {
+                self.link = Link::Open(socket);
+                self.handle(Input::Connected);
+            }
+            LinkEvent::Dialled(Err(DialError { code, why })) => {
+                tracing::warn!(relay = %self.config.relay, why, "no connection");
+                self.link = Link::Idle;
+                self.handle(Input::Closed { code });
+            }
+            LinkEvent::Heard(Heard::Text(text)) => self.handle(Input::Text(&text)),
+            LinkEvent::Heard(Heard::Binary(bytes)) => self.handle(Input::Binary(&bytes)),
+            LinkEvent::Heard(Heard::Closed { code, why }) => {
+                tracing::warn!(why, "connection lost");
+                self.link = Link::Idle;
+                self.handle(Input::Closed { code });
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        let patience = Duration::from_secs(u64::from(self.config.drain_seconds));
+        self.drain_until = Some(Instant::now() + patience);
+        tracing::info!(
+            jobs = self.session.job_count(),
+            seconds = self.config.drain_seconds,
+            "draining: no new jobs"
+        );
+        self.handle(Input::DrainRequested);
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        let now = self.now();
+        self.session.handle_input(now, input);
+    }
+
+    /// Does what the session wants.
+    async fn act(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Connect => {
+                    let dial = socket::dial(self.config.relay.clone(), self.config.key.clone());
+                    self.link = Link::Dialling(Box::pin(dial));
+                }
+                Output::Send(text) => {
+                    if let Link::Open(socket) = &self.link {
+                        socket.send_text(text);
+                    }
+                }
+                Output::SendBinary(bytes) => {
+                    if let Link::Open(socket) = &self.link {
+                        socket.send_binary(bytes);
+                    }
+                }
+                Output::Start {
+                    key,
+                    job,
+                    model: _,
+                    request,
+                } => {
+                    self.jobs.started(key, job);
+                    self.command(Command::Start { key, request });
+                }
+                Output::Stop { key } => {
+                    self.jobs.stopping(key);
+                    self.command(Command::Stop { key });
+                }
+                Output::CloseSocket { code } => self.close(code).await,
+                Output::Welcomed { node } => {
+                    tracing::info!(node, relay = %self.config.relay, "ready");
+                }
+                Output::Refused(failure) => {
+                    tracing::warn!(code = ?failure.code, "the relay refused: {failure}");
+                }
+                Output::Exit(end) => self.ending = Some(end),
+            }
+        }
+    }
+
+    fn command(&self, command: Command) {
+        // A dead engine ends its events too, which ends the drive loop.
+        drop(self.commands.send(command));
+    }
+
+    async fn close(&mut self, code: u16) {
+        if let Link::Open(socket) = std::mem::replace(&mut self.link, Link::Idle) {
+            socket.close(code).await;
+        }
+    }
+
+    /// Leaves nothing behind: the relay hears of the end at once, and the engine is done with its step.
+    async fn end(&mut self, thread: JoinHandle<()>) {
+        self.close(CloseCode::GoingAway.number()).await;
+        self.command(Command::Shutdown);
+        if thread.join().is_err() {
+            tracing::error!("the engine's thread panicked");
+        }
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn tick_at(&self) -> Instant {
+        /// Nothing is due: look again some time.
+        const NOTHING_DUE: Duration = Duration::from_hours(1);
+        self.session.poll_timeout().map_or_else(
+            || Instant::now() + NOTHING_DUE,
+            |due| self.began + Duration::from_millis(due),
+        )
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}

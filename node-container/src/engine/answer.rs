@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_token_counts_where_its_character_appears() {
-        let mut answer = Answer::new(1, &[]);
+        let mut answer = Answer::new(JobKey(1), &[]);
         let crab = "🦀".as_bytes();
         assert!(!answer.push(10, &crab[..2], None));
         assert_eq!(told(&mut answer), (vec![], String::new()));
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn held_back_tokens_count_when_they_turn_out_to_be_text() {
-        let mut answer = Answer::new(1, &["END".to_owned()]);
+        let mut answer = Answer::new(JobKey(1), &["END".to_owned()]);
         assert!(!answer.push(1, b"x E", None));
         assert_eq!(told(&mut answer), (vec![], "x ".to_owned()));
         assert!(!answer.push(2, b"N", None));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_tokens_of_a_stop_string_count_without_text() {
-        let mut answer = Answer::new(1, &["END".to_owned()]);
+        let mut answer = Answer::new(JobKey(1), &["END".to_owned()]);
         assert!(!answer.push(1, b"a", None));
         assert!(!answer.push(2, b"E", None));
         assert!(answer.push(3, b"ND b", None));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_end_of_turn_token_counts_in_the_last_advance() {
-        let mut answer = Answer::new(1, &["!!".to_owned()]);
+        let mut answer = Answer::new(JobKey(1), &["!!".to_owned()]);
         assert!(!answer.push(1, b"a!", None));
         assert_eq!(told(&mut answer), (vec![], "a".to_owned()));
         answer.finish(Some(2));
@@ -207,7 +207,7 @@ mod tests {
             },
             top: Vec::new(),
         };
-        let mut answer = Answer::new(7, &[]);
+        let mut answer = Answer::new(JobKey(7), &[]);
         answer.push(1, b"a", Some(logprob(1)));
         let mut advances = Vec::new();
         answer.advance(&mut advances);
@@ -225,7 +225,7 @@ mod tests {
             pieces in prop::collection::vec(prop::collection::vec(prop::sample::select(b"ab\xc3\xa9\xf0\x9f\xa6\x80".as_slice()), 0..4), 0..40),
             stop in "[ab]{1,3}",
         ) {
-            let mut answer = Answer::new(1, &[stop]);
+            let mut answer = Answer::new(JobKey(1), &[stop]);
             let (mut tokens, mut count) = (Vec::new(), 0);
             let mut stopped = false;
             for piece in &pieces {

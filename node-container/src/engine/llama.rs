@@ -24,7 +24,7 @@ use protocol::{ChatRequest, ErrorCode, Failure};
 use super::answer::Answer;
 use super::sampling::{Defaults, Sampler};
 use super::template::ChatTemplate;
-use super::{Command, Engine, Event, JobKey};
+use super::{Command, Engine, EngineEvent, JobKey};
 use slot::{Ending, Slot};
 
 pub use load::{LlamaOptions, LoadError, Loaded, spawn};
@@ -49,14 +49,14 @@ struct LlamaEngine<'m> {
     context_tokens: u32,
     /// The index is the slot's sequence in the KV cache.
     slots: Vec<Option<Slot>>,
-    events: VecDeque<Event>,
+    events: VecDeque<EngineEvent>,
 }
 
 impl LlamaEngine<'_> {
     fn start(&mut self, key: JobKey, request: &ChatRequest) {
         match self.admit(key, request) {
             Ok(slot) => {
-                self.events.push_back(Event::Accepted {
+                self.events.push_back(EngineEvent::Accepted {
                     key,
                     prompt_tokens: slot.prompt_tokens(),
                     context_tokens: self.context_tokens,
@@ -65,7 +65,7 @@ impl LlamaEngine<'_> {
                     *free = Some(slot);
                 }
             }
-            Err(failure) => self.events.push_back(Event::Failed { key, failure }),
+            Err(failure) => self.events.push_back(EngineEvent::Failed { key, failure }),
         }
     }
 
@@ -137,7 +137,7 @@ impl LlamaEngine<'_> {
             .iter_mut()
             .find_map(|slot| slot.take_if(|slot| slot.key() == key));
         if let Some(slot) = found {
-            self.events.push_back(Event::Cancelled {
+            self.events.push_back(EngineEvent::Cancelled {
                 key,
                 usage: slot.usage(),
             });
@@ -172,7 +172,7 @@ impl LlamaEngine<'_> {
         for place in &mut self.slots {
             let Some(slot) = place else { continue };
             if let Some(prefilled_tokens) = slot.note_prefilled() {
-                self.events.push_back(Event::Progress {
+                self.events.push_back(EngineEvent::Progress {
                     key: slot.key(),
                     prefilled_tokens,
                 });
@@ -182,12 +182,12 @@ impl LlamaEngine<'_> {
                 && let Some(slot) = place.take()
             {
                 endings.push(match ending {
-                    Ending::Finished(finish_reason) => Event::Finished {
+                    Ending::Finished(finish_reason) => EngineEvent::Finished {
                         key: slot.key(),
                         finish_reason,
                         usage: slot.usage(),
                     },
-                    Ending::Broken => Event::Failed {
+                    Ending::Broken => EngineEvent::Failed {
                         key: slot.key(),
                         failure: Failure::new(
                             ErrorCode::EngineFailed,
@@ -198,7 +198,7 @@ impl LlamaEngine<'_> {
             }
         }
         if !advances.is_empty() {
-            self.events.push_back(Event::Step(advances));
+            self.events.push_back(EngineEvent::Step(advances));
         }
         if !endings.is_empty() {
             self.events.extend(endings);
@@ -210,7 +210,7 @@ impl LlamaEngine<'_> {
     fn fail_all(&mut self, why: &str) {
         tracing::error!(why, "decode failed");
         for slot in self.slots.iter_mut().filter_map(Option::take) {
-            self.events.push_back(Event::Failed {
+            self.events.push_back(EngineEvent::Failed {
                 key: slot.key(),
                 failure: Failure::new(
                     ErrorCode::EngineFailed,
@@ -260,7 +260,7 @@ impl Engine for LlamaEngine<'_> {
         }
     }
 
-    fn poll_event(&mut self) -> Option<Event> {
+    fn poll_event(&mut self) -> Option<EngineEvent> {
         self.events.pop_front()
     }
 }

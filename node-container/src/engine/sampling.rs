@@ -224,6 +224,10 @@ fn grammar(model: &LlamaModel, format: &ResponseFormat) -> Result<Option<LlamaSa
         )
         .with_param("response_format")
     };
+    if let ResponseFormat::JsonSchema { schema } = format {
+        check_repetitions(schema)
+            .map_err(|keyword| refused(&format!("{keyword} is over {REPETITIONS_MIN_MAX}")))?;
+    }
     let grammar =
         llama_cpp_2::json_schema_to_grammar(&schema).map_err(|_| refused("it has no grammar"))?;
     LlamaSampler::grammar(model, &grammar, "root")

@@ -75,53 +75,53 @@ mod tests {
     fn scan(stops: &[&str], pieces: &[&str]) -> (Vec<String>, bool) {
         let stops: Vec<String> = stops.iter().map(ToString::to_string).collect();
         let mut scanner = StopScanner::new(&stops);
-        let mut steps = Vec::new();
+        let mut told = Vec::new();
         for piece in pieces {
             let mut released = String::new();
             let stopped = scanner.push(piece, &mut released);
-            steps.push(released);
+            told.push(released);
             if stopped {
-                return (steps, true);
+                return (told, true);
             }
         }
         let mut released = String::new();
         scanner.finish(&mut released);
-        steps.push(released);
-        (steps, false)
+        told.push(released);
+        (told, false)
     }
 
     #[test]
     fn a_stop_string_over_three_pieces_never_shows() {
-        let (steps, stopped) = scan(&["###"], &["hello #", "#", "# not this"]);
-        assert_eq!(steps, ["hello ", "", ""]);
+        let (told, stopped) = scan(&["###"], &["hello #", "#", "# not this"]);
+        assert_eq!(told, ["hello ", "", ""]);
         assert!(stopped);
     }
 
     #[test]
     fn what_turns_out_to_be_text_is_released_at_once() {
-        let (steps, stopped) = scan(&["END"], &["E", "N", "X"]);
-        assert_eq!(steps, ["", "", "ENX", ""]);
+        let (told, stopped) = scan(&["END"], &["E", "N", "X"]);
+        assert_eq!(told, ["", "", "ENX", ""]);
         assert!(!stopped);
     }
 
     #[test]
     fn a_repeated_beginning_keeps_the_right_part_back() {
-        let (steps, stopped) = scan(&["aab"], &["aaa", "b"]);
-        assert_eq!(steps, ["a", ""]);
+        let (told, stopped) = scan(&["aab"], &["aaa", "b"]);
+        assert_eq!(told, ["a", ""]);
         assert!(stopped);
     }
 
     #[test]
     fn held_text_comes_out_at_the_end() {
-        let (steps, stopped) = scan(&["\n\n"], &["a\n"]);
-        assert_eq!(steps, ["a", "\n"]);
+        let (told, stopped) = scan(&["\n\n"], &["a\n"]);
+        assert_eq!(told, ["a", "\n"]);
         assert!(!stopped);
     }
 
     #[test]
     fn the_earliest_of_several_stop_strings_wins() {
-        let (steps, stopped) = scan(&["dog", "cat"], &["a cat and a dog"]);
-        assert_eq!(steps, ["a "]);
+        let (told, stopped) = scan(&["dog", "cat"], &["a cat and a dog"]);
+        assert_eq!(told, ["a "]);
         assert!(stopped);
     }
 
@@ -141,9 +141,9 @@ mod tests {
             }
             pieces.push(rest.iter().collect::<String>());
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-            let (steps, stopped) = scan(&[&stop], &pieces);
+            let (told, stopped) = scan(&[&stop], &pieces);
             let expected = text.find(&stop).map_or(text.as_str(), |start| &text[..start]);
-            prop_assert_eq!(steps.concat(), expected);
+            prop_assert_eq!(told.concat(), expected);
             prop_assert_eq!(stopped, text.contains(&stop));
         }
     }

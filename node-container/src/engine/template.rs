@@ -113,11 +113,10 @@ impl ChatTemplate {
             .iter()
             .map(|message| {
                 let content = self.guarded(&message.content);
-                match &message.name {
-                    Some(name) => {
-                        context! { role => message.role.as_str(), content, name => self.guarded(name) }
-                    }
+                let name = message.name.as_ref().map(|name| self.guarded(name));
+                match name {
                     None => context! { role => message.role.as_str(), content },
+                    name => context! { role => message.role.as_str(), content, name },
                 }
             })
             .collect();
@@ -201,18 +200,14 @@ fn strftime_now(format: String) -> Result<String, Error> {
 fn tojson(value: Value, indent: Option<usize>) -> Result<Value, Error> {
     let broken = |_| Error::new(ErrorKind::BadSerialization, "not JSON");
     let mut bytes = Vec::new();
-    match indent {
-        Some(indent) => {
-            let spaces = " ".repeat(indent);
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
-            let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-            serde::Serialize::serialize(&value, &mut serializer).map_err(broken)?;
-        }
-        None => {
-            let mut serializer =
-                serde_json::Serializer::with_formatter(&mut bytes, PythonFormatter);
-            serde::Serialize::serialize(&value, &mut serializer).map_err(broken)?;
-        }
+    if let Some(indent) = indent {
+        let spaces = " ".repeat(indent.min(16));
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+        serde::Serialize::serialize(&value, &mut serializer).map_err(broken)?;
+    } else {
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PythonFormatter);
+        serde::Serialize::serialize(&value, &mut serializer).map_err(broken)?;
     }
     Ok(Value::from_safe_string(
         String::from_utf8(bytes).unwrap_or_default(),

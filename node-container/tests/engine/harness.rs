@@ -1,35 +1,13 @@
 //! A real engine with the real model, and ways to ask it.
 
-use std::path::PathBuf;
 use std::thread::JoinHandle;
 
+use crate::model::model_file;
 use node_container::engine::llama::{LlamaOptions, Loaded, spawn};
-use node_container::engine::{Advance, Command, Event, JobKey};
+use node_container::engine::{Advance, Command, EngineEvent, JobKey};
 use protocol::chat::Sampling;
 use protocol::{ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, Role, Usage};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
-const MODEL: &str = "heliograph/models/b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53/SmolLM2-135M-Instruct.Q4_1.gguf";
-
-/// The test model: `HELIOGRAPH_TEST_MODEL`, or where `cargo xtask setup` puts it.
-pub(crate) fn model_file() -> PathBuf {
-    let path = std::env::var_os("HELIOGRAPH_TEST_MODEL").map_or_else(
-        || {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-                || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"),
-                PathBuf::from,
-            );
-            cache.join(MODEL)
-        },
-        PathBuf::from,
-    );
-    assert!(
-        path.is_file(),
-        "the test model {} is missing: run `cargo xtask setup`, or set HELIOGRAPH_TEST_MODEL",
-        path.display()
-    );
-    path
-}
 
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,26 +29,26 @@ pub(crate) enum Ending {
 
 impl Told {
     pub(crate) fn finished(&self) -> (FinishReason, Usage) {
-        match &self.ending {
-            Ending::Finished(reason, usage) => (*reason, *usage),
-            other => panic!("not finished: {other:?}"),
-        }
+        let Ending::Finished(reason, usage) = &self.ending else {
+            panic!("not finished: {:?}", self.ending);
+        };
+        (*reason, *usage)
     }
 
     pub(crate) fn failed(&self) -> &Failure {
-        match &self.ending {
-            Ending::Failed(failure) => failure,
-            other => panic!("not failed: {other:?}"),
-        }
+        let Ending::Failed(failure) = &self.ending else {
+            panic!("not failed: {:?}", self.ending);
+        };
+        failure
     }
 }
 
 pub(crate) struct Rig {
     pub(crate) loaded: Loaded,
     commands: UnboundedSender<Command>,
-    events: UnboundedReceiver<Event>,
+    events: UnboundedReceiver<EngineEvent>,
     thread: Option<JoinHandle<()>>,
-    next_key: JobKey,
+    next_key: u64,
 }
 
 impl Rig {
@@ -95,7 +73,7 @@ impl Rig {
     }
 
     pub(crate) fn start(&mut self, request: ChatRequest) -> JobKey {
-        let key = self.next_key;
+        let key = JobKey(self.next_key);
         self.next_key += 1;
         self.send(Command::Start {
             key,
@@ -108,7 +86,7 @@ impl Rig {
         self.commands.send(command).expect("the engine listens");
     }
 
-    pub(crate) fn event(&mut self) -> Event {
+    pub(crate) fn event(&mut self) -> EngineEvent {
         self.events.blocking_recv().expect("the engine lives")
     }
 
@@ -128,12 +106,12 @@ impl Rig {
         };
         loop {
             match self.event() {
-                Event::Step(advances) => {
+                EngineEvent::Step(advances) => {
                     for advance in advances.iter().filter(|advance| advance.key == key) {
                         told.take(advance);
                     }
                 }
-                Event::Finished {
+                EngineEvent::Finished {
                     key: of,
                     finish_reason,
                     usage,
@@ -146,19 +124,19 @@ impl Rig {
                     told.ending = Ending::Finished(finish_reason, usage);
                     return told;
                 }
-                Event::Failed { key: of, failure } if of == key => {
+                EngineEvent::Failed { key: of, failure } if of == key => {
                     told.ending = Ending::Failed(failure);
                     return told;
                 }
-                Event::Cancelled { key: of, usage } if of == key => {
+                EngineEvent::Cancelled { key: of, usage } if of == key => {
                     told.ending = Ending::Cancelled(usage);
                     return told;
                 }
-                Event::Accepted { .. }
-                | Event::Progress { .. }
-                | Event::Finished { .. }
-                | Event::Failed { .. }
-                | Event::Cancelled { .. } => {}
+                EngineEvent::Accepted { .. }
+                | EngineEvent::Progress { .. }
+                | EngineEvent::Finished { .. }
+                | EngineEvent::Failed { .. }
+                | EngineEvent::Cancelled { .. } => {}
             }
         }
     }

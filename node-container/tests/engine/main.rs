@@ -1,10 +1,14 @@
 //! The engine with a real model: what a rig promises, end to end without a relay.
 
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod model;
 
-use harness::{Ending, Rig, ask, greedy, model_file};
+use harness::{Ending, Rig, ask, greedy};
+use model::model_file;
 use node_container::engine::llama::{LlamaOptions, LoadError, spawn};
-use node_container::engine::{Command, Event};
+use node_container::engine::{Command, EngineEvent};
 use protocol::chat::{LogitBias, ResponseFormat, Sampling};
 use protocol::{ChatRequest, ErrorCode, FinishReason};
 use serde_json::json;
@@ -47,16 +51,18 @@ fn two_jobs_interleave_and_a_third_is_refused() {
     let (mut together, mut finished, mut refused) = (0, 0, false);
     while finished < 2 {
         match rig.event() {
-            Event::Step(advances) => {
+            EngineEvent::Step(advances) => {
                 let has = |key| advances.iter().any(|advance| advance.key == key);
                 together += usize::from(has(first) && has(second));
             }
-            Event::Finished { .. } => finished += 1,
-            Event::Failed { key, failure } => {
+            EngineEvent::Finished { .. } => finished += 1,
+            EngineEvent::Failed { key, failure } => {
                 assert_eq!((key, failure.code), (third, ErrorCode::EngineFailed));
                 refused = true;
             }
-            Event::Accepted { .. } | Event::Progress { .. } | Event::Cancelled { .. } => {}
+            EngineEvent::Accepted { .. }
+            | EngineEvent::Progress { .. }
+            | EngineEvent::Cancelled { .. } => {}
         }
     }
     assert!(refused);
@@ -81,7 +87,7 @@ fn batching_does_not_mix_answers_up() {
 fn a_long_prompt_does_not_stall_a_running_answer() {
     let mut rig = Rig::new(2, 2048);
     let running = rig.start(endless("Tell me a long story."));
-    while !matches!(rig.event(), Event::Step(_)) {}
+    while !matches!(rig.event(), EngineEvent::Step(_)) {}
     let reading = rig.start(ChatRequest {
         max_tokens: Some(1),
         ..greedy(&"The quick brown fox jumps over the lazy dog. ".repeat(80))
@@ -89,21 +95,21 @@ fn a_long_prompt_does_not_stall_a_running_answer() {
     let (mut accepted, mut progressed, mut advances_between) = (false, 0, 0);
     loop {
         match rig.event() {
-            Event::Accepted { key, .. } if key == reading => accepted = true,
-            Event::Progress { key, .. } if key == reading => progressed += 1,
-            Event::Step(advances) if accepted => {
+            EngineEvent::Accepted { key, .. } if key == reading => accepted = true,
+            EngineEvent::Progress { key, .. } if key == reading => progressed += 1,
+            EngineEvent::Step(advances) if accepted => {
                 if advances.iter().any(|advance| advance.key == reading) {
                     break;
                 }
                 assert!(advances.iter().all(|advance| advance.key == running));
                 advances_between += 1;
             }
-            Event::Accepted { .. }
-            | Event::Progress { .. }
-            | Event::Step(_)
-            | Event::Finished { .. }
-            | Event::Failed { .. }
-            | Event::Cancelled { .. } => {}
+            EngineEvent::Accepted { .. }
+            | EngineEvent::Progress { .. }
+            | EngineEvent::Step(_)
+            | EngineEvent::Finished { .. }
+            | EngineEvent::Failed { .. }
+            | EngineEvent::Cancelled { .. } => {}
         }
     }
     assert!(progressed >= 10, "the prompt came in {progressed} pieces");
@@ -119,23 +125,23 @@ fn stop_takes_effect_within_one_step_and_frees_the_slot() {
     let mut rig = Rig::new(1, 1024);
     let key = rig.start(endless("Count from one to a thousand."));
     for _ in 0..5 {
-        while !matches!(rig.event(), Event::Step(_)) {}
+        while !matches!(rig.event(), EngineEvent::Step(_)) {}
     }
     rig.drain();
     rig.send(Command::Stop { key });
     let mut steps = 0;
     loop {
         match rig.event() {
-            Event::Step(_) => steps += 1,
-            Event::Cancelled { key: of, usage } => {
+            EngineEvent::Step(_) => steps += 1,
+            EngineEvent::Cancelled { key: of, usage } => {
                 assert_eq!(of, key);
                 assert!(usage.completion_tokens >= 5);
                 break;
             }
-            Event::Accepted { .. }
-            | Event::Progress { .. }
-            | Event::Finished { .. }
-            | Event::Failed { .. } => {}
+            EngineEvent::Accepted { .. }
+            | EngineEvent::Progress { .. }
+            | EngineEvent::Finished { .. }
+            | EngineEvent::Failed { .. } => {}
         }
     }
     // One that was running when `Stop` was sent, and one that may have ended between drain and send.
@@ -149,7 +155,7 @@ fn stop_while_the_prompt_is_read_takes_effect_too() {
     let key = rig.start(greedy(
         &"The quick brown fox jumps over the lazy dog. ".repeat(250),
     ));
-    while !matches!(rig.event(), Event::Progress { .. }) {}
+    while !matches!(rig.event(), EngineEvent::Progress { .. }) {}
     rig.send(Command::Stop { key });
     let told = rig.follow(key);
     assert_eq!(told.tokens, Vec::<u32>::new());

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use super::{BATCH_TOKENS_MAX, LlamaEngine};
 use crate::engine::sampling::Defaults;
 use crate::engine::template::{ChatTemplate, SpecialTokens, TemplateError};
-use crate::engine::{Command, Event, run};
+use crate::engine::{Command, EngineEvent, run};
 
 /// A context that fits most cards; models trained for less get what they were trained for.
 const CONTEXT_TOKENS_DEFAULT: u32 = 8192;
@@ -116,7 +116,7 @@ pub enum LoadError {
 pub fn spawn(
     options: LlamaOptions,
     mut commands: UnboundedReceiver<Command>,
-    events: UnboundedSender<Event>,
+    events: UnboundedSender<EngineEvent>,
 ) -> Result<(Loaded, JoinHandle<()>), LoadError> {
     let (tell_loaded, loaded) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
@@ -161,12 +161,15 @@ fn check_magic(path: &Path) -> Result<(), LoadError> {
     let mut magic = [0; 4];
     std::fs::File::open(path)
         .and_then(|mut file| file.read_exact(&mut magic))
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => LoadError::NotGguf(path.to_owned()),
-            _ => LoadError::Unreadable {
-                path: path.to_owned(),
-                error,
-            },
+        .map_err(|error| {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                LoadError::NotGguf(path.to_owned())
+            } else {
+                LoadError::Unreadable {
+                    path: path.to_owned(),
+                    error,
+                }
+            }
         })?;
     if &magic == b"GGUF" {
         Ok(())

@@ -1,0 +1,174 @@
+//! One WebSocket to the relay: dialling, reading, writing. Knows no message.
+
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use protocol::limits::RELAY_FRAME_BYTES_MAX;
+use protocol::{CloseCode, SUBPROTOCOL};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as FrameCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use crate::config::{NodeKey, RelayUrl};
+
+type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A relay that has not answered by then is treated as absent.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// What is left to send before the end gets this long.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What came from the relay.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Text(String),
+    Binary(Vec<u8>),
+    /// Nothing more comes.
+    Closed {
+        code: Option<u16>,
+        why: String,
+    },
+}
+
+/// An open connection. Dropping it cuts the connection off.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: SplitStream<Stream>,
+    /// A task of its own writes, so that a relay that does not read cannot hold up anything else here.
+    queue: UnboundedSender<Message>,
+    writer: JoinHandle<()>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct DialError {
+    pub(super) code: Option<u16>,
+    pub(super) why: String,
+}
+
+/// Opens a connection.
+pub(super) async fn dial(relay: RelayUrl, key: Option<NodeKey>) -> Result<Socket, DialError> {
+    let failed = |why: String| DialError { code: None, why };
+    let uri: Uri = relay
+        .as_str()
+        .parse()
+        .map_err(|_| failed("the relay's address is not valid".to_owned()))?;
+    let mut request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
+    if let Some(key) = &key {
+        request = request.with_header("Authorization", format!("Bearer {}", key.reveal()));
+    }
+    // The largest message has its own check in the session; this one only bounds memory.
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(2 * RELAY_FRAME_BYTES_MAX))
+        .max_frame_size(Some(2 * RELAY_FRAME_BYTES_MAX));
+    let dialled = timeout(
+        DIAL_TIME_MAX,
+        connect_async_with_config(request, Some(limits), true),
+    )
+    .await
+    .map_err(|_| failed("it did not answer in time".to_owned()))?;
+    match dialled {
+        Ok((stream, _)) => {
+            let (sink, stream) = stream.split();
+            let (queue, messages) = unbounded_channel();
+            let writer = tokio::spawn(write(sink, messages));
+            Ok(Socket {
+                stream,
+                queue,
+                writer,
+            })
+        }
+        Err(Error::Http(response)) => {
+            let status = response.status();
+            let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
+            Err(DialError {
+                code: refused.then_some(CloseCode::Unauthorized.number()),
+                why: format!("it answered {status}"),
+            })
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+async fn write(mut sink: SplitSink<Stream, Message>, mut messages: UnboundedReceiver<Message>) {
+    while let Some(message) = messages.recv().await {
+        // The reader finds out about the same end, and tells it.
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Socket {
+    /// The next message; never fails, but ends.
+    pub(super) async fn hear(&mut self) -> Heard {
+        loop {
+            return match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => Heard::Text(text.as_str().to_owned()),
+                Some(Ok(Message::Binary(bytes))) => Heard::Binary(bytes.to_vec()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Close(frame))) => Heard::Closed {
+                    code: frame.as_ref().map(|frame| frame.code.into()),
+                    why: frame.map_or_else(
+                        || "closed".to_owned(),
+                        |frame| format!("closed ({}) {}", u16::from(frame.code), frame.reason),
+                    ),
+                },
+                Some(Err(error)) => Heard::Closed {
+                    code: None,
+                    why: error.to_string(),
+                },
+                None => Heard::Closed {
+                    code: None,
+                    why: "the connection ended".to_owned(),
+                },
+            };
+        }
+    }
+
+    /// Sends a text message, some time.
+    pub(super) fn send_text(&self, text: String) {
+        self.send(Message::text(text));
+    }
+
+    /// Sends a binary message, some time.
+    pub(super) fn send_binary(&self, bytes: Vec<u8>) {
+        self.send(Message::binary(bytes));
+    }
+
+    /// Says goodbye and waits a little until everything is sent.
+    pub(super) async fn close(mut self, code: u16) {
+        self.send(Message::Close(Some(CloseFrame {
+            code: FrameCode::from(code),
+            reason: "".into(),
+        })));
+        let (closed, _) = unbounded_channel();
+        // The writer ends when its queue does.
+        drop(std::mem::replace(&mut self.queue, closed));
+        let waited = timeout(CLOSE_TIME_MAX, &mut self.writer).await;
+        if waited.is_err() {
+            tracing::warn!("the relay did not take the last messages in time");
+        }
+    }
+
+    fn send(&self, message: Message) {
+        if self.queue.send(message).is_err() {
+            tracing::debug!("the connection is gone; a message was dropped");
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.writer.abort();
+    }
+}

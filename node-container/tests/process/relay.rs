@@ -1,0 +1,238 @@
+//! A relay of straw: one WebSocket at a time, and nothing decided.
+
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use protocol::limits::NODE_FRAME_BYTES_MAX;
+use protocol::{
+    DeltaKind, FinishReason, NodeToRelay, RelayToNode, SUBPROTOCOL, TokenFrame, Usage, decode,
+    encode,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
+
+#[path = "../engine/model.rs"]
+mod model;
+pub(crate) use model::model_file;
+
+pub(crate) struct Relay {
+    listener: TcpListener,
+}
+
+/// A whole answer, checked on the way.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) tokens: u32,
+    pub(crate) frames: u32,
+    pub(crate) finish_reason: FinishReason,
+    pub(crate) usage: Usage,
+    /// `draining` came before the end.
+    pub(crate) drained: bool,
+}
+
+pub(crate) struct Connection {
+    socket: WebSocketStream<TcpStream>,
+    /// What was read while waiting for something else.
+    offset: u32,
+    text: String,
+    tokens: u32,
+    frames: u32,
+}
+
+enum Said {
+    Message(NodeToRelay),
+    Frame(Vec<u8>),
+}
+
+impl Relay {
+    pub(crate) async fn bind() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self { listener }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}", self.listener.local_addr().expect("bound"))
+    }
+
+    pub(crate) async fn accept(&self, key: Option<&str>) -> Connection {
+        let (stream, _) = self.listener.accept().await.expect("the rig comes");
+        let expected = key.map(|key| format!("Bearer {key}"));
+        #[expect(
+            clippy::result_large_err,
+            reason = "the shape of tungstenite's callback"
+        )]
+        let check =
+            |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+                assert_eq!(request.uri().path(), "/node");
+                let header = |name| {
+                    request
+                        .headers()
+                        .get(name)
+                        .map(|value| value.to_str().expect("ASCII").to_owned())
+                };
+                assert_eq!(header("authorization"), expected);
+                assert_eq!(
+                    header("sec-websocket-protocol").as_deref(),
+                    Some(SUBPROTOCOL)
+                );
+                response.headers_mut().insert(
+                    "sec-websocket-protocol",
+                    SUBPROTOCOL.parse().expect("valid"),
+                );
+                Ok(response)
+            };
+        Connection {
+            socket: accept_hdr_async(stream, check).await.expect("upgraded"),
+            offset: 0,
+            text: String::new(),
+            tokens: 0,
+            frames: 0,
+        }
+    }
+
+    pub(crate) async fn refuse(&self) {
+        let (stream, _) = self.listener.accept().await.expect("the rig comes");
+        #[expect(
+            clippy::result_large_err,
+            reason = "the shape of tungstenite's callback"
+        )]
+        let refuse = |_: &Request, _: Response| -> Result<Response, ErrorResponse> {
+            let mut response = ErrorResponse::new(None);
+            *response.status_mut() = tokio_tungstenite::tungstenite::http::StatusCode::UNAUTHORIZED;
+            Err(response)
+        };
+        assert!(accept_hdr_async(stream, refuse).await.is_err());
+    }
+
+    /// Whether somebody wants to connect right now.
+    pub(crate) async fn was_asked(&self) -> bool {
+        tokio::task::yield_now().await;
+        self.listener.accept().now_or_never().is_some()
+    }
+}
+
+impl Connection {
+    pub(crate) async fn send(&mut self, message: &RelayToNode) {
+        self.socket
+            .send(Message::text(encode(message)))
+            .await
+            .expect("sent");
+    }
+
+    pub(crate) async fn welcome(&mut self) {
+        self.send(&RelayToNode::Welcome {
+            node: "node-1".to_owned(),
+            heartbeat_ms: 10_000,
+        })
+        .await;
+    }
+
+    async fn said(&mut self) -> Said {
+        loop {
+            match self
+                .socket
+                .next()
+                .await
+                .expect("connected")
+                .expect("readable")
+            {
+                Message::Text(text) => {
+                    let message = decode(text.as_str(), NODE_FRAME_BYTES_MAX).expect("a message");
+                    return Said::Message(message);
+                }
+                Message::Binary(bytes) => return Said::Frame(bytes.to_vec()),
+                Message::Ping(_) | Message::Pong(_) => {}
+                end @ (Message::Close(_) | Message::Frame(_)) => panic!("unexpected {end:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn message(&mut self) -> NodeToRelay {
+        match self.said().await {
+            Said::Message(message) => message,
+            Said::Frame(_) => panic!("expected a message"),
+        }
+    }
+
+    /// Reads a frame's entries for `alias`; `true` where there were any.
+    fn take_frame(&mut self, frame: &[u8], alias: u32) -> bool {
+        let frame = TokenFrame::decode(frame).expect("a token frame");
+        let mut any = false;
+        for entry in frame.entries().filter(|entry| entry.alias == alias) {
+            assert_eq!(entry.kind, DeltaKind::Text);
+            assert_eq!(entry.offset, self.offset, "no gap, no overlap");
+            self.offset = entry.end_offset().expect("in range");
+            self.text
+                .push_str(std::str::from_utf8(entry.bytes).expect("whole characters"));
+            self.tokens += entry.token_count();
+            any = true;
+        }
+        self.frames += u32::from(any);
+        any
+    }
+
+    fn begin(&mut self) {
+        self.offset = 0;
+        self.text.clear();
+        self.tokens = 0;
+        self.frames = 0;
+    }
+
+    /// Waits until a job answers. What comes is kept for [`Self::follow`].
+    pub(crate) async fn first_token(&mut self, alias: u32) {
+        self.begin();
+        loop {
+            match self.said().await {
+                Said::Frame(frame) if self.take_frame(&frame, alias) => return,
+                Said::Message(NodeToRelay::Failed { failure, .. }) => panic!("{failure}"),
+                Said::Frame(_) | Said::Message(_) => {}
+            }
+        }
+    }
+
+    pub(crate) async fn follow(&mut self, alias: u32) -> Answer {
+        let mut drained = false;
+        loop {
+            match self.said().await {
+                Said::Frame(frame) => {
+                    self.take_frame(&frame, alias);
+                }
+                Said::Message(NodeToRelay::Draining) => drained = true,
+                Said::Message(NodeToRelay::Completed {
+                    alias: of,
+                    offset,
+                    finish_reason,
+                    usage,
+                }) if of == alias => {
+                    assert_eq!(offset, self.offset, "all bytes came");
+                    assert_eq!(usage.completion_tokens, self.tokens, "all tokens came");
+                    return Answer {
+                        text: std::mem::take(&mut self.text),
+                        tokens: self.tokens,
+                        frames: self.frames,
+                        finish_reason,
+                        usage,
+                        drained,
+                    };
+                }
+                Said::Message(NodeToRelay::Failed { failure, .. }) => panic!("{failure}"),
+                Said::Message(_) => {}
+            }
+        }
+    }
+
+    pub(crate) async fn cancelled(&mut self, alias: u32) -> Usage {
+        loop {
+            if let Said::Message(NodeToRelay::Cancelled { alias: of, usage }) = self.said().await
+                && of == alias
+            {
+                return usage;
+            }
+        }
+    }
+
+    pub(crate) async fn draining(&mut self) {
+        while !matches!(self.said().await, Said::Message(NodeToRelay::Draining)) {}
+    }
+}

@@ -1,0 +1,80 @@
+//! Starts, asks and ends the `rig` program.
+
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use protocol::chat::{LogitBias, Sampling};
+use protocol::{ChatMessage, ChatRequest, JobId, RelayToNode, Role};
+use tokio::process::{Child, Command};
+
+use crate::relay::{Connection, Relay, model_file};
+
+pub(crate) const KEY: &str = "hgn-process-test-key";
+
+pub(crate) fn rig(relay: &Relay, log: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rig"));
+    command
+        .args(["--relay", &relay.url(), "--model", "test-model"])
+        .args(["--slots", "2", "--context", "512", "--threads", "1"])
+        .arg("--model-file")
+        .arg(model_file())
+        .env("HELIOGRAPH_KEY", KEY)
+        // Nothing may depend on where it is started from, or on what cargo sets for tests.
+        .env_remove("LD_LIBRARY_PATH")
+        .env("RUST_LOG", "trace")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(log).expect("a log file"))
+        .kill_on_drop(true);
+    command
+}
+
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    let pid = child.id().expect("it runs").cast_signed();
+    kill(Pid::from_raw(pid), signal).expect("signal sent");
+}
+
+pub(crate) async fn exit_code(mut child: Child) -> Option<i32> {
+    child.wait().await.expect("it ends").code()
+}
+
+pub(crate) fn log_file(name: &str) -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("heliograph-rig-{name}-{}.log", std::process::id()))
+}
+
+/// Goes on until `max_tokens`.
+pub(crate) fn request(content: &str, max_tokens: u32) -> ChatRequest {
+    ChatRequest {
+        messages: vec![ChatMessage {
+            role: Role::User,
+            content: content.to_owned(),
+            name: None,
+        }],
+        sampling: Sampling {
+            temperature: Some(0.0),
+            logit_bias: [0, 2]
+                .map(|token| LogitBias {
+                    token,
+                    bias: -100.0,
+                })
+                .to_vec(),
+            ..Sampling::default()
+        },
+        max_tokens: Some(max_tokens),
+        ..ChatRequest::default()
+    }
+}
+
+pub(crate) async fn assign(connection: &mut Connection, alias: u32, request: ChatRequest) {
+    let assignment = RelayToNode::Assign {
+        job: JobId::from_random([u8::try_from(alias).expect("small"); 16]),
+        attempt: 1,
+        alias,
+        model: "test-model".to_owned(),
+        lease_ms: 10_000,
+        request,
+    };
+    connection.send(&assignment).await;
+}
