@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::strategies::ERROR_CODES;
 use crate::chat::{LogitBias, ResponseFormat, Sampling};
 use crate::limits::{CLIENT_FRAME_BYTES_MAX, NODE_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX};
 use crate::{
-    Capabilities, ChatMessage, ChatRequest, ClientToRelay, ErrorCode, Failure, FinishReason, JobId,
-    ModelOffer, NodeClass, NodeToRelay, PING, PONG, RelayToClient, RelayToNode, Role, Speed, Usage,
-    decode, encode,
+    Capabilities, ChatMessage, ChatRequest, ClientToRelay, CloseCode, ErrorCode, Failure,
+    FinishReason, JobId, ModelOffer, NodeClass, NodeToRelay, PING, PONG, RelayToClient,
+    RelayToNode, Role, Speed, Usage, decode, encode,
 };
 
 pub(super) fn folder() -> PathBuf {
@@ -371,14 +372,36 @@ fn a_heartbeat_has_exactly_one_spelling() {
     assert_eq!(encode(&RelayToNode::Pong), PONG);
 }
 
+const SPECIFICATION: &str = include_str!("../../../../PROTOCOL.md");
+
+#[test]
+fn the_specification_names_every_error_and_close_code() {
+    for code in ERROR_CODES {
+        let word = encode(&code).replace('"', "`");
+        let row = format!("\n| {word} | ");
+        assert!(SPECIFICATION.contains(&row), "{word} has no row");
+    }
+    for code in [
+        CloseCode::GoingAway,
+        CloseCode::ProtocolError,
+        CloseCode::Unauthorized,
+        CloseCode::HelloTimeout,
+        CloseCode::FrameTooLarge,
+        CloseCode::HeartbeatLost,
+        CloseCode::TooManySockets,
+    ] {
+        let row = format!("\n| {} | ", code.number());
+        assert!(SPECIFICATION.contains(&row), "{code:?} has no row");
+    }
+}
+
 #[test]
 fn the_specification_shows_every_fixture() {
-    let specification = include_str!("../../../../PROTOCOL.md");
     for ending in [".json", ".hex"] {
         for name in names("", ending) {
             let text = fixture(&format!("{name}{ending}"));
             assert!(
-                specification.contains(&text),
+                SPECIFICATION.contains(&text),
                 "{name}{ending} is not in PROTOCOL.md"
             );
         }

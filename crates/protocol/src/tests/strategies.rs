@@ -78,28 +78,30 @@ fn speed() -> impl Strategy<Value = Speed> {
     })
 }
 
+pub(super) const ERROR_CODES: [ErrorCode; 19] = [
+    ErrorCode::InvalidRequest,
+    ErrorCode::UnknownModel,
+    ErrorCode::ContextLengthExceeded,
+    ErrorCode::CapabilityMissing,
+    ErrorCode::QueueFull,
+    ErrorCode::MemoryFull,
+    ErrorCode::TooLarge,
+    ErrorCode::Unauthorized,
+    ErrorCode::UnknownJob,
+    ErrorCode::DuplicateJob,
+    ErrorCode::ProtocolError,
+    ErrorCode::NodeLost,
+    ErrorCode::LeaseExpired,
+    ErrorCode::EngineFailed,
+    ErrorCode::Draining,
+    ErrorCode::Cancelled,
+    ErrorCode::ClientGone,
+    ErrorCode::Internal,
+    ErrorCode::Unknown,
+];
+
 fn code() -> impl Strategy<Value = ErrorCode> {
-    prop::sample::select(vec![
-        ErrorCode::InvalidRequest,
-        ErrorCode::UnknownModel,
-        ErrorCode::ContextLengthExceeded,
-        ErrorCode::CapabilityMissing,
-        ErrorCode::QueueFull,
-        ErrorCode::MemoryFull,
-        ErrorCode::TooLarge,
-        ErrorCode::Unauthorized,
-        ErrorCode::UnknownJob,
-        ErrorCode::DuplicateJob,
-        ErrorCode::ProtocolError,
-        ErrorCode::NodeLost,
-        ErrorCode::LeaseExpired,
-        ErrorCode::EngineFailed,
-        ErrorCode::Draining,
-        ErrorCode::Cancelled,
-        ErrorCode::ClientGone,
-        ErrorCode::Internal,
-        ErrorCode::Unknown,
-    ])
+    prop::sample::select(ERROR_CODES.to_vec())
 }
 
 pub(super) fn failure() -> impl Strategy<Value = Failure> {
