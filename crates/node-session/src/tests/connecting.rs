@@ -1,0 +1,221 @@
+//! Dialling, greeting, heartbeat, back-off, draining.
+
+use protocol::{CloseCode, ErrorCode, Failure, NodeToRelay, RelayToNode};
+
+use super::stage::*;
+use crate::{End, Input, Output};
+
+#[test]
+fn a_new_session_dials_and_says_who_it_is() {
+    let mut stage = Stage::new(2);
+    assert_eq!(stage.wanted(), [Output::Connect]);
+    stage.input(Input::Connected);
+    assert_eq!(stage.said(), [config(2).hello()]);
+    stage.hears(&RelayToNode::Welcome {
+        node: "n7".into(),
+        heartbeat_ms: 15_000,
+    });
+    assert_eq!(stage.wanted(), [Output::Welcomed { node: "n7".into() }]);
+}
+
+#[test]
+fn a_heartbeat_is_sent_when_nothing_else_was() {
+    let mut stage = Stage::up(1);
+    stage.wait(14_999);
+    assert_eq!(stage.said(), []);
+    stage.wait(1);
+    assert_eq!(stage.said(), [NodeToRelay::Ping]);
+    stage.hears(&RelayToNode::Pong);
+    stage.wait(14_999);
+    assert_eq!(stage.said(), []);
+    stage.wait(1);
+    assert_eq!(stage.said(), [NodeToRelay::Ping]);
+}
+
+#[test]
+fn a_relay_that_does_not_answer_a_heartbeat_is_given_up() {
+    let mut stage = Stage::up(1);
+    stage.wait(29_999);
+    assert_eq!(stage.wanted(), []);
+    stage.wait(1);
+    let code = CloseCode::HeartbeatLost.number();
+    assert_eq!(stage.wanted(), [Output::CloseSocket { code }]);
+    stage.wait(30_000);
+    assert_eq!(stage.wanted(), [Output::Connect]);
+}
+
+#[test]
+fn a_node_that_streams_into_a_dead_connection_finds_out() {
+    let mut stage = Stage::up(1);
+    let key = stage.start(1);
+    stage.accept(key);
+    for _ in 0..40 {
+        stage.wait(1_000);
+        stage.step(vec![advance(key, &[1], "a")]);
+    }
+    let code = CloseCode::HeartbeatLost.number();
+    assert!(stage.wanted().contains(&Output::CloseSocket { code }));
+}
+
+#[test]
+fn a_relay_that_does_not_welcome_is_given_up() {
+    let mut stage = Stage::new(1);
+    stage.input(Input::Connected);
+    stage.wanted();
+    stage.wait(15_000);
+    let code = CloseCode::HeartbeatLost.number();
+    assert_eq!(stage.wanted(), [Output::CloseSocket { code }]);
+}
+
+#[test]
+fn pauses_grow_with_jitter_within_their_bounds_and_differ_between_nodes() {
+    let pauses = |seed| {
+        let mut stage = Stage::with(config(1), seed);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            stage.input(Input::Closed { code: None });
+            stage.wanted.clear();
+            pauses.push(stage.wait_for_timeout());
+            assert_eq!(stage.wanted(), [Output::Connect]);
+        }
+        pauses
+    };
+    let (one, two) = (pauses(1), pauses(2));
+    assert_ne!(one, two);
+    assert_eq!(one, pauses(1));
+    assert!(
+        one.iter().all(|pause| (500..=30_000).contains(pause)),
+        "{one:?}"
+    );
+    assert!(one[0] <= 1_500, "{one:?}");
+    assert!(one.iter().max() > Some(&3_000), "{one:?}");
+}
+
+#[test]
+fn a_connection_that_lasted_makes_the_next_pause_short_again() {
+    let fall = |stage: &mut Stage| {
+        stage.input(Input::Closed { code: Some(1001) });
+        stage.wait_for_timeout()
+    };
+    let mut stage = Stage::new(1);
+    while fall(&mut stage) < 5_000 {}
+    stage.welcome();
+    stage.wait(14_000);
+    // Too short a life: the pause may still be long.
+    let mut flapping = Vec::new();
+    for _ in 0..20 {
+        flapping.push(fall(&mut stage));
+        stage.welcome();
+        stage.wait(1_000);
+    }
+    assert!(flapping.iter().any(|pause| *pause > 1_500), "{flapping:?}");
+    for _ in 0..20 {
+        for _ in 0..3 {
+            stage.wait(14_000);
+            stage.hears(&RelayToNode::Pong);
+        }
+        let pause = fall(&mut stage);
+        assert!(pause <= 1_500, "{pause}");
+        stage.welcome();
+    }
+}
+
+#[test]
+fn a_node_that_the_relay_will_not_have_ends_instead_of_hammering() {
+    for code in [4000, 4001, 4003] {
+        let mut stage = Stage::new(1);
+        stage.input(Input::Connected);
+        stage.wanted();
+        stage.input(Input::Closed { code: Some(code) });
+        assert_eq!(stage.wanted(), [Output::Exit(End::Refused { code })]);
+        assert_eq!(stage.session.poll_timeout(), None);
+        stage.input(Input::Tick);
+        stage.input(Input::Connected);
+        assert_eq!(stage.wanted(), []);
+        assert_eq!(stage.said().len(), 1);
+    }
+}
+
+#[test]
+fn other_ends_of_the_socket_are_come_back_from() {
+    for code in [
+        None,
+        Some(1001),
+        Some(1006),
+        Some(4002),
+        Some(4004),
+        Some(4005),
+    ] {
+        let mut stage = Stage::up(1);
+        stage.input(Input::Closed { code });
+        stage.wait(30_000);
+        assert_eq!(stage.wanted(), [Output::Connect], "{code:?}");
+        stage.welcome();
+        assert!(stage.session.poll_timeout().is_some());
+    }
+}
+
+#[test]
+fn a_refusal_is_told_to_the_operator() {
+    let mut stage = Stage::new(1);
+    stage.input(Input::Connected);
+    stage.wanted();
+    let failure = Failure::new(ErrorCode::UnknownModel, "not in the catalog");
+    stage.hears(&RelayToNode::Refused {
+        failure: failure.clone(),
+    });
+    assert_eq!(stage.wanted(), [Output::Refused(failure)]);
+}
+
+#[test]
+fn draining_finishes_what_runs_and_takes_nothing_new() {
+    let mut stage = Stage::up(2);
+    let key = stage.start(1);
+    stage.accept(key);
+    stage.said();
+    stage.input(Input::DrainRequested);
+    stage.input(Input::DrainRequested);
+    assert_eq!(stage.said(), [NodeToRelay::Draining]);
+    stage.hears(&assign(2));
+    let said = stage.said();
+    assert!(
+        matches!(&said[..], [NodeToRelay::Failed { alias: 2, failure }] if failure.code == ErrorCode::Draining)
+    );
+    stage.step(vec![advance(key, &[1], "a")]);
+    stage.wanted();
+    stage.finish(key);
+    assert!(matches!(
+        stage.said()[..],
+        [NodeToRelay::Completed { alias: 1, .. }]
+    ));
+    assert_eq!(
+        stage.wanted(),
+        [
+            Output::CloseSocket { code: 1000 },
+            Output::Exit(End::Drained)
+        ]
+    );
+}
+
+#[test]
+fn draining_an_idle_node_ends_at_once() {
+    let mut stage = Stage::up(1);
+    stage.input(Input::DrainRequested);
+    assert_eq!(stage.said(), [NodeToRelay::Draining]);
+    assert_eq!(
+        stage.wanted(),
+        [
+            Output::CloseSocket { code: 1000 },
+            Output::Exit(End::Drained)
+        ]
+    );
+}
+
+#[test]
+fn draining_without_a_connection_ends_at_once() {
+    let mut stage = Stage::up(1);
+    stage.input(Input::Closed { code: None });
+    stage.wanted();
+    stage.input(Input::DrainRequested);
+    assert_eq!(stage.wanted(), [Output::Exit(End::Drained)]);
+}

@@ -1,0 +1,244 @@
+//! A session with a clock that the test moves, and all that it wanted done.
+
+use protocol::limits::NODE_FRAME_BYTES_MAX;
+use protocol::{
+    Alias, Capabilities, ChatMessage, ChatRequest, DeltaKind, FinishReason, JobId, ModelOffer,
+    NodeClass, NodeToRelay, RelayToNode, Role, TokenFrame, Usage, decode, encode,
+};
+
+use crate::{Advance, Config, EngineEvent, Input, JobKey, Millis, NodeSession, Output};
+
+pub(super) const MODEL: &str = "small";
+
+/// Alias, offset, tokens, text.
+pub(super) type OwnedEntry = (Alias, u32, Vec<u32>, String);
+
+pub(super) struct Stage {
+    pub(super) session: NodeSession,
+    pub(super) now: Millis,
+    /// What it said to the relay since the test last looked.
+    pub(super) said: Vec<NodeToRelay>,
+    pub(super) frames: Vec<Vec<u8>>,
+    /// What else it wanted since the test last looked.
+    pub(super) wanted: Vec<Output>,
+    /// Jobs in the engine; never more than the slots.
+    pub(super) engine: Vec<JobKey>,
+    slots: usize,
+}
+
+pub(super) fn config(slots: u32) -> Config {
+    Config {
+        name: "rig-1".into(),
+        class: NodeClass::Rig,
+        software: "test 1".into(),
+        slots,
+        models: vec![ModelOffer {
+            model: MODEL.into(),
+            runtime: "llama.cpp".into(),
+            context_tokens: 4_096,
+            capabilities: Capabilities::default(),
+        }],
+        key: Some("hgn-secret".into()),
+        backoff_ms_min: Config::BACKOFF_MS_MIN,
+        backoff_ms_max: Config::BACKOFF_MS_MAX,
+    }
+}
+
+pub(super) fn request() -> ChatRequest {
+    ChatRequest {
+        messages: vec![ChatMessage {
+            role: Role::User,
+            content: "Name three primary colours.".into(),
+            name: None,
+        }],
+        ..ChatRequest::default()
+    }
+}
+
+pub(super) fn assign(alias: Alias) -> RelayToNode {
+    RelayToNode::Assign {
+        job: JobId::from_random([9; 16]),
+        attempt: 1,
+        alias,
+        model: MODEL.into(),
+        lease_ms: 30_000,
+        request: request(),
+    }
+}
+
+pub(super) fn advance(key: JobKey, tokens: &[u32], text: &str) -> Advance {
+    Advance {
+        key,
+        kind: DeltaKind::Text,
+        tokens: tokens.to_vec(),
+        bytes: text.as_bytes().to_vec(),
+    }
+}
+
+pub(super) const USAGE: Usage = Usage {
+    prompt_tokens: 7,
+    completion_tokens: 1,
+};
+
+impl Stage {
+    pub(super) fn new(slots: u32) -> Self {
+        Self::with(config(slots), 3)
+    }
+
+    pub(super) fn with(config: Config, seed: u8) -> Self {
+        let slots = usize::try_from(config.slots).unwrap();
+        let mut stage = Self {
+            session: NodeSession::new(config, [seed; 32]),
+            now: 1_000,
+            said: Vec::new(),
+            frames: Vec::new(),
+            wanted: Vec::new(),
+            engine: Vec::new(),
+            slots,
+        };
+        stage.drain_outputs();
+        stage
+    }
+
+    /// Connected and welcomed, nothing left to look at.
+    pub(super) fn up(slots: u32) -> Self {
+        let mut stage = Self::new(slots);
+        stage.welcome();
+        stage
+    }
+
+    pub(super) fn welcome(&mut self) {
+        self.input(Input::Connected);
+        self.hears(&RelayToNode::Welcome {
+            node: "n".into(),
+            heartbeat_ms: 15_000,
+        });
+        self.said.clear();
+        self.wanted.clear();
+    }
+
+    pub(super) fn input(&mut self, input: Input<'_>) {
+        if let Input::Engine(event) = &input {
+            let ended = match event {
+                EngineEvent::Finished { key, .. }
+                | EngineEvent::Failed { key, .. }
+                | EngineEvent::Cancelled { key, .. } => Some(*key),
+                EngineEvent::Accepted { .. }
+                | EngineEvent::Progress { .. }
+                | EngineEvent::Step(_) => None,
+            };
+            self.engine.retain(|key| Some(*key) != ended);
+        }
+        self.session.handle_input(self.now, input);
+        self.drain_outputs();
+    }
+
+    fn drain_outputs(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Send(text) => {
+                    self.said.push(decode(&text, NODE_FRAME_BYTES_MAX).unwrap());
+                }
+                Output::SendBinary(frame) => {
+                    TokenFrame::decode(&frame).unwrap();
+                    self.frames.push(frame);
+                }
+                Output::Start { key, .. } => {
+                    self.engine.push(key);
+                    assert!(self.engine.len() <= self.slots, "more jobs than slots");
+                    self.wanted.push(output);
+                }
+                Output::Connect
+                | Output::Stop { .. }
+                | Output::CloseSocket { .. }
+                | Output::Welcomed { .. }
+                | Output::Refused(_)
+                | Output::Exit(_) => self.wanted.push(output),
+            }
+        }
+    }
+
+    pub(super) fn hears(&mut self, message: &RelayToNode) {
+        self.input(Input::Text(&encode(message)));
+    }
+
+    pub(super) fn engine(&mut self, event: EngineEvent) {
+        self.input(Input::Engine(event));
+    }
+
+    /// Assigns a job and says which key it started under.
+    pub(super) fn start(&mut self, alias: Alias) -> JobKey {
+        self.hears(&assign(alias));
+        let Some(Output::Start { key, .. }) = self.wanted.pop() else {
+            panic!("nothing started")
+        };
+        key
+    }
+
+    pub(super) fn accept(&mut self, key: JobKey) {
+        self.engine(EngineEvent::Accepted {
+            key,
+            prompt_tokens: 7,
+            context_tokens: 4_096,
+        });
+    }
+
+    pub(super) fn step(&mut self, advances: Vec<Advance>) {
+        self.engine(EngineEvent::Step(advances));
+    }
+
+    pub(super) fn finish(&mut self, key: JobKey) {
+        self.engine(EngineEvent::Finished {
+            key,
+            finish_reason: FinishReason::Stop,
+            usage: USAGE,
+        });
+    }
+
+    pub(super) fn stopped(&mut self, key: JobKey) {
+        self.engine(EngineEvent::Cancelled { key, usage: USAGE });
+    }
+
+    /// Moves the clock, ticking where the session wants it.
+    pub(super) fn wait(&mut self, ms: Millis) {
+        let end = self.now + ms;
+        while let Some(due) = self.session.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.input(Input::Tick);
+        }
+        self.now = end;
+    }
+
+    /// Moves the clock to the next moment at which the session wants a tick, and ticks.
+    pub(super) fn wait_for_timeout(&mut self) -> Millis {
+        let before = self.now;
+        self.now = self.session.poll_timeout().unwrap();
+        self.input(Input::Tick);
+        self.now - before
+    }
+
+    pub(super) fn said(&mut self) -> Vec<NodeToRelay> {
+        std::mem::take(&mut self.said)
+    }
+
+    pub(super) fn wanted(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// The entries sent since the last look, frame by frame.
+    pub(super) fn entries(&mut self) -> Vec<Vec<OwnedEntry>> {
+        std::mem::take(&mut self.frames)
+            .iter()
+            .map(|frame| {
+                TokenFrame::decode(frame)
+                    .unwrap()
+                    .entries()
+                    .map(|entry| {
+                        let text = String::from_utf8(entry.bytes.to_vec()).unwrap();
+                        (entry.alias, entry.offset, entry.tokens().collect(), text)
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+}
