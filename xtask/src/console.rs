@@ -120,3 +120,10 @@ impl Step {
         say(&format!("{mark} {} ({seconds:.1} s)", self.label));
     }
 }
+
+impl Drop for Step {
+    /// A step that ended by an error leaves no half line for the error to be appended to.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
