@@ -8,7 +8,7 @@
 //!   └──── redraw ─────┘◀────── once a frame ───────┘
 //! ```
 //!
-//! State, wording and Markdown are pure and tested natively; only what is under `wasm32` below touches a browser.
+//! State, wording and Markdown are pure and tested natively; only what is marked `wasm32` below touches a browser.
 
 pub mod announce;
 pub mod link;
@@ -17,3 +17,30 @@ pub mod state;
 pub mod storage;
 pub mod tiers;
 pub mod wording;
+
+#[cfg(target_arch = "wasm32")]
+#[expect(
+    unreachable_pub,
+    reason = "components' generated properties are `pub` whatever the component is"
+)]
+mod app;
+#[cfg(target_arch = "wasm32")]
+mod browser;
+#[cfg(target_arch = "wasm32")]
+mod chat;
+#[cfg(target_arch = "wasm32")]
+mod connection;
+#[cfg(target_arch = "wasm32")]
+#[expect(
+    unreachable_pub,
+    reason = "components' generated properties are `pub` whatever the component is"
+)]
+mod views;
+
+/// What `boot.js` starts: the page takes the document's body.
+#[cfg(target_arch = "wasm32")]
+#[wasm_bindgen::prelude::wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+    leptos::mount::mount_to_body(app::App);
+}

@@ -1,7 +1,5 @@
 //! What `/v1/models` lists, by tier: what a person picks.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 /// What a person picks.
@@ -11,10 +9,10 @@ pub struct Tier {
     pub id: String,
     /// What a person reads.
     pub name: String,
-    /// What it is good for, where the relay says so.
+    /// What it is good for.
     pub description: String,
-    /// Nodes ready to answer now.
-    pub available: u32,
+    /// Nodes that can answer, now or once a slot is free.
+    pub nodes: u32,
 }
 
 /// The tiers of a network, in the catalog's order, and what its models are called.
@@ -22,81 +20,63 @@ pub struct Tier {
 pub struct Catalog {
     /// What a person picks.
     pub tiers: Vec<Tier>,
-    names: BTreeMap<String, String>,
+    models: Vec<ModelBody>,
 }
 
 #[derive(Deserialize)]
-struct List {
-    data: Vec<Entry>,
+struct ListBody {
+    data: Vec<ModelBody>,
+    #[serde(default)]
+    tiers: Vec<TierBody>,
 }
 
-#[derive(Deserialize)]
-struct Entry {
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct ModelBody {
     id: String,
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
-    tier: Option<OneOrMany>,
-    #[serde(default)]
-    tier_name: Option<String>,
-    #[serde(default)]
-    tier_description: Option<String>,
-    #[serde(default)]
-    available: u32,
+    nodes: u32,
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+struct TierBody {
+    id: String,
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    models: Vec<String>,
 }
 
 impl Catalog {
     /// Reads the body of `/v1/models`; `None` where it is something else.
     pub fn read(json: &str) -> Option<Self> {
-        let list: List = serde_json::from_str(json).ok()?;
-        let mut catalog = Self::default();
-        for entry in list.data {
-            let tiers = match entry.tier {
-                None => Vec::new(),
-                Some(OneOrMany::One(tier)) => vec![tier],
-                Some(OneOrMany::Many(tiers)) => tiers,
-            };
-            for id in tiers {
-                catalog.count(
-                    id,
-                    entry.tier_name.as_deref(),
-                    entry.tier_description.as_deref(),
-                    entry.available,
-                );
-            }
-            if let Some(name) = entry.name {
-                catalog.names.insert(entry.id, name);
-            }
-        }
-        Some(catalog)
-    }
-
-    fn count(&mut self, id: String, name: Option<&str>, description: Option<&str>, nodes: u32) {
-        if let Some(tier) = self.tiers.iter_mut().find(|tier| tier.id == id) {
-            tier.available = tier.available.saturating_add(nodes);
-            return;
-        }
-        self.tiers.push(Tier {
-            name: name.map_or_else(|| title(&id), str::to_owned),
-            description: description.unwrap_or_default().to_owned(),
-            available: nodes,
-            id,
+        let list: ListBody = serde_json::from_str(json).ok()?;
+        let tiers = list.tiers.into_iter().map(|tier| Tier {
+            // A node may offer several of the tier's models: the largest count is the one that is surely true.
+            nodes: list
+                .data
+                .iter()
+                .filter(|model| tier.models.contains(&model.id))
+                .map(|model| model.nodes)
+                .max()
+                .unwrap_or(0),
+            id: tier.id,
+            name: tier.name,
+            description: tier.description,
         });
+        Some(Self {
+            tiers: tiers.collect(),
+            models: list.data,
+        })
     }
 
     /// The tier to begin with: the one picked last, else the first that somebody serves, else the first.
     pub fn default_tier(&self, picked: Option<&str>) -> Option<&Tier> {
-        self.tiers
-            .iter()
-            .find(|tier| Some(tier.id.as_str()) == picked)
-            .or_else(|| self.tiers.iter().find(|tier| tier.available > 0))
+        picked
+            .and_then(|id| self.tier(id))
+            .or_else(|| self.tiers.iter().find(|tier| tier.nodes > 0))
             .or_else(|| self.tiers.first())
     }
 
@@ -107,16 +87,12 @@ impl Catalog {
 
     /// What a model is called.
     pub fn name<'a>(&'a self, model: &'a str) -> &'a str {
-        self.names.get(model).map_or(model, String::as_str)
+        self.models
+            .iter()
+            .find(|body| body.id == model)
+            .and_then(|body| body.name.as_deref())
+            .unwrap_or(model)
     }
-}
-
-/// `heavy` → `Heavy`.
-fn title(id: &str) -> String {
-    let mut letters = id.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
 }
 
 #[cfg(test)]
@@ -124,20 +100,22 @@ mod tests {
     use super::*;
 
     const LIST: &str = r#"{"object":"list","data":[
-        {"id":"a","object":"model","tier":"demo","class":"rig","available":0},
-        {"id":"b","name":"Atlas 30B","tier":["light","heavy"],"available":2,"price":{"prompt":1}},
-        {"id":"c","tier":"heavy","available":1},
-        {"id":"d"}]}"#;
+        {"id":"a","object":"model","tier":"demo","class":"rig","available":false,"nodes":0},
+        {"id":"b","name":"Atlas 30B","available":true,"nodes":2,"slots":4,"prices":{"prompt_per_mtok":1}},
+        {"id":"c","nodes":1}],
+        "tiers":[{"id":"demo","name":"Demo","models":["a"],"web":"off","available":false},
+        {"id":"light","name":"Light","description":"Quick.","models":["b"]},
+        {"id":"heavy","name":"Heavy","models":["b","c","gone"]}]}"#;
 
     #[test]
-    fn models_are_grouped_by_tier_in_order() {
+    fn tiers_come_in_order_with_their_nodes() {
         let catalog = Catalog::read(LIST).unwrap();
         let tiers: Vec<_> = catalog
             .tiers
             .iter()
-            .map(|t| (t.name.as_str(), t.available))
+            .map(|t| (t.name.as_str(), t.nodes))
             .collect();
-        assert_eq!(tiers, [("Demo", 0), ("Light", 2), ("Heavy", 3)]);
+        assert_eq!(tiers, [("Demo", 0), ("Light", 2), ("Heavy", 2)]);
         assert_eq!(catalog.name("b"), "Atlas 30B");
         assert_eq!(catalog.name("c"), "c");
     }
@@ -154,5 +132,6 @@ mod tests {
     #[test]
     fn another_body_is_no_catalog() {
         assert_eq!(Catalog::read("<html>"), None);
+        assert_eq!(Catalog::read(r#"{"error":{}}"#), None);
     }
 }

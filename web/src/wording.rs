@@ -69,6 +69,14 @@ pub fn meta_line(model: Option<&str>, meta: &Meta) -> String {
     parts.join(" · ")
 }
 
+/// The quiet line under an answer that the person stopped.
+pub fn stopped_line(model: Option<&str>) -> String {
+    model.map_or_else(
+        || "Stopped".to_owned(),
+        |model| format!("{model} · stopped"),
+    )
+}
+
 /// What happened, in a sentence or two, and what helps.
 pub fn failure(trouble: &Trouble) -> (String, Remedy) {
     match trouble {

@@ -24,8 +24,10 @@ pub struct Update {
 
 impl Document {
     /// An empty answer.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self {
+            open: String::new(),
+        }
     }
 
     /// Takes text in and says what to show.

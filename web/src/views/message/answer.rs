@@ -1,0 +1,204 @@
+//! What the model answers, from the wait for it to the line of figures below it.
+
+use leptos::ev::MouseEvent;
+use leptos::html::Div;
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use wasm_bindgen::JsCast;
+use web_sys::Element;
+
+use super::{COPIED, CopyButton, tell_copied};
+use crate::browser;
+use crate::chat::Chat;
+use crate::state::{Answer, Message, MessageId, Phase, Trouble};
+use crate::views::icons;
+use crate::views::notice::working;
+use crate::views::rendered::Rendered;
+use crate::wording;
+
+#[component]
+pub(super) fn AnswerView(chat: Chat, id: MessageId) -> impl IntoView {
+    let read = move |look: fn(&Answer) -> Phase| {
+        chat.state
+            .with(|state| state.message(id).and_then(Message::answer).map(look))
+    };
+    let phase = Memo::new(move |_| read(|answer| answer.phase.clone()).unwrap_or(Phase::Stopped));
+    let revision = Memo::new(move |_| {
+        chat.state
+            .with(|state| state.message(id).map(|message| message.revision))
+    });
+    let is_last = Memo::new(move |_| {
+        chat.state
+            .with(|state| state.messages().last().is_some_and(|last| last.id == id))
+    });
+
+    let place = NodeRef::<Div>::new();
+    let rendered = StoredValue::new_local(None::<Rendered>);
+    Effect::new(move |_| {
+        // Read, not only tracked: a memo that nobody reads never learns what it depends on.
+        let (Some(place), Some(_)) = (place.get(), revision.get()) else {
+            return;
+        };
+        chat.state.with_untracked(|state| {
+            let Some(answer) = state.message(id).and_then(Message::answer) else {
+                return;
+            };
+            rendered.update_value(|rendered| {
+                rendered
+                    .get_or_insert_with(|| Rendered::new(place.into()))
+                    .show(&answer.text, answer.phase.is_final());
+            });
+        });
+    });
+    let streaming = move || phase.with(|phase| *phase == Phase::Streaming);
+    view! {
+        <article
+            class="answer"
+            data-testid="message-assistant"
+            aria-busy=move || phase.with(|phase| !phase.is_final()).to_string()
+        >
+            <h2 class="unseen">"Answer"</h2>
+            <div
+                class="markdown"
+                class:streaming=streaming
+                node_ref=place
+                on:click=move |event| copy_code(chat, &event)
+            ></div>
+            {move || phase_view(chat, id, &phase.get(), is_last)}
+        </article>
+    }
+}
+
+/// What stands below the text.
+fn phase_view(chat: Chat, id: MessageId, phase: &Phase, is_last: Memo<bool>) -> AnyView {
+    match phase {
+        Phase::Unsent => pending("Waiting for the connection…".to_owned()),
+        Phase::Sent => pending("Looking for a node…".to_owned()),
+        Phase::Queued {
+            model,
+            position,
+            nodes,
+        } => {
+            let place = wording::queue_place(*position, *nodes, &chat.model_name(model));
+            view! {
+                <p class="pending" data-testid="queue-place">
+                    {working()}
+                    {place}
+                </p>
+            }
+            .into_any()
+        }
+        Phase::Reading => {
+            let node = chat.state.with_untracked(|state| {
+                let answer = state.message(id).and_then(Message::answer)?;
+                answer.node.clone()
+            });
+            pending(format!(
+                "{} is reading…",
+                node.unwrap_or_else(|| "A node".to_owned())
+            ))
+        }
+        Phase::Streaming => ().into_any(),
+        Phase::Done(_) | Phase::Stopped => {
+            view! { <Foot chat=chat id=id is_last=is_last /> }.into_any()
+        }
+        Phase::Failed(trouble) => failed(chat, id, trouble, is_last),
+    }
+}
+
+fn pending(text: String) -> AnyView {
+    view! {
+        <p class="pending" data-testid="pending">
+            {working()}
+            {text}
+        </p>
+    }
+    .into_any()
+}
+
+fn failed(chat: Chat, id: MessageId, trouble: &Trouble, is_last: Memo<bool>) -> AnyView {
+    let (text, remedy) = wording::failure(trouble);
+    view! {
+        <div class="failure" data-testid="failure">
+            <p>{text}</p>
+            <button
+                type="button"
+                class="quiet"
+                data-testid="retry"
+                hidden=move || !is_last.get()
+                on:click=move |_| chat.remedy(id, remedy)
+            >
+                {remedy.label()}
+            </button>
+        </div>
+    }
+    .into_any()
+}
+
+/// The quiet line: which model, how fast, and what to do with the answer.
+#[component]
+fn Foot(chat: Chat, id: MessageId, is_last: Memo<bool>) -> impl IntoView {
+    let line = move || {
+        let parts = chat.state.with_untracked(|state| {
+            let answer = state.message(id).and_then(Message::answer)?;
+            Some((answer.model.clone(), answer.phase.clone()))
+        });
+        let Some((model, phase)) = parts else {
+            return String::new();
+        };
+        let model = model.map(|model| chat.model_name(&model));
+        match phase {
+            Phase::Done(meta) => wording::meta_line(model.as_deref(), &meta),
+            Phase::Unsent
+            | Phase::Sent
+            | Phase::Queued { .. }
+            | Phase::Reading
+            | Phase::Streaming
+            | Phase::Stopped
+            | Phase::Failed(_) => wording::stopped_line(model.as_deref()),
+        }
+    };
+    view! {
+        <footer class="foot">
+            <div class="actions">
+                <CopyButton chat=chat id=id what="Copy answer" />
+                <button
+                    type="button"
+                    class="icon-button"
+                    aria-label="Answer again"
+                    title="Answer again"
+                    data-testid="regenerate"
+                    hidden=move || !is_last.get()
+                    on:click=move |_| chat.ask_again(id)
+                >
+                    {icons::again()}
+                </button>
+            </div>
+            <p class="meta" data-testid="answer-meta">
+                {line}
+            </p>
+        </footer>
+    }
+}
+
+/// Buttons in code blocks are made with their block, not by a view: one listener serves them all.
+fn copy_code(chat: Chat, event: &MouseEvent) {
+    let button = event
+        .target()
+        .and_then(|target| target.dyn_into::<Element>().ok())
+        .and_then(|target| target.closest("button[data-copy]").ok().flatten());
+    let Some(button) = button else { return };
+    let code = button
+        .closest("figure")
+        .ok()
+        .flatten()
+        .and_then(|figure| figure.query_selector("pre").ok().flatten())
+        .and_then(|code| code.text_content())
+        .unwrap_or_default();
+    spawn_local(async move {
+        let done = browser::copy(&code).await;
+        tell_copied(chat, done);
+        button.set_text_content(Some(if done { "Copied" } else { "No access" }));
+        set_timeout(move || button.set_text_content(Some("Copy")), COPIED);
+    });
+}
