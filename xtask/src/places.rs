@@ -19,9 +19,8 @@ pub(crate) struct Places {
 impl Places {
     /// Finds them from the environment.
     pub(crate) fn find() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("xtask lies in the root of the clone")?
+        let root = root_above(&env::current_dir()?)
+            .context("run this inside a clone of Heliograph")?
             .to_path_buf();
         let base = match env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
             Some(path) => PathBuf::from(path),
@@ -58,4 +57,12 @@ impl Places {
     pub(crate) fn rig(&self) -> PathBuf {
         self.root.join("build/rig")
     }
+}
+
+/// The clone that a folder is in. Not the clone that xtask was compiled in: clones may share a target folder, and then
+/// whoever built last has the file called `xtask`.
+fn root_above(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|folder| {
+        folder.join("xtask/Cargo.toml").is_file() && folder.join("wrangler.toml").is_file()
+    })
 }

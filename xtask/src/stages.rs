@@ -1,8 +1,9 @@
 //! `test`: every test of the project, in stages from quick to whole-system.
 
+use std::fs;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::artefacts::{build_all, build_worker_and_pages, cargo};
 use crate::console::{Step, say};
@@ -53,7 +54,7 @@ pub(crate) fn run(places: &Places, only: Option<Stage>) -> Result<()> {
 fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
     match stage {
         Stage::Units => run_openly(cargo(places).arg("test")),
-        Stage::Rig => run_openly(with_tools(&mut cargo(places), tools)?.args([
+        Stage::Rig => run_openly(with_tools(&mut cargo(places), places, tools)?.args([
             "test",
             "--release",
             "-p",
@@ -65,7 +66,7 @@ fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
             build_all(places, tools)?;
             // Every test starts programs of its own on two cores: one after the other is quicker, and steadier.
             run_openly(
-                with_tools(&mut cargo(places), tools)?
+                with_tools(&mut cargo(places), places, tools)?
                     .env(crate::BUILT, "1")
                     .args(["test", "-p", "tests", "--no-fail-fast", "--"])
                     .arg("--test-threads=1"),
@@ -82,9 +83,20 @@ fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
 }
 
 /// Tells tests where the tools are.
-fn with_tools<'a>(command: &'a mut Command, tools: &Tools) -> Result<&'a mut Command> {
+fn with_tools<'a>(
+    command: &'a mut Command,
+    places: &Places,
+    tools: &Tools,
+) -> Result<&'a mut Command> {
+    // A copy, since another clone that shares the target folder may replace the file at any time.
+    let xtask = places.root.join("build/xtask");
+    fs::create_dir_all(places.root.join("build"))?;
+    if xtask.exists() {
+        fs::remove_file(&xtask)?;
+    }
+    fs::copy("/proc/self/exe", &xtask).context("cannot copy xtask")?;
     Ok(command
-        .env("HELIOGRAPH_XTASK", std::env::current_exe()?)
+        .env("HELIOGRAPH_XTASK", xtask)
         .env("HELIOGRAPH_MODEL_FILE", &tools.model.path)
         .env("HELIOGRAPH_NODE", tools.node())
         .env("HELIOGRAPH_NODE_MODULES", &tools.node_modules)
