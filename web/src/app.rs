@@ -31,7 +31,7 @@ pub(crate) fn App() -> impl IntoView {
             </div>
         </main>
         <div class="bottom">
-            <JumpToLatest following=following />
+            <JumpToLatest chat=chat following=following />
             <Notice chat=chat />
             <Composer chat=chat />
         </div>

@@ -85,6 +85,15 @@ pub(crate) fn is_online() -> bool {
     window().navigator().on_line()
 }
 
+/// Whether taking the focus brings up no keyboard over half of the screen.
+pub(crate) fn has_keyboard() -> bool {
+    window()
+        .match_media("(pointer: fine)")
+        .ok()
+        .flatten()
+        .is_some_and(|query| query.matches())
+}
+
 /// Whether anybody can see the page.
 pub(crate) fn is_visible() -> bool {
     !leptos::prelude::document().hidden()

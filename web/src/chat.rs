@@ -185,9 +185,11 @@ impl Chat {
         self.draft.set(text);
     }
 
-    /// Puts the cursor where the next question goes.
+    /// Puts the cursor where the next question goes, unless a keyboard on the screen would come up over the answer.
     pub(crate) fn focus_composer(&self) {
-        self.focus.update(|count| *count += 1);
+        if browser::has_keyboard() {
+            self.focus.update(|count| *count += 1);
+        }
     }
 
     fn hear(&self, news: News) {

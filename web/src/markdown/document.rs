@@ -44,10 +44,17 @@ impl Document {
         }
     }
 
-    /// The answer is over: what was held back is shown, and the document is empty again.
-    pub fn finish(&mut self) -> Update {
+    /// The answer is over, and the document is empty again. A whole answer shows what was held back; one that broke
+    /// off in mid-line stays mended.
+    pub fn finish(&mut self, is_whole: bool) -> Update {
+        let rest = std::mem::take(&mut self.open);
+        let settled = if is_whole {
+            parse(&rest)
+        } else {
+            parse(&mend(&rest))
+        };
         Update {
-            settled: parse(&std::mem::take(&mut self.open)),
+            settled,
             open: Vec::new(),
         }
     }

@@ -42,7 +42,7 @@ fn streamed(whole: &str, piece_chars: usize) -> (Vec<Node>, Vec<Vec<Node>>) {
         settled.extend(update.settled);
         shown.push([settled.clone(), update.open].concat());
     }
-    settled.extend(document.finish().settled);
+    settled.extend(document.finish(true).settled);
     (settled, shown)
 }
 
@@ -237,6 +237,21 @@ fn a_dash_below_a_line_does_not_make_it_a_heading() {
     }
     assert!(!found.iter().any(|tag| matches!(tag, Tag::Heading(_))));
     assert_eq!(whole.len(), 2);
+}
+
+#[test]
+fn an_answer_that_broke_off_stays_mended() {
+    let mut document = Document::new();
+    document.push("one **two");
+    assert_eq!(
+        document.finish(false).settled,
+        [element(
+            Tag::Paragraph,
+            [text("one "), element(Tag::Strong, [text("two")])]
+        )]
+    );
+    document.push("one **two");
+    assert_eq!(document.finish(true).settled, [paragraph("one **two")]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use leptos::html::{Button, Textarea};
 use leptos::prelude::*;
 
 use super::icons;
+use crate::browser;
 use crate::chat::Chat;
 use crate::link::Link;
 use crate::state::State;
@@ -71,10 +72,10 @@ fn Field(chat: Chat, send: Callback<()>) -> impl IntoView {
             chat.editing.set(Some(last));
         }
     };
-    // Only ever after something the person did.
+    // Only ever after something the person did, such as opening the page.
     Effect::new(move |before: Option<u32>| {
         let count = chat.focus.get();
-        if before.is_some_and(|before| before != count)
+        if before.map_or_else(browser::has_keyboard, |before| before != count)
             && let Some(field) = field.get_untracked()
         {
             drop(field.focus());

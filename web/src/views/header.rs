@@ -57,11 +57,10 @@ fn TierPicker(chat: Chat) -> impl IntoView {
             .collect_view()
     };
     view! {
-        <label class="tier">
+        <label class="tier" hidden=move || tiers.with(Vec::is_empty)>
             <span class="unseen">"Who answers"</span>
             <select
                 data-testid="tier"
-                disabled=move || tiers.with(Vec::is_empty)
                 prop:value=move || chosen.get()
                 on:change=move |event| chat.choose_tier(event_target_value(&event))
             >

@@ -8,6 +8,7 @@ use wasm_bindgen::JsCast;
 use web_sys::{CharacterData, Element};
 
 use crate::markdown::{Alignment, Document, Node, Tag, Update};
+use crate::state::Phase;
 
 /// One answer's place on the page.
 #[derive(Debug)]
@@ -37,15 +38,25 @@ impl Rendered {
     }
 
     /// Shows the answer as far as it has come. Text only ever grows.
-    pub(crate) fn show(&mut self, text: &str, is_final: bool) {
+    pub(crate) fn show(&mut self, text: &str, phase: &Phase) {
         let fresh = text.get(self.taken..).unwrap_or_default();
         self.taken = text.len();
         if !fresh.is_empty() {
             let update = self.document.push(fresh);
             self.apply(update);
         }
-        if is_final {
-            let update = self.document.finish();
+        if phase.is_final() {
+            let is_whole = match phase {
+                Phase::Done(_) => true,
+                Phase::Unsent
+                | Phase::Sent
+                | Phase::Queued { .. }
+                | Phase::Reading
+                | Phase::Streaming
+                | Phase::Stopped
+                | Phase::Failed(_) => false,
+            };
+            let update = self.document.finish(is_whole);
             self.apply(update);
         }
     }

@@ -77,8 +77,10 @@ pub(crate) fn following(chat: Chat, content: NodeRef<Div>) -> RwSignal<bool> {
 
 /// Back to the end, for readers who let go.
 #[component]
-pub(crate) fn JumpToLatest(following: RwSignal<bool>) -> impl IntoView {
+pub(crate) fn JumpToLatest(chat: Chat, following: RwSignal<bool>) -> impl IntoView {
     let jump = move |_| {
+        // The button goes; a focus on it would fall to nowhere.
+        chat.focus_composer();
         following.set(true);
         to_end(ScrollBehavior::Auto);
     };

@@ -46,7 +46,7 @@ pub(super) fn AnswerView(chat: Chat, id: MessageId) -> impl IntoView {
             rendered.update_value(|rendered| {
                 rendered
                     .get_or_insert_with(|| Rendered::new(place.into()))
-                    .show(&answer.text, answer.phase.is_final());
+                    .show(&answer.text, &answer.phase);
             });
         });
     });
@@ -138,6 +138,11 @@ fn failed(chat: Chat, id: MessageId, trouble: &Trouble, is_last: Memo<bool>) -> 
 /// The quiet line: which model, how fast, and what to do with the answer.
 #[component]
 fn Foot(chat: Chat, id: MessageId, is_last: Memo<bool>) -> impl IntoView {
+    let has_text = chat.state.with_untracked(|state| {
+        state
+            .message(id)
+            .is_some_and(|message| !message.text().is_empty())
+    });
     let line = move || {
         let parts = chat.state.with_untracked(|state| {
             let answer = state.message(id).and_then(Message::answer)?;
@@ -161,7 +166,7 @@ fn Foot(chat: Chat, id: MessageId, is_last: Memo<bool>) -> impl IntoView {
     view! {
         <footer class="foot">
             <div class="actions">
-                <CopyButton chat=chat id=id what="Copy answer" />
+                {has_text.then(|| view! { <CopyButton chat=chat id=id what="Copy answer" /> })}
                 <button
                     type="button"
                     class="icon-button"
