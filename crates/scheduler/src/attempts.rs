@@ -296,7 +296,8 @@ impl Scheduler {
         self.enqueue(model, ticket, id, need);
     }
 
-    fn fail(&mut self, id: JobId, failure: Failure) {
+    /// Ends a job badly and tells its client.
+    pub(crate) fn fail(&mut self, id: JobId, failure: Failure) {
         let Some(job) = self.take_job(id) else { return };
         self.counters.failed += 1;
         if let Some(owner) = job.owner {

@@ -18,6 +18,7 @@
 //! The same inputs, times and seed give the same outputs. Nothing that a peer can say panics.
 
 mod attempts;
+mod checks;
 mod clients;
 mod config;
 mod input;
@@ -48,6 +49,7 @@ pub use crate::config::{Config, ModelEntry, TierEntry};
 pub use crate::input::{Input, NodeHello};
 pub use crate::output::{Counters, ModelAvailability, Output};
 
+use crate::checks::Checks;
 use crate::job::{Attempt, Finished, Job};
 use crate::models::{Model, ModelIndex, Models};
 use crate::queue::Ticket;
@@ -74,6 +76,7 @@ pub struct Scheduler {
     attempts: BTreeMap<Alias, Attempt>,
     finished: BTreeMap<JobId, Finished>,
     timers: Timers,
+    checks: Checks,
     /// Models whose queue or free nodes changed during this input.
     dirty: BTreeSet<ModelIndex>,
     content_bytes: usize,
@@ -100,6 +103,7 @@ impl Scheduler {
             attempts: BTreeMap::new(),
             finished: BTreeMap::new(),
             timers: Timers::default(),
+            checks: Checks::default(),
             dirty: BTreeSet::new(),
             content_bytes: 0,
             next_ticket: 0,
@@ -132,6 +136,7 @@ impl Scheduler {
             Input::Tick => self.tick(),
         }
         self.dispatch();
+        self.ask_about_prompts();
         self.tell_places();
     }
 

@@ -66,6 +66,12 @@ impl Model {
         u32::try_from(nodes).unwrap_or(u32::MAX)
     }
 
+    /// Nodes that take such work, now or later.
+    pub(crate) fn nodes_for(&self, need: Need) -> impl Iterator<Item = SocketId> + '_ {
+        let nodes = self.offers.get(need.index());
+        nodes.into_iter().flatten().copied()
+    }
+
     /// Whether a node takes such work, now or later.
     pub(crate) fn can(&self, need: Need) -> bool {
         self.offers

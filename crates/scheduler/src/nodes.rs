@@ -65,6 +65,7 @@ impl Scheduler {
             },
         );
         self.refresh_node(socket);
+        self.checks_node_joined();
         for model in offered {
             self.move_stranded_jobs(model);
         }
@@ -93,6 +94,9 @@ impl Scheduler {
         };
         match message {
             NodeToRelay::Ping => self.tell_node(socket, RelayToNode::Pong),
+            NodeToRelay::PromptChecked { check, failure } => {
+                self.prompt_checked(socket, check, failure);
+            }
             NodeToRelay::Draining => {
                 node.draining = true;
                 self.refresh_node(socket);
@@ -160,6 +164,7 @@ impl Scheduler {
             // Progress renewed the lease; the others name no attempt.
             NodeToRelay::Progress { .. }
             | NodeToRelay::Hello { .. }
+            | NodeToRelay::PromptChecked { .. }
             | NodeToRelay::Draining
             | NodeToRelay::Ping
             | NodeToRelay::Unknown => {}
@@ -242,6 +247,7 @@ impl Scheduler {
             return;
         };
         self.timers.clear(Timer::Silence(socket));
+        self.checks_node_left(socket);
         for &model in node.offers.keys() {
             self.models[model].withdraw(socket);
             self.dirty.insert(model);
@@ -306,6 +312,7 @@ const fn ends_attempt(message: &NodeToRelay) -> bool {
         NodeToRelay::Hello { .. }
         | NodeToRelay::Accepted { .. }
         | NodeToRelay::Progress { .. }
+        | NodeToRelay::PromptChecked { .. }
         | NodeToRelay::Draining
         | NodeToRelay::Ping
         | NodeToRelay::Unknown => false,

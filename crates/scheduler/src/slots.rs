@@ -42,3 +42,6 @@ impl Slots {
         self.total - self.taken
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,7 @@ impl Scheduler {
             },
         );
         self.enqueue(model, ticket, id, need);
+        self.check_later(id);
     }
 
     fn is_known(&self, id: JobId) -> bool {

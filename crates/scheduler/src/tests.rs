@@ -3,6 +3,7 @@
 
 mod answering;
 mod chaos;
+mod checking;
 mod connecting;
 mod failing;
 mod queueing;

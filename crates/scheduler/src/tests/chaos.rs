@@ -71,7 +71,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (node.clone(), any::<Alias>(), work()).prop_map(|(n, alias, work)| Act::Says(n, alias, work)),
         1 => (node.clone(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(n, bytes)| Act::Frame(n, bytes)),
         1 => (node.clone(), 0_usize..4, 0_usize..40, any::<u8>()).prop_map(|(n, i, at, byte)| Act::Perturbed(n, i, at, byte)),
-        1 => (node, 0_u8..4).prop_map(|(n, kind)| Act::NodeOther(n, kind)),
+        1 => (node, 0_u8..5).prop_map(|(n, kind)| Act::NodeOther(n, kind)),
         2 => prop_oneof![0_u64..100, 4_000_u64..40_000].prop_map(Act::Wait),
     ]
 }
@@ -158,6 +158,10 @@ fn node_other(world: &mut World, node: SocketId, kind: u8) {
         0 => NodeToRelay::Draining,
         1 => NodeToRelay::Ping,
         2 => NodeToRelay::Unknown,
+        3 => NodeToRelay::PromptChecked {
+            check: 1,
+            failure: None,
+        },
         _ => NodeToRelay::Completed {
             alias: 0,
             offset: 0,

@@ -103,6 +103,33 @@ fn a_job_that_no_node_can_do_blocks_nobody_behind_it() {
 }
 
 #[test]
+fn jobs_of_different_needs_keep_their_order_on_a_node_that_can_do_all() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let mut bound = request();
+    bound.response_format = ResponseFormat::JsonObject;
+    for (number, request) in [
+        (1, request()),
+        (2, bound.clone()),
+        (3, request()),
+        (4, bound),
+    ] {
+        world.submit_to(client, number, MODEL, request);
+    }
+    let mut able = offer(MODEL);
+    able.capabilities = Capabilities {
+        grammar: true,
+        logprobs: true,
+    };
+    let node = world.node_with(9, hello(1, vec![able]));
+    for number in 1..=4 {
+        let assigned = world.assigned(node);
+        assert_eq!(assigned[0].0, job(number));
+        world.answer(node, assigned[0].1);
+    }
+}
+
+#[test]
 fn a_freed_slot_goes_to_the_longest_waiting_job_of_any_model() {
     let mut world = World::new();
     let client = world.client(1);

@@ -1,0 +1,157 @@
+//! Whether a waiting prompt fits. A busy node is asked, so that an impossible request is refused now and not after its
+//! wait. What certainly fits is not asked about.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToNode};
+
+use crate::{Scheduler, SocketId};
+
+/// Tokens that a chat template may add around one message, and at the ends; generous for the templates in use.
+const TEMPLATE_TOKENS_PER_MESSAGE: usize = 64;
+const TEMPLATE_TOKENS: usize = 512;
+
+/// Questions asked and to be asked.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    /// Waiting jobs that nobody was asked about.
+    due: BTreeSet<JobId>,
+    /// One question at a time for each node: no node is flooded with prompts.
+    asked: BTreeMap<SocketId, (u32, JobId)>,
+    last: u32,
+    /// Whether somebody came, left or answered since the last look.
+    is_stale: bool,
+}
+
+/// What to do about a waiting job.
+enum Verdict {
+    /// Nothing, ever.
+    Needless,
+    /// Nobody can be asked now.
+    Later,
+    /// Ask this node.
+    Ask(SocketId, String, Box<ChatRequest>),
+}
+
+impl Scheduler {
+    /// A job came.
+    pub(crate) fn check_later(&mut self, id: JobId) {
+        self.checks.due.insert(id);
+        self.checks.is_stale = true;
+    }
+
+    /// A node came: it can be asked.
+    pub(crate) fn checks_node_joined(&mut self) {
+        self.checks.is_stale = true;
+    }
+
+    /// A node left without an answer: another is asked.
+    pub(crate) fn checks_node_left(&mut self, socket: SocketId) {
+        if let Some((_, id)) = self.checks.asked.remove(&socket) {
+            self.check_later(id);
+        }
+    }
+
+    /// Asks about the jobs that still wait.
+    pub(crate) fn ask_about_prompts(&mut self) {
+        if !std::mem::take(&mut self.checks.is_stale) {
+            return;
+        }
+        for id in std::mem::take(&mut self.checks.due) {
+            match self.consider(id) {
+                Verdict::Needless => {}
+                Verdict::Later => {
+                    self.checks.due.insert(id);
+                }
+                Verdict::Ask(socket, model, request) => {
+                    self.checks.last = self.checks.last.wrapping_add(1);
+                    let check = self.checks.last;
+                    self.checks.asked.insert(socket, (check, id));
+                    let request = *request;
+                    self.tell_node(
+                        socket,
+                        RelayToNode::CheckPrompt {
+                            check,
+                            model,
+                            request,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn consider(&self, id: JobId) -> Verdict {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.alias.is_none()) else {
+            return Verdict::Needless; // It ended, or its node says whether it fits.
+        };
+        let model = &self.models[job.model];
+        // A token is at least one byte of the rendered prompt.
+        let tokens_max =
+            job.bytes + TEMPLATE_TOKENS + job.request.messages.len() * TEMPLATE_TOKENS_PER_MESSAGE;
+        let fits_surely = |socket: SocketId| {
+            let node = self.nodes.get(&socket);
+            node.and_then(|node| node.offers.get(&job.model))
+                .and_then(|offer| usize::try_from(offer.context_tokens).ok())
+                .is_some_and(|room| room > tokens_max)
+        };
+        if model.can(job.need) && model.nodes_for(job.need).all(fits_surely) {
+            return Verdict::Needless;
+        }
+        let idle = model
+            .nodes_for(job.need)
+            .find(|socket| !self.checks.asked.contains_key(socket));
+        idle.map_or(Verdict::Later, |socket| {
+            Verdict::Ask(
+                socket,
+                model.entry.id.clone(),
+                Box::new(job.request.clone()),
+            )
+        })
+    }
+
+    /// A node answered.
+    pub(crate) fn prompt_checked(
+        &mut self,
+        socket: SocketId,
+        check: u32,
+        failure: Option<Failure>,
+    ) {
+        let asked = self.checks.asked.get(&socket);
+        let Some((_, id)) = asked.copied().filter(|(asked, _)| *asked == check) else {
+            self.counters.stale_messages += 1;
+            return;
+        };
+        self.checks.asked.remove(&socket);
+        self.checks.is_stale = true;
+        let waits = self.jobs.get(&id).is_some_and(|job| job.alias.is_none());
+        let Some(failure) = failure.filter(|failure| waits && is_final(failure.code)) else {
+            return;
+        };
+        self.fail(id, failure.bounded());
+    }
+}
+
+/// Whether no other node would say otherwise. A node that is busy or broken says nothing about the request.
+const fn is_final(code: ErrorCode) -> bool {
+    match code {
+        ErrorCode::InvalidRequest | ErrorCode::ContextLengthExceeded => true,
+        ErrorCode::UnknownModel
+        | ErrorCode::CapabilityMissing
+        | ErrorCode::QueueFull
+        | ErrorCode::MemoryFull
+        | ErrorCode::TooLarge
+        | ErrorCode::Unauthorized
+        | ErrorCode::UnknownJob
+        | ErrorCode::DuplicateJob
+        | ErrorCode::ProtocolError
+        | ErrorCode::NodeLost
+        | ErrorCode::LeaseExpired
+        | ErrorCode::EngineFailed
+        | ErrorCode::Draining
+        | ErrorCode::Cancelled
+        | ErrorCode::ClientGone
+        | ErrorCode::Internal
+        | ErrorCode::Unknown => false,
+    }
+}
