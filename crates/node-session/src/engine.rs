@@ -44,6 +44,12 @@ impl NodeSession {
                     failure: failure.bounded(),
                 });
             }
+            EngineEvent::Checked { check, failure } => {
+                if self.is_up() {
+                    let failure = failure.map(Failure::bounded);
+                    self.send(&NodeToRelay::PromptChecked { check, failure });
+                }
+            }
             EngineEvent::Cancelled { key, usage } => {
                 self.engine_ended(key, |alias| NodeToRelay::Cancelled { alias, usage });
             }

@@ -67,6 +67,13 @@ pub enum EngineEvent {
         /// Why.
         failure: Failure,
     },
+    /// A prompt was read, as [`crate::Output::Check`] asked.
+    Checked {
+        /// Which question.
+        check: u32,
+        /// Why it could not be answered here; `None` where it could.
+        failure: Option<Failure>,
+    },
     /// The job was stopped as asked.
     Cancelled {
         /// Which job.

@@ -24,6 +24,15 @@ pub enum Output {
         /// What to answer.
         request: Box<ChatRequest>,
     },
+    /// Read this prompt and answer with `Checked`; no place in the engine is needed.
+    Check {
+        /// Names the question.
+        check: u32,
+        /// Which of the offered models.
+        model: String,
+        /// What is to be answered later.
+        request: Box<ChatRequest>,
+    },
     /// Stop this job before the next decode step. The engine answers with `Cancelled`, or with the end it had reached.
     Stop {
         /// Which job.

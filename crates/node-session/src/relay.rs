@@ -25,6 +25,7 @@ impl NodeSession {
                 self.outputs.push_back(Output::Refused(failure.bounded()));
             }
             RelayToNode::Assign { .. }
+            | RelayToNode::CheckPrompt { .. }
             | RelayToNode::Cancel { .. }
             | RelayToNode::Acknowledge { .. }
                 if !self.is_up() =>
@@ -39,6 +40,15 @@ impl NodeSession {
                 lease_ms: _,
                 request,
             } => self.assign(job, alias, model, request),
+            RelayToNode::CheckPrompt {
+                check,
+                model,
+                request,
+            } => self.outputs.push_back(Output::Check {
+                check,
+                model,
+                request: Box::new(request),
+            }),
             RelayToNode::Cancel { alias } => self.cancel(alias),
             RelayToNode::Acknowledge { alias, offset } => self.acknowledge(alias, offset),
             RelayToNode::Pong => {}

@@ -108,6 +108,14 @@ pub enum NodeToRelay {
         /// What it cost until then.
         usage: Usage,
     },
+    /// Whether a waiting prompt could be answered here, as [`RelayToNode::CheckPrompt`] asked.
+    PromptChecked {
+        /// Which question.
+        check: u32,
+        /// Why not; absent where it could.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
     /// Takes no new work; running jobs go on.
     Draining,
     /// A heartbeat; must be exactly [`crate::PING`].
@@ -141,6 +149,16 @@ pub enum RelayToNode {
         /// Without any progress for this long, the attempt is lost.
         lease_ms: u64,
         /// What to answer.
+        request: ChatRequest,
+    },
+    /// Read this prompt and say whether it fits; needs no slot. Asked while a job waits, so that an impossible request
+    /// is refused at once and not after its wait.
+    CheckPrompt {
+        /// Names the question in its answer. A node is asked one at a time.
+        check: u32,
+        /// Which of the offered models.
+        model: String,
+        /// What is to be answered later.
         request: ChatRequest,
     },
     /// Stop within one decode step and say `cancelled`.
@@ -200,6 +218,7 @@ impl NodeToRelay {
             | Self::Completed { .. }
             | Self::Failed { .. }
             | Self::Cancelled { .. }
+            | Self::PromptChecked { .. }
             | Self::Draining
             | Self::Ping
             | Self::Unknown => Ok(()),

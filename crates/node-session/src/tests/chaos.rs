@@ -106,6 +106,7 @@ fn ended(stage: &mut Stage) -> Vec<Alias> {
             NodeToRelay::Hello { .. }
             | NodeToRelay::Accepted { .. }
             | NodeToRelay::Progress { .. }
+            | NodeToRelay::PromptChecked { .. }
             | NodeToRelay::Draining
             | NodeToRelay::Ping
             | NodeToRelay::Unknown => None,

@@ -194,6 +194,31 @@ fn a_failure_of_the_engine_is_passed_on() {
 }
 
 #[test]
+fn a_question_about_a_prompt_goes_to_the_engine_and_back_without_a_slot() {
+    let mut stage = Stage::up(1);
+    stage.start(1);
+    stage.hears(&RelayToNode::CheckPrompt {
+        check: 5,
+        model: "small".into(),
+        request: request(),
+    });
+    let wanted = stage.wanted();
+    assert!(matches!(wanted[..], [Output::Check { check: 5, .. }]));
+    let failure = Some(Failure::new(
+        ErrorCode::ContextLengthExceeded,
+        "9000 of 4096",
+    ));
+    stage.engine(EngineEvent::Checked {
+        check: 5,
+        failure: failure.clone(),
+    });
+    assert_eq!(
+        stage.said(),
+        [NodeToRelay::PromptChecked { check: 5, failure }]
+    );
+}
+
+#[test]
 fn bytes_are_kept_until_they_are_acknowledged_the_end_included() {
     let mut stage = Stage::up(1);
     let key = stage.start(1);

@@ -125,6 +125,7 @@ impl Stage {
                 | EngineEvent::Cancelled { key, .. } => Some(*key),
                 EngineEvent::Accepted { .. }
                 | EngineEvent::Progress { .. }
+                | EngineEvent::Checked { .. }
                 | EngineEvent::Step(_) => None,
             };
             self.engine.retain(|key| Some(*key) != ended);
@@ -149,6 +150,7 @@ impl Stage {
                     self.wanted.push(output);
                 }
                 Output::Connect
+                | Output::Check { .. }
                 | Output::Stop { .. }
                 | Output::CloseSocket { .. }
                 | Output::Welcomed { .. }

@@ -281,6 +281,20 @@ fn node_to_relay_fixtures_decode_and_encode() {
         failure: Failure::new(ErrorCode::Draining, "The node stops; try another.")
             .with_retry_after_ms(1000),
     };
+    let prompt_checked = NodeToRelay::PromptChecked {
+        check: 3,
+        failure: None,
+    };
+    let prompt_refused = NodeToRelay::PromptChecked {
+        check: 3,
+        failure: Some(
+            Failure::new(
+                ErrorCode::ContextLengthExceeded,
+                "The prompt has 9000 tokens, but this model's context is 8192 tokens.",
+            )
+            .with_param("messages"),
+        ),
+    };
     let cancelled = NodeToRelay::Cancelled {
         alias,
         usage: usage(3),
@@ -295,6 +309,8 @@ fn node_to_relay_fixtures_decode_and_encode() {
             ("completed", completed),
             ("failed", failed),
             ("cancelled", cancelled),
+            ("prompt_checked", prompt_checked),
+            ("prompt_checked.refused", prompt_refused),
             ("draining", NodeToRelay::Draining),
             ("ping", NodeToRelay::Ping),
         ],
@@ -322,6 +338,14 @@ fn relay_to_node_fixtures_decode_and_encode() {
                     alias: 7,
                     model: "smollm2-135m".to_owned(),
                     lease_ms: 30_000,
+                    request: smallest_request(),
+                },
+            ),
+            (
+                "check_prompt",
+                RelayToNode::CheckPrompt {
+                    check: 3,
+                    model: "smollm2-135m".to_owned(),
                     request: smallest_request(),
                 },
             ),

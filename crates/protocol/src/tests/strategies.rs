@@ -305,6 +305,8 @@ pub(super) fn node_to_relay() -> impl Strategy<Value = NodeToRelay> {
         ),
         (any::<u32>(), failure())
             .prop_map(|(alias, failure)| NodeToRelay::Failed { alias, failure }),
+        (any::<u32>(), option::of(failure()))
+            .prop_map(|(check, failure)| NodeToRelay::PromptChecked { check, failure }),
         (any::<u32>(), usage()).prop_map(|(alias, usage)| NodeToRelay::Cancelled { alias, usage }),
         Just(NodeToRelay::Draining),
         Just(NodeToRelay::Ping),
@@ -333,6 +335,13 @@ pub(super) fn relay_to_node() -> impl Strategy<Value = RelayToNode> {
                     request,
                 }
             }),
+        (any::<u32>(), text(), chat_request()).prop_map(|(check, model, request)| {
+            RelayToNode::CheckPrompt {
+                check,
+                model,
+                request,
+            }
+        }),
         any::<u32>().prop_map(|alias| RelayToNode::Cancel { alias }),
         any::<(u32, u32)>().prop_map(|(alias, offset)| RelayToNode::Acknowledge { alias, offset }),
         failure().prop_map(|failure| RelayToNode::Refused { failure }),
