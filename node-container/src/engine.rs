@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod detokenise;
+pub mod grammar;
 pub mod llama;
 pub mod logprobs;
 pub mod sampling;
@@ -31,11 +32,20 @@ pub enum Command {
         /// What to answer.
         request: Box<ChatRequest>,
     },
+    /// Find out whether this request could be answered here; needs no slot.
+    Check {
+        /// Names the question in its answer.
+        check: u32,
+        /// What would be answered.
+        request: Box<ChatRequest>,
+    },
     /// Stop this job before the next decode step. A job that is not there (any more) is no fault.
     Stop {
         /// Which job.
         key: JobKey,
     },
+    /// Look again: something that the engine does aside is done. Only the engine's own threads send this.
+    Wake,
     /// End the loop; running jobs are dropped without a word.
     Shutdown,
 }
@@ -80,7 +90,12 @@ pub fn run(
             }
         };
         match command {
-            Some(command @ (Command::Start { .. } | Command::Stop { .. })) => {
+            Some(
+                command @ (Command::Start { .. }
+                | Command::Check { .. }
+                | Command::Stop { .. }
+                | Command::Wake),
+            ) => {
                 engine.handle_command(command);
                 if !tell(engine, events) {
                     return;

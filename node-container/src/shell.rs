@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! socket  ─▶ Input::{Connected, Text, Binary, Closed}      Output::{Connect, Send, SendBinary, CloseSocket} ─▶ socket
-//! engine  ─▶ Input::Engine                                 Output::{Start, Stop}                            ─▶ engine
+//! engine  ─▶ Input::Engine                                 Output::{Start, Check, Stop}                     ─▶ engine
 //! clock   ─▶ Input::Tick                                   Output::Exit                                     ─▶ the end
 //! SIGTERM ─▶ Input::DrainRequested
 //! ```
@@ -23,7 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
-use crate::engine::llama::{self, LlamaOptions, Loaded};
+use crate::engine::llama::{self, LlamaOptions, Loaded, Spawned};
 use crate::engine::{Command, EngineEvent};
 use job_log::JobLog;
 use socket::{DialError, Heard, Socket};
@@ -57,7 +57,6 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     }
     // A failure means that a provider is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let (commands, command_receiver) = unbounded_channel();
     let (event_sender, events) = unbounded_channel();
     tracing::info!(file = %config.model_file.display(), "loading the model");
     let options = LlamaOptions {
@@ -66,7 +65,11 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         context_tokens: config.context,
         threads: config.threads(),
     };
-    let (loaded, thread) = llama::spawn(options, command_receiver, event_sender)?;
+    let Spawned {
+        loaded,
+        commands,
+        thread,
+    } = llama::spawn(options, event_sender)?;
     tracing::info!(
         model = %config.model,
         mib = loaded.model_bytes >> 20,
@@ -269,6 +272,11 @@ impl Shell<'_> {
                     self.jobs.started(key, job);
                     self.command(Command::Start { key, request });
                 }
+                Output::Check {
+                    check,
+                    model: _,
+                    request,
+                } => self.command(Command::Check { check, request }),
                 Output::Stop { key } => {
                     self.jobs.stopping(key);
                     self.command(Command::Stop { key });

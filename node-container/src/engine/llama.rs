@@ -2,7 +2,8 @@
 //!
 //! Every step evaluates one batch that holds the newest token of each answering job and, beside it, a piece of each
 //! prompt that is still being read. So jobs join and leave at any step, and a long prompt slows others down a little
-//! instead of stopping them.
+//! instead of stopping them. Rendering and tokenising, which take seconds for prompts of megabytes, happen on a thread
+//! of their own ([`reader`]).
 //!
 //! Rules that callers see:
 //! - Prompt and answer together fit the slot's context. There is no context shift: at its end an answer ends with
@@ -11,23 +12,22 @@
 //!   fixed, and no prefix is taken from a cache.
 
 mod load;
+mod reader;
 mod slot;
 
 use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::token::LlamaToken;
-use protocol::{ChatRequest, ErrorCode, Failure};
+use protocol::{ChatRequest, ErrorCode, Failure, Usage};
 
-use super::answer::Answer;
-use super::sampling::{Defaults, Sampler};
-use super::template::ChatTemplate;
 use super::{Command, Engine, EngineEvent, JobKey};
+use reader::{Done, Task};
 use slot::{Ending, Slot};
 
-pub use load::{LlamaOptions, LoadError, Loaded, spawn};
+pub use load::{LlamaOptions, LoadError, Loaded, Spawned, spawn};
 
 /// Prompt tokens per step while nobody is answering: large enough for full speed, small enough that `Stop` is prompt
 /// on one slow thread.
@@ -44,94 +44,85 @@ struct LlamaEngine<'m> {
     model: &'m LlamaModel,
     context: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
-    template: ChatTemplate,
-    defaults: Defaults,
     context_tokens: u32,
+    /// Jobs whose prompts are being tokenised; each has a slot in hand.
+    reading: Vec<JobKey>,
+    reader: Sender<Task>,
+    done: Receiver<Done>,
     /// The index is the slot's sequence in the KV cache.
     slots: Vec<Option<Slot>>,
     events: VecDeque<EngineEvent>,
 }
 
 impl LlamaEngine<'_> {
-    fn start(&mut self, key: JobKey, request: &ChatRequest) {
-        match self.admit(key, request) {
+    fn start(&mut self, key: JobKey, request: Box<ChatRequest>) {
+        let taken = self.reading.len() + self.slots.iter().flatten().count();
+        let refused = if taken >= self.slots.len() {
+            Some("all slots of this node are busy")
+        } else if self.reader.send(Task::Prepare(key, request)).is_err() {
+            Some("the node's engine could not go on")
+        } else {
+            self.reading.push(key);
+            None
+        };
+        if let Some(message) = refused {
+            let failure = Failure::new(ErrorCode::EngineFailed, message);
+            self.events.push_back(EngineEvent::Failed { key, failure });
+        }
+    }
+
+    fn check(&mut self, check: u32, request: Box<ChatRequest>) {
+        if self.reader.send(Task::Check(check, request)).is_err() {
+            let failure =
+                Failure::new(ErrorCode::EngineFailed, "the node's engine could not go on");
+            self.events.push_back(EngineEvent::Checked {
+                check,
+                failure: Some(failure),
+            });
+        }
+    }
+
+    /// Takes over what the reader has done.
+    fn collect(&mut self) {
+        while let Ok(done) = self.done.try_recv() {
+            match done {
+                Done::Prepared(key, prepared) => self.admit(key, prepared),
+                Done::Checked(check, failure) => self
+                    .events
+                    .push_back(EngineEvent::Checked { check, failure }),
+            }
+        }
+    }
+
+    fn admit(&mut self, key: JobKey, prepared: Result<Box<Slot>, Failure>) {
+        let Some(index) = self.reading.iter().position(|reading| *reading == key) else {
+            // Stopped in the meantime.
+            return;
+        };
+        self.reading.swap_remove(index);
+        match prepared {
             Ok(slot) => {
                 self.events.push_back(EngineEvent::Accepted {
                     key,
                     prompt_tokens: slot.prompt_tokens(),
                     context_tokens: self.context_tokens,
                 });
+                // There is one: jobs in the reader count as taken slots.
                 if let Some(free) = self.slots.iter_mut().find(|slot| slot.is_none()) {
-                    *free = Some(slot);
+                    *free = Some(*slot);
                 }
             }
             Err(failure) => self.events.push_back(EngineEvent::Failed { key, failure }),
         }
     }
 
-    fn admit(&self, key: JobKey, request: &ChatRequest) -> Result<Slot, Failure> {
-        request.validate().map_err(|invalid| {
-            Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
-        })?;
-        if self.slots.iter().all(Option::is_some) {
-            return Err(Failure::new(
-                ErrorCode::EngineFailed,
-                "all slots of this node are busy",
-            ));
-        }
-        let prompt = self.tokenise(request)?;
-        let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let left = self.context_tokens.saturating_sub(length);
-        if left == 0 {
-            return Err(Failure::new(
-                ErrorCode::ContextLengthExceeded,
-                format!(
-                    "the prompt has {length} tokens, but this model's context is {} tokens, and the answer needs at least one of them; shorten the conversation",
-                    self.context_tokens
-                ),
-            )
-            .with_param("messages"));
-        }
-        let answer_tokens_max = request.max_tokens.map_or(left, |most| most.min(left));
-        let seed = getrandom::u64().map_err(|_| {
-            Failure::new(
-                ErrorCode::EngineFailed,
-                "the node has no source of randomness",
-            )
-        })?;
-        let sampler = Sampler::new(self.model, self.defaults, request, answer_tokens_max, seed)?;
-        Ok(Slot::new(
-            key,
-            prompt,
-            answer_tokens_max,
-            sampler,
-            Answer::new(key, &request.stop),
-            request.top_logprobs,
-        ))
-    }
-
-    fn tokenise(&self, request: &ChatRequest) -> Result<Vec<LlamaToken>, Failure> {
-        let prompt = self.template.render(&request.messages)?;
-        let vocab = self.model.vocab();
-        let mut tokens = Vec::new();
-        for piece in prompt.pieces.iter().filter(|piece| !piece.is_empty()) {
-            tokens.extend(vocab.tokenize(piece.as_bytes(), false, true));
-        }
-        // Many templates write the beginning-of-sequence token themselves; twice would confuse the model.
-        if vocab.should_add_bos() && tokens.first() != Some(&vocab.bos()) {
-            tokens.insert(0, vocab.bos());
-        }
-        if tokens.is_empty() {
-            return Err(Failure::new(
-                ErrorCode::InvalidRequest,
-                "the conversation renders to an empty prompt",
-            )
-            .with_param("messages"));
-        }
-        Ok(tokens)
-    }
-
     fn stop(&mut self, key: JobKey) {
+        if let Some(index) = self.reading.iter().position(|reading| *reading == key) {
+            self.reading.swap_remove(index);
+            let usage = Usage::default();
+            self.events.push_back(EngineEvent::Cancelled { key, usage });
+            return;
+        }
         let found = self
             .slots
             .iter_mut()
@@ -236,8 +227,10 @@ impl LlamaEngine<'_> {
 impl Engine for LlamaEngine<'_> {
     fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Start { key, request } => self.start(key, &request),
+            Command::Start { key, request } => self.start(key, request),
             Command::Stop { key } => self.stop(key),
+            Command::Check { check, request } => self.check(check, request),
+            Command::Wake => self.collect(),
             Command::Shutdown => {}
         }
     }

@@ -15,8 +15,10 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::token::logit_bias::LlamaLogitBias;
-use protocol::chat::{ResponseFormat, Sampling};
+use protocol::chat::Sampling;
 use protocol::{ChatRequest, ErrorCode, Failure};
+
+use super::grammar;
 
 /// What holds where a request says nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,7 +88,7 @@ impl Sampler {
     ) -> Result<Self, Failure> {
         Ok(Self {
             chain: chain(model, defaults, &request.sampling, answer_tokens_max, seed)?,
-            grammar: grammar(model, &request.response_format)?,
+            grammar: grammar::sampler(model, &request.response_format)?,
         })
     }
 
@@ -202,76 +204,9 @@ const fn fold_seed(seed: u64) -> u32 {
     if folded == u32::MAX { 0 } else { folded }
 }
 
-fn grammar(model: &LlamaModel, format: &ResponseFormat) -> Result<Option<LlamaSampler>, Failure> {
-    let schema = match format {
-        ResponseFormat::Text => return Ok(None),
-        ResponseFormat::JsonObject => r#"{"type":"object"}"#.to_owned(),
-        ResponseFormat::JsonSchema { schema } => schema.to_string(),
-        ResponseFormat::Unknown => {
-            return Err(Failure::new(
-                ErrorCode::InvalidRequest,
-                "response_format must be text, json_object or json_schema",
-            )
-            .with_param("response_format"));
-        }
-    };
-    let refused = |step: &str| {
-        Failure::new(
-            ErrorCode::InvalidRequest,
-            format!(
-                "the JSON schema cannot be enforced ({step}): use types, properties, required, enum, items and local $ref"
-            ),
-        )
-        .with_param("response_format")
-    };
-    if let ResponseFormat::JsonSchema { schema } = format {
-        check_repetitions(schema)
-            .map_err(|keyword| refused(&format!("{keyword} is over {REPETITIONS_MIN_MAX}")))?;
-    }
-    let grammar =
-        llama_cpp_2::json_schema_to_grammar(&schema).map_err(|_| refused("it has no grammar"))?;
-    LlamaSampler::grammar(model, &grammar, "root")
-        .map(Some)
-        .map_err(|_| refused("its grammar is too large or ambiguous"))
-}
-
-/// The most that llama.cpp repeats a rule (its own limit). Beyond it, it would print the whole grammar, and with it words
-/// of the request, to standard error.
-const REPETITIONS_MIN_MAX: u64 = 2000;
-
-fn check_repetitions(schema: &serde_json::Value) -> Result<(), &'static str> {
-    match schema {
-        serde_json::Value::Object(fields) => {
-            for keyword in ["minLength", "minItems"] {
-                let over = fields
-                    .get(keyword)
-                    .and_then(serde_json::Value::as_u64)
-                    .is_some_and(|count| count > REPETITIONS_MIN_MAX);
-                if over {
-                    return Err(keyword);
-                }
-            }
-            fields.values().try_for_each(check_repetitions)
-        }
-        serde_json::Value::Array(items) => items.iter().try_for_each(check_repetitions),
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Number(_)
-        | serde_json::Value::String(_) => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_repetition_beyond_llama_cpp_is_found_at_any_depth() {
-        let schema = serde_json::json!({"properties": {"a": {"anyOf": [{"minItems": 2001}]}}});
-        assert_eq!(check_repetitions(&schema), Err("minItems"));
-        let schema = serde_json::json!({"properties": {"a": {"minItems": 3}}});
-        assert_eq!(check_repetitions(&schema), Ok(()));
-    }
 
     #[test]
     fn a_seed_is_never_the_one_that_means_random() {

@@ -45,7 +45,7 @@ impl JobLog {
                     tracing::info!(%job, prompt_tokens, "accepted");
                 }
             }
-            EngineEvent::Progress { .. } => {}
+            EngineEvent::Progress { .. } | EngineEvent::Checked { .. } => {}
             EngineEvent::Step(advances) => {
                 for advance in advances {
                     if let Some(running) = self.jobs.get_mut(&advance.key) {

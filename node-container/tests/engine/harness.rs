@@ -3,7 +3,7 @@
 use std::thread::JoinHandle;
 
 use crate::model::model_file;
-use node_container::engine::llama::{LlamaOptions, Loaded, spawn};
+use node_container::engine::llama::{LlamaOptions, Loaded, Spawned, spawn};
 use node_container::engine::{Advance, Command, EngineEvent, JobKey};
 use protocol::chat::Sampling;
 use protocol::{ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, Role, Usage};
@@ -53,7 +53,6 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(slots: u32, context_tokens: u32) -> Self {
-        let (commands, command_receiver) = unbounded_channel();
         let (event_sender, events) = unbounded_channel();
         let options = LlamaOptions {
             model_file: model_file(),
@@ -61,8 +60,11 @@ impl Rig {
             context_tokens: Some(context_tokens),
             threads: 1,
         };
-        let (loaded, thread) =
-            spawn(options, command_receiver, event_sender).expect("the model loads");
+        let Spawned {
+            loaded,
+            commands,
+            thread,
+        } = spawn(options, event_sender).expect("the model loads");
         Self {
             loaded,
             commands,
@@ -134,6 +136,7 @@ impl Rig {
                 }
                 EngineEvent::Accepted { .. }
                 | EngineEvent::Progress { .. }
+                | EngineEvent::Checked { .. }
                 | EngineEvent::Finished { .. }
                 | EngineEvent::Failed { .. }
                 | EngineEvent::Cancelled { .. } => {}

@@ -62,11 +62,71 @@ fn two_jobs_interleave_and_a_third_is_refused() {
             }
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
+            | EngineEvent::Checked { .. }
             | EngineEvent::Cancelled { .. } => {}
         }
     }
     assert!(refused);
     assert!(together >= 20, "only {together} steps were shared");
+}
+
+#[test]
+fn a_huge_prompt_is_tokenised_aside() {
+    let mut rig = Rig::new(2, 2048);
+    let running = rig.start(endless("Tell me a long story."));
+    while !matches!(rig.event(), EngineEvent::Step(_)) {}
+    let huge = rig.start(greedy(&"a".repeat(2 << 20)));
+    let mut steps = 0;
+    loop {
+        match rig.event() {
+            EngineEvent::Step(_) => steps += 1,
+            EngineEvent::Failed { key, failure } => {
+                assert_eq!(
+                    (key, failure.code),
+                    (huge, ErrorCode::ContextLengthExceeded)
+                );
+                break;
+            }
+            EngineEvent::Accepted { .. }
+            | EngineEvent::Progress { .. }
+            | EngineEvent::Checked { .. }
+            | EngineEvent::Finished { .. }
+            | EngineEvent::Cancelled { .. } => {}
+        }
+    }
+    assert!(steps >= 10, "the answer stood still: {steps} steps");
+    rig.send(Command::Stop { key: running });
+    // A job that is stopped while it is read ends at once.
+    let huge = rig.start(greedy(&"a".repeat(2 << 20)));
+    rig.send(Command::Stop { key: huge });
+    assert!(matches!(rig.follow(huge).ending, Ending::Cancelled(_)));
+    assert!(rig.ask(greedy("What is 2+2?")).text.contains('4'));
+}
+
+#[test]
+fn a_prompt_can_be_checked_while_all_slots_are_busy() {
+    let mut rig = Rig::new(1, 256);
+    let running = rig.start(endless("Tell me a long story."));
+    while !matches!(rig.event(), EngineEvent::Step(_)) {}
+    let mut verdict = |check, request: ChatRequest| {
+        rig.send(Command::Check {
+            check,
+            request: Box::new(request),
+        });
+        loop {
+            if let EngineEvent::Checked { check: of, failure } = rig.event() {
+                assert_eq!(of, check);
+                return failure.map(|failure| failure.code);
+            }
+        }
+    };
+    assert_eq!(verdict(1, greedy("Hi")), None);
+    assert_eq!(
+        verdict(2, greedy(&"word ".repeat(300))),
+        Some(ErrorCode::ContextLengthExceeded)
+    );
+    rig.send(Command::Stop { key: running });
+    assert!(matches!(rig.follow(running).ending, Ending::Cancelled(_)));
 }
 
 #[test]
@@ -106,6 +166,7 @@ fn a_long_prompt_does_not_stall_a_running_answer() {
             }
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
+            | EngineEvent::Checked { .. }
             | EngineEvent::Step(_)
             | EngineEvent::Finished { .. }
             | EngineEvent::Failed { .. }
@@ -140,6 +201,7 @@ fn stop_takes_effect_within_one_step_and_frees_the_slot() {
             }
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
+            | EngineEvent::Checked { .. }
             | EngineEvent::Finished { .. }
             | EngineEvent::Failed { .. } => {}
         }
@@ -452,7 +514,6 @@ fn a_request_that_breaks_a_rule_is_refused_by_name() {
 #[test]
 fn a_file_that_is_no_model_is_refused_in_words() {
     let load = |model_file, context_tokens| {
-        let (_commands, receiver) = unbounded_channel();
         let (events, _events) = unbounded_channel();
         let options = LlamaOptions {
             model_file,
@@ -460,7 +521,7 @@ fn a_file_that_is_no_model_is_refused_in_words() {
             context_tokens,
             threads: 1,
         };
-        spawn(options, receiver, events).map(|(loaded, _)| loaded)
+        spawn(options, events).map(|spawned| spawned.loaded)
     };
     let missing = load("/nonexistent/model.gguf".into(), None).expect_err("no file");
     assert!(matches!(missing, LoadError::Unreadable { .. }), "{missing}");

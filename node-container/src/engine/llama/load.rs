@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use llama_cpp_2::context::params::LlamaContextParams;
@@ -13,18 +14,20 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{
+    UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
+};
 
+use super::reader::{Done, Reader, Task};
 use super::{BATCH_TOKENS_MAX, LlamaEngine};
-use crate::engine::sampling::Defaults;
 use crate::engine::template::{ChatTemplate, SpecialTokens, TemplateError};
 use crate::engine::{Command, EngineEvent, run};
 
 /// A context that fits most cards; models trained for less get what they were trained for.
 const CONTEXT_TOKENS_DEFAULT: u32 = 8192;
 
-/// C++ code on this thread recurses over grammars that clients send.
-const STACK_BYTES: usize = 16 << 20;
+/// C++ code on the reader's thread recurses over schemas that clients send.
+const READER_STACK_BYTES: usize = 16 << 20;
 
 /// What to load.
 #[derive(Debug, Clone)]
@@ -110,38 +113,83 @@ pub enum LoadError {
     Thread(String),
 }
 
+/// A running engine.
+#[derive(Debug)]
+pub struct Spawned {
+    /// What was loaded.
+    pub loaded: Loaded,
+    /// Tells it what to do. When the last sender is gone, the engine ends.
+    pub commands: UnboundedSender<Command>,
+    /// Ends after [`Command::Shutdown`], or when nobody listens to its events.
+    pub thread: JoinHandle<()>,
+}
+
 /// Loads the model on a new thread and returns once it can answer.
-///
-/// The thread ends after [`Command::Shutdown`], or when either channel is closed.
 pub fn spawn(
     options: LlamaOptions,
-    mut commands: UnboundedReceiver<Command>,
     events: UnboundedSender<EngineEvent>,
-) -> Result<(Loaded, JoinHandle<()>), LoadError> {
-    let (tell_loaded, loaded) = std::sync::mpsc::channel();
+) -> Result<Spawned, LoadError> {
+    let (commands, received) = unbounded_channel();
+    let wake = commands.downgrade();
+    let (tell_loaded, loaded) = channel();
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
-        .stack_size(STACK_BYTES)
         .spawn(move || {
-            let model = match load_model(&options) {
-                Ok(model) => model,
-                Err(error) => return drop(tell_loaded.send(Err(error))),
-            };
-            match LlamaEngine::new(&model, &options) {
-                Ok((mut engine, loaded)) => {
-                    if tell_loaded.send(Ok(loaded)).is_ok() {
-                        run(&mut engine, &mut commands, &events);
-                    }
-                }
-                Err(error) => drop(tell_loaded.send(Err(error))),
+            if let Err(error) = live(&options, received, &wake, &events, &tell_loaded) {
+                // The receiver waits for just this.
+                drop(tell_loaded.send(Err(error)));
             }
         })
         .map_err(|error| LoadError::Thread(error.to_string()))?;
-    match loaded.recv() {
-        Ok(Ok(loaded)) => Ok((loaded, thread)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(LoadError::Thread("it died while loading".to_owned())),
-    }
+    let loaded = loaded
+        .recv()
+        .unwrap_or_else(|_| Err(LoadError::Thread("it died while loading".to_owned())))?;
+    Ok(Spawned {
+        loaded,
+        commands,
+        thread,
+    })
+}
+
+/// The engine thread's whole life.
+fn live(
+    options: &LlamaOptions,
+    mut commands: UnboundedReceiver<Command>,
+    wake: &WeakUnboundedSender<Command>,
+    events: &UnboundedSender<EngineEvent>,
+    tell_loaded: &Sender<Result<Loaded, LoadError>>,
+) -> Result<(), LoadError> {
+    let model = load_model(options)?;
+    let template = ChatTemplate::new(
+        model.meta_val_str("tokenizer.chat_template").ok(),
+        special_tokens(&model),
+    )?;
+    let context_tokens = context_tokens(&model, options)?;
+    let (to_reader, tasks) = channel();
+    let (to_engine, done) = channel();
+    let mut engine = LlamaEngine::new(&model, options, context_tokens, to_reader, done)?;
+    let loaded = Loaded {
+        context_tokens,
+        model_bytes: model.size(),
+        devices: llama_cpp_2::list_llama_ggml_backend_devices()
+            .into_iter()
+            .map(|device| device.description)
+            .collect(),
+    };
+    let reader = Reader::new(&model, template, context_tokens);
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("reader".to_owned())
+            .stack_size(READER_STACK_BYTES)
+            .spawn_scoped(scope, move || reader.run(&tasks, &to_engine, wake))
+            .map_err(|error| LoadError::Thread(error.to_string()))?;
+        if tell_loaded.send(Ok(loaded)).is_ok() {
+            run(&mut engine, &mut commands, events);
+        }
+        // Ends the reader, for which the scope waits.
+        drop(engine);
+        Ok(())
+    })
 }
 
 fn load_model(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
@@ -209,12 +257,13 @@ fn load_compute_libraries() {
 }
 
 impl<'m> LlamaEngine<'m> {
-    fn new(model: &'m LlamaModel, options: &LlamaOptions) -> Result<(Self, Loaded), LoadError> {
-        let template = ChatTemplate::new(
-            model.meta_val_str("tokenizer.chat_template").ok(),
-            special_tokens(model),
-        )?;
-        let context_tokens = context_tokens(model, options)?;
+    fn new(
+        model: &'m LlamaModel,
+        options: &LlamaOptions,
+        context_tokens: u32,
+        reader: Sender<Task>,
+        done: Receiver<Done>,
+    ) -> Result<Self, LoadError> {
         let failed = |error: String| LoadError::Context {
             slots: options.slots,
             context_tokens,
@@ -247,25 +296,17 @@ impl<'m> LlamaEngine<'m> {
             .map_err(|error| failed(error.to_string()))?;
         context.clear_kv_cache();
 
-        let loaded = Loaded {
-            context_tokens,
-            model_bytes: model.size(),
-            devices: llama_cpp_2::list_llama_ggml_backend_devices()
-                .into_iter()
-                .map(|device| device.description)
-                .collect(),
-        };
-        let engine = Self {
+        Ok(Self {
             model,
             context,
             batch,
-            template,
-            defaults: Defaults::of_model(model),
             context_tokens,
+            reading: Vec::new(),
+            reader,
+            done,
             slots: (0..options.slots).map(|_| None).collect(),
             events: VecDeque::new(),
-        };
-        Ok((engine, loaded))
+        })
     }
 }
 
