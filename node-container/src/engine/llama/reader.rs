@@ -36,15 +36,23 @@ pub(super) struct Reader<'m> {
     template: ChatTemplate,
     defaults: Defaults,
     context_tokens: u32,
+    /// Bytes of the longest text of one token.
+    piece_bytes_max: usize,
 }
 
 impl<'m> Reader<'m> {
     pub(super) fn new(model: &'m LlamaModel, template: ChatTemplate, context_tokens: u32) -> Self {
+        let vocab = model.vocab();
+        let piece_bytes_max = vocab
+            .tokens()
+            .map(|token| vocab.token_to_piece(token, true, None).len())
+            .max();
         Self {
             model,
             template,
             defaults: Defaults::of_model(model),
             context_tokens,
+            piece_bytes_max: piece_bytes_max.unwrap_or(1).max(1),
         }
     }
 
@@ -83,14 +91,7 @@ impl<'m> Reader<'m> {
         let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let left = self.context_tokens.saturating_sub(length);
         if left == 0 {
-            return Err(Failure::new(
-                ErrorCode::ContextLengthExceeded,
-                format!(
-                    "the prompt has {length} tokens, but this model's context is {} tokens, and the answer needs at least one of them; shorten the conversation",
-                    self.context_tokens
-                ),
-            )
-            .with_param("messages"));
+            return Err(self.too_long(&format!("{length}")));
         }
         let answer_tokens_max = request.max_tokens.map_or(left, |most| most.min(left));
         let seed = getrandom::u64().map_err(|_| {
@@ -112,6 +113,12 @@ impl<'m> Reader<'m> {
 
     fn tokenise(&self, request: &ChatRequest) -> Result<Vec<LlamaToken>, Failure> {
         let prompt = self.template.render(&request.messages)?;
+        // Tokenising takes seconds for megabytes, during which other jobs wait to be prepared.
+        let bytes: usize = prompt.pieces.iter().map(String::len).sum();
+        let length_min = bytes / self.piece_bytes_max;
+        if u32::try_from(length_min).map_or(true, |length| length >= self.context_tokens) {
+            return Err(self.too_long(&format!("at least {length_min}")));
+        }
         let vocab = self.model.vocab();
         let mut tokens = Vec::new();
         for piece in prompt.pieces.iter().filter(|piece| !piece.is_empty()) {
@@ -129,5 +136,16 @@ impl<'m> Reader<'m> {
             .with_param("messages"));
         }
         Ok(tokens)
+    }
+
+    fn too_long(&self, length: &str) -> Failure {
+        Failure::new(
+            ErrorCode::ContextLengthExceeded,
+            format!(
+                "the prompt has {length} tokens, but this model's context is {} tokens, and the answer needs at least one of them; shorten the conversation",
+                self.context_tokens
+            ),
+        )
+        .with_param("messages")
     }
 }
