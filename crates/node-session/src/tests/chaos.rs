@@ -115,7 +115,7 @@ fn ended(stage: &mut Stage) -> Vec<Alias> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_the_relay_and_the_engine_say_every_job_ends_once(

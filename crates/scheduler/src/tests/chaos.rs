@@ -230,7 +230,7 @@ fn read_frames(world: &mut World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_peers_do_the_invariants_hold_and_nothing_is_left_behind(

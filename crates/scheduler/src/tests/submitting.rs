@@ -98,6 +98,18 @@ fn a_tier_means_its_model_with_a_free_slot() {
 }
 
 #[test]
+fn a_tier_prefers_a_busy_model_to_one_without_nodes() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.node_with(9, hello(1, vec![offer(OTHER)]));
+    world.submit_to(client, 1, OTHER, request());
+    world.told(client);
+    world.submit_to(client, 2, TIER, request());
+    let told = world.told(client);
+    assert!(matches!(&told[..], [RelayToClient::Queued { model, .. }] if model == OTHER));
+}
+
+#[test]
 fn a_tier_without_nodes_waits_for_whichever_of_its_models_comes() {
     let mut world = World::new();
     let client = world.client(1);
