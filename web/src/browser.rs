@@ -11,6 +11,7 @@ use web_sys::Storage;
 pub(crate) const CONVERSATION: &str = "heliograph.conversation";
 pub(crate) const DRAFT: &str = "heliograph.draft";
 pub(crate) const TIER: &str = "heliograph.tier";
+pub(crate) const MODELS: &str = "heliograph.models";
 const KEY: &str = "heliograph.key";
 
 fn local() -> Option<Storage> {

@@ -74,7 +74,7 @@ impl Chat {
         let chat = Self {
             state: RwSignal::new(State::restore(messages, None)),
             link: RwSignal::new(Link::Connecting),
-            catalog: RwSignal::new(None),
+            catalog: RwSignal::new(models::kept()),
             draft: RwSignal::new(browser::load(browser::DRAFT).unwrap_or_default()),
             editing: RwSignal::new(None),
             focus: RwSignal::new(0),

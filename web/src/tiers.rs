@@ -11,8 +11,8 @@ pub struct Tier {
     pub name: String,
     /// What it is good for.
     pub description: String,
-    /// Nodes that can answer, now or once a slot is free.
-    pub nodes: u32,
+    /// Nodes that can answer, now or once a slot is free; `None` where nobody has counted lately.
+    pub nodes: Option<u32>,
 }
 
 /// The tiers of a network, in the catalog's order, and what its models are called.
@@ -61,7 +61,7 @@ impl Catalog {
                 .filter(|model| tier.models.contains(&model.id))
                 .map(|model| model.nodes)
                 .max()
-                .unwrap_or(0),
+                .or(Some(0)),
             id: tier.id,
             name: tier.name,
             description: tier.description,
@@ -72,12 +72,28 @@ impl Catalog {
         })
     }
 
+    /// The same without its numbers: what a page may show of a list that it kept from last time.
+    #[must_use]
+    pub fn without_nodes(mut self) -> Self {
+        for tier in &mut self.tiers {
+            tier.nodes = None;
+        }
+        self
+    }
+
     /// The tier to begin with: the one picked last, else the first that somebody serves, else the first.
     pub fn default_tier(&self, picked: Option<&str>) -> Option<&Tier> {
         picked
             .and_then(|id| self.tier(id))
-            .or_else(|| self.tiers.iter().find(|tier| tier.nodes > 0))
+            .or_else(|| self.served())
             .or_else(|| self.tiers.first())
+    }
+
+    /// The first tier that somebody serves now.
+    pub fn served(&self) -> Option<&Tier> {
+        self.tiers
+            .iter()
+            .find(|tier| tier.nodes.is_some_and(|nodes| nodes > 0))
     }
 
     /// One tier.
@@ -115,7 +131,10 @@ mod tests {
             .iter()
             .map(|t| (t.name.as_str(), t.nodes))
             .collect();
-        assert_eq!(tiers, [("Demo", 0), ("Light", 2), ("Heavy", 2)]);
+        assert_eq!(
+            tiers,
+            [("Demo", Some(0)), ("Light", Some(2)), ("Heavy", Some(2))]
+        );
         assert_eq!(catalog.name("b"), "Atlas 30B");
         assert_eq!(catalog.name("c"), "c");
     }
@@ -127,6 +146,13 @@ mod tests {
         assert_eq!(catalog.default_tier(Some("demo")).unwrap().id, "demo");
         assert_eq!(catalog.default_tier(Some("gone")).unwrap().id, "light");
         assert_eq!(Catalog::default().default_tier(None), None);
+    }
+
+    #[test]
+    fn a_kept_list_names_models_and_counts_no_nodes() {
+        let kept = Catalog::read(LIST).unwrap().without_nodes();
+        assert_eq!(kept.name("b"), "Atlas 30B");
+        assert_eq!(kept.served(), None);
     }
 
     #[test]

@@ -73,6 +73,13 @@ impl Chat {
     }
 }
 
+/// The list as it was when this browser saw it last, so that models have their names from the start.
+pub(super) fn kept() -> Option<Catalog> {
+    browser::load(browser::MODELS)
+        .and_then(|body| Catalog::read(&body))
+        .map(Catalog::without_nodes)
+}
+
 async fn fetch() -> Result<Answer, JsValue> {
     let options = RequestInit::new();
     if let Some(key) = browser::key() {
@@ -86,6 +93,10 @@ async fn fetch() -> Result<Answer, JsValue> {
         return Ok(Answer::Unauthorized);
     }
     let body = JsFuture::from(response.text()?).await?;
-    let catalog = body.as_string().and_then(|body| Catalog::read(&body));
-    Ok(catalog.map_or(Answer::Unreachable, Answer::Catalog))
+    let body = body.as_string().unwrap_or_default();
+    let Some(catalog) = Catalog::read(&body) else {
+        return Ok(Answer::Unreachable);
+    };
+    browser::save(browser::MODELS, &body);
+    Ok(Answer::Catalog(catalog))
 }

@@ -139,8 +139,8 @@ fn Under(chat: Chat) -> impl IntoView {
         let chosen = chat.state.with(|state| state.tier().map(str::to_owned));
         chat.catalog.with(|catalog| {
             let tier = catalog.as_ref()?.tier(&chosen?)?;
-            let nodes = if open { tier.nodes } else { 0 };
-            open.then(|| (nodes > 0, wording::nodes_ready(nodes)))
+            let nodes = tier.nodes.filter(|_| open)?;
+            Some((nodes > 0, wording::nodes_ready(nodes)))
         })
     });
     view! {

@@ -57,7 +57,7 @@ fn TierPicker(chat: Chat) -> impl IntoView {
             .collect_view()
     };
     view! {
-        <label class="tier" hidden=move || tiers.with(Vec::is_empty)>
+        <label class="tier" hidden=move || chosen.with(String::is_empty)>
             <span class="unseen">"Who answers"</span>
             <select
                 data-testid="tier"
@@ -71,7 +71,7 @@ fn TierPicker(chat: Chat) -> impl IntoView {
 }
 
 fn label(tier: &Tier) -> String {
-    if tier.nodes == 0 {
+    if tier.nodes == Some(0) {
         format!("{} (no node)", tier.name)
     } else {
         tier.name.clone()

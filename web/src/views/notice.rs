@@ -35,8 +35,8 @@ fn matter(chat: Chat) -> Matter {
                 // A question that waits says it for itself.
                 let asked = chat.state.with(|state| state.running().is_some());
                 match catalog.tier(&chosen) {
-                    Some(tier) if tier.nodes == 0 && !asked => {
-                        let other = catalog.tiers.iter().find(|tier| tier.nodes > 0);
+                    Some(tier) if tier.nodes == Some(0) && !asked => {
+                        let other = catalog.served();
                         Matter::NoNode(
                             tier.name.clone(),
                             other.map(|tier| (tier.id.clone(), tier.name.clone())),
