@@ -54,4 +54,10 @@ impl Timers {
             timer
         })
     }
+
+    /// Whose timers are set.
+    #[cfg(test)]
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = Timer> {
+        self.by_timer.keys().copied()
+    }
 }

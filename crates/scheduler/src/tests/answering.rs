@@ -228,6 +228,7 @@ fn a_job_that_finished_before_it_heard_cancel_frees_its_slot_too() {
     world.submit(client, 1);
     let alias = world.only_assigned(node);
     world.says(client, ClientToRelay::Cancel { job: job(1) });
+    assert!(world.scheduler.is_busy(), "a node has still to stop");
     world.complete(node, alias, 0, 0);
     assert!(world.is_clean());
     assert_eq!(world.counters().completed, 0);

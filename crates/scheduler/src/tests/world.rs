@@ -9,6 +9,7 @@ use protocol::{
 };
 
 use crate::placement::Need;
+use crate::timers::Timer;
 use crate::{
     Config, Counters, Input, Millis, ModelEntry, NodeHello, Output, Scheduler, SocketId, TierEntry,
 };
@@ -375,6 +376,7 @@ impl World {
     fn check(&self) {
         let s = &self.scheduler;
         self.check_nodes();
+        self.check_timers();
         let content: usize = s.jobs.values().map(|job| job.bytes).sum();
         assert_eq!(content, s.content_bytes, "content bytes");
         let waiting = s.jobs.values().filter(|job| job.alias.is_none()).count();
@@ -406,6 +408,21 @@ impl World {
             ended + s.jobs.len() as u64,
             "every job ends once"
         );
+    }
+
+    /// Everything that must end by itself has a timer, and nothing else has.
+    fn check_timers(&self) {
+        let s = &self.scheduler;
+        let orphans = s.jobs.iter().filter(|(_, job)| job.owner.is_none());
+        let mut expected: Vec<Timer> = s
+            .attempts
+            .keys()
+            .map(|alias| Timer::Attempt(*alias))
+            .collect();
+        expected.extend(orphans.map(|(id, _)| Timer::Grace(*id)));
+        expected.extend(s.finished.keys().map(|id| Timer::Finished(*id)));
+        expected.extend(s.nodes.keys().map(|node| Timer::Silence(*node)));
+        assert_eq!(s.timers.subjects().collect::<Vec<_>>(), expected, "timers");
     }
 
     fn check_nodes(&self) {
