@@ -93,13 +93,22 @@ impl NodeSession {
                 return;
             }
         }
-        match code {
-            Some(code) if !CloseCode::may_retry(code) => {
+        match code.filter(|code| self.is_final(*code)) {
+            Some(code) => {
                 self.drop_jobs();
                 self.end(End::Refused { code });
             }
-            Some(_) | None => self.lost(),
+            None => self.lost(),
         }
+    }
+
+    /// Whether dialling again would be in vain.
+    ///
+    /// A relay that had welcomed us and then speaks of a protocol error may only have lost its memory in a crash, so that
+    /// our running jobs mean nothing to it. A fresh connection mends that, and the pauses grow if it does not.
+    fn is_final(&self, code: u16) -> bool {
+        let is_key_refused = code == CloseCode::Unauthorized.number();
+        is_key_refused || (!CloseCode::may_retry(code) && !self.is_up())
     }
 
     /// Comes back later, unless there is no need to.

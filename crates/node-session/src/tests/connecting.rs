@@ -137,6 +137,17 @@ fn a_node_that_the_relay_will_not_have_ends_instead_of_hammering() {
 }
 
 #[test]
+fn a_relay_that_forgot_our_jobs_is_come_back_to_but_not_one_that_takes_our_key_away() {
+    let mut stage = Stage::up(1);
+    stage.input(Input::Closed { code: Some(4000) });
+    stage.wait(30_000);
+    assert_eq!(stage.wanted(), [Output::Connect]);
+    stage.welcome();
+    stage.input(Input::Closed { code: Some(4001) });
+    assert_eq!(stage.wanted(), [Output::Exit(End::Refused { code: 4001 })]);
+}
+
+#[test]
 fn other_ends_of_the_socket_are_come_back_from() {
     for code in [
         None,
