@@ -6,7 +6,7 @@ use protocol::{
 
 use crate::registry::Client;
 use crate::timers::Timer;
-use crate::{Output, Scheduler, SocketId};
+use crate::{Millis, Output, Scheduler, SocketId};
 
 /// What an acknowledgement was about.
 enum Acknowledged {
@@ -23,14 +23,45 @@ impl Scheduler {
         // A socket joins once. If the shell says otherwise, the newcomer is right.
         self.client_left(socket);
         self.node_left(socket);
-        self.clients.insert(socket, Client::default());
+        self.clients.insert(socket, Client::new(self.now));
         self.tell_client(socket, RelayToClient::Welcome { account });
     }
 
-    pub(crate) fn client_said(&mut self, socket: SocketId, message: ClientToRelay, bytes: usize) {
-        if !self.clients.contains_key(&socket) {
-            return;
+    pub(crate) fn client_restored(&mut self, socket: SocketId, heard_at: Option<Millis>) {
+        self.client_left(socket);
+        self.node_left(socket);
+        let said_at = heard_at.map_or(self.now, |at| at.min(self.now));
+        self.clients.insert(socket, Client::new(said_at));
+        if heard_at.is_some() {
+            self.watch_client(socket);
         }
+    }
+
+    /// A heartbeat came: from now on this client's silence means something.
+    pub(crate) fn watch_client(&mut self, socket: SocketId) {
+        let Some(client) = self.clients.get_mut(&socket) else {
+            return;
+        };
+        if !std::mem::replace(&mut client.has_heartbeat, true) {
+            let silent_at = client
+                .heard_at
+                .saturating_add(self.config.peer_silent_ms_max);
+            self.timers.set(Timer::Silence(socket), silent_at);
+        }
+    }
+
+    /// Gives back what this socket had reserved.
+    pub(crate) fn release_reserved(&mut self, socket: SocketId) {
+        if let Some(client) = self.clients.get_mut(&socket) {
+            self.content_bytes -= std::mem::take(&mut client.reserved);
+        }
+    }
+
+    pub(crate) fn client_said(&mut self, socket: SocketId, message: ClientToRelay, bytes: usize) {
+        let Some(client) = self.clients.get_mut(&socket) else {
+            return;
+        };
+        client.heard_at = self.now;
         match message {
             ClientToRelay::Submit {
                 job,
@@ -41,7 +72,10 @@ impl Scheduler {
                 self.client_acknowledged(socket, job, offset);
             }
             ClientToRelay::Cancel { job } => self.client_cancels(socket, job),
-            ClientToRelay::Ping => self.tell_client(socket, RelayToClient::Pong),
+            ClientToRelay::Ping => {
+                self.watch_client(socket);
+                self.tell_client(socket, RelayToClient::Pong);
+            }
             ClientToRelay::Hello { .. } => {
                 self.counters.protocol_errors += 1;
                 self.refuse_client(socket, "hello was said already");
@@ -55,9 +89,11 @@ impl Scheduler {
 
     /// The socket ended. Its unfinished jobs go on for a while without it.
     pub(crate) fn client_left(&mut self, socket: SocketId) {
+        self.release_reserved(socket);
         let Some(client) = self.clients.remove(&socket) else {
             return;
         };
+        self.timers.clear(Timer::Silence(socket));
         for id in client.jobs {
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.owner = None;
@@ -69,6 +105,15 @@ impl Scheduler {
             self.finished.remove(&id);
             self.timers.clear(Timer::Finished(id));
         }
+    }
+
+    pub(crate) fn close_client(&mut self, socket: SocketId, code: CloseCode, reason: &'static str) {
+        self.outputs.push_back(Output::CloseClient {
+            socket,
+            code,
+            reason,
+        });
+        self.client_left(socket);
     }
 
     pub(crate) fn grace_ended(&mut self, id: JobId) {
@@ -117,12 +162,8 @@ impl Scheduler {
             }
             Acknowledged::TooMuch => {
                 self.counters.protocol_errors += 1;
-                self.outputs.push_back(Output::CloseClient {
-                    socket,
-                    code: CloseCode::ProtocolError,
-                    reason: "acknowledged more than was sent",
-                });
-                self.client_left(socket);
+                let reason = "acknowledged more than was sent";
+                self.close_client(socket, CloseCode::ProtocolError, reason);
             }
         }
     }

@@ -14,6 +14,15 @@ pub enum Input<'a> {
         /// Who it is.
         account: String,
     },
+    /// A client that joined before the pool slept. Like [`Self::ClientJoined`], but it has heard its welcome.
+    ClientRestored {
+        /// Its connection.
+        socket: SocketId,
+        /// Who it is.
+        account: String,
+        /// When the platform last answered its heartbeat; `None` for one that never sent any.
+        heard_at: Option<Millis>,
+    },
     /// A client sent a control frame.
     ClientSaid {
         /// Its connection.
@@ -37,6 +46,19 @@ pub enum Input<'a> {
         /// What it is and offers.
         hello: NodeHello,
     },
+    /// A node that joined before the pool slept. Like [`Self::NodeJoined`], but it has heard its welcome.
+    NodeRestored {
+        /// Its connection.
+        socket: SocketId,
+        /// Whose it is.
+        account: String,
+        /// What it is and offers, as it said when it joined.
+        hello: NodeHello,
+        /// When it was last heard. Where that is too long ago, it is closed at the next [`Self::Tick`].
+        heard_at: Millis,
+        /// Whether it takes no more work: it said so, or a job of its was refused for that.
+        draining: bool,
+    },
     /// A node sent a control frame.
     NodeSaid {
         /// Its connection.
@@ -56,7 +78,8 @@ pub enum Input<'a> {
         /// Its connection.
         socket: SocketId,
     },
-    /// The platform answered this peer's heartbeat without waking us.
+    /// The platform answered this peer's heartbeat without waking us. A client that was never heard so, and never
+    /// said `ping`, is not closed for its silence.
     Heard {
         /// Its connection.
         socket: SocketId,

@@ -118,6 +118,11 @@ impl Scheduler {
         match input {
             // Who owns an account matters to money and karma, which come later.
             Input::ClientJoined { socket, account } => self.client_joined(socket, account),
+            Input::ClientRestored {
+                socket,
+                account: _,
+                heard_at,
+            } => self.client_restored(socket, heard_at),
             Input::ClientSaid {
                 socket,
                 message,
@@ -129,6 +134,15 @@ impl Scheduler {
                 account: _,
                 hello,
             } => self.node_joined(socket, hello),
+            Input::NodeRestored {
+                socket,
+                account: _,
+                hello,
+                heard_at,
+                draining,
+            } => {
+                self.register_node(socket, hello, heard_at, draining);
+            }
             Input::NodeSaid { socket, message } => self.node_said(socket, message),
             Input::NodeTokens { socket, frame } => self.node_tokens(socket, frame),
             Input::NodeLeft { socket } => self.node_left(socket),
@@ -145,7 +159,8 @@ impl Scheduler {
         self.outputs.pop_front()
     }
 
-    /// When [`Input::Tick`] is due at the latest.
+    /// When [`Input::Tick`] is due at the latest; may be in the past. `None`: nothing falls due by itself, although
+    /// jobs may wait for a node. A shell that must then keep its memory ([`Self::is_busy`]) needs a timer of its own.
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.timers.next()
     }
@@ -160,6 +175,22 @@ impl Scheduler {
         self.content_bytes
             .checked_add(bytes)
             .is_some_and(|held| held <= self.config.content_bytes_max)
+    }
+
+    /// Sets memory aside for a request that a client announced, in the place of what this client announced before. It
+    /// is given back when the client submits, whatever becomes of that, and when it leaves. `false`: there is no such
+    /// client, or no room, and what it announced before stays.
+    pub fn reserve(&mut self, socket: SocketId, bytes: usize) -> bool {
+        let Some(client) = self.clients.get_mut(&socket) else {
+            return false;
+        };
+        let held = (self.content_bytes - client.reserved)
+            .checked_add(bytes)
+            .filter(|held| *held <= self.config.content_bytes_max);
+        let Some(held) = held else { return false };
+        self.content_bytes = held;
+        client.reserved = bytes;
+        true
     }
 
     /// What can be had of each model now, in the catalog's order.

@@ -26,10 +26,30 @@ pub(crate) enum Named {
 
 impl Scheduler {
     pub(crate) fn node_joined(&mut self, socket: SocketId, hello: NodeHello) {
+        if self.register_node(socket, hello, self.now, false) {
+            self.tell_node(
+                socket,
+                RelayToNode::Welcome {
+                    node: socket.0.to_string(),
+                    heartbeat_ms: self.config.heartbeat_ms,
+                },
+            );
+        }
+    }
+
+    /// Takes a node into the tables; `false` if it offers nothing of the catalog, and was closed for that.
+    pub(crate) fn register_node(
+        &mut self,
+        socket: SocketId,
+        hello: NodeHello,
+        heard_at: Millis,
+        draining: bool,
+    ) -> bool {
         self.client_left(socket);
         self.node_left(socket);
         let slots = hello.slots.clamp(1, NODE_SLOTS_MAX);
-        let mut node = Node::new(hello.name, hello.class, slots, self.now);
+        let mut node = Node::new(hello.name, hello.class, slots, heard_at.min(self.now));
+        node.draining = draining;
         for offer in hello.models {
             let model = self
                 .models
@@ -51,24 +71,18 @@ impl Scheduler {
         }
         if node.offers.is_empty() {
             self.turn_away(socket);
-            return;
+            return false;
         }
         let offered: Vec<ModelIndex> = node.offers.keys().copied().collect();
+        let silent_at = node.heard_at.saturating_add(self.config.peer_silent_ms_max);
         self.nodes.insert(socket, node);
-        let silent_at = self.now.saturating_add(self.config.node_silent_ms_max);
         self.timers.set(Timer::Silence(socket), silent_at);
-        self.tell_node(
-            socket,
-            RelayToNode::Welcome {
-                node: socket.0.to_string(),
-                heartbeat_ms: self.config.heartbeat_ms,
-            },
-        );
         self.refresh_node(socket);
         self.checks_node_joined();
         for model in offered {
             self.move_stranded_jobs(model);
         }
+        true
     }
 
     fn turn_away(&mut self, socket: SocketId) {
@@ -209,21 +223,26 @@ impl Scheduler {
         if let Some(node) = self.nodes.get_mut(&socket) {
             node.heard_at = node.heard_at.max(at.min(self.now));
         }
+        if let Some(client) = self.clients.get_mut(&socket) {
+            client.heard_at = client.heard_at.max(at.min(self.now));
+            self.watch_client(socket);
+        }
     }
 
     pub(crate) fn check_silence(&mut self, socket: SocketId) {
-        let Some(node) = self.nodes.get(&socket) else {
+        let node = self.nodes.get(&socket).map(|node| node.heard_at);
+        let client = self.clients.get(&socket).map(|client| client.heard_at);
+        let Some(heard_at) = node.or(client) else {
             return;
         };
-        let silent_at = node.heard_at.saturating_add(self.config.node_silent_ms_max);
+        let silent_at = heard_at.saturating_add(self.config.peer_silent_ms_max);
+        let (code, reason) = (CloseCode::HeartbeatLost, "nothing heard for too long");
         if self.now < silent_at {
             self.timers.set(Timer::Silence(socket), silent_at);
+        } else if node.is_some() {
+            self.close_node(socket, code, reason);
         } else {
-            self.close_node(
-                socket,
-                CloseCode::HeartbeatLost,
-                "nothing heard for too long",
-            );
+            self.close_client(socket, code, reason);
         }
     }
 

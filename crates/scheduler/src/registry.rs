@@ -13,12 +13,31 @@ use crate::slots::Slots;
 const ENDED_KEPT: usize = 16;
 
 /// A client's socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Client {
     /// Unfinished jobs.
     pub(crate) jobs: BTreeSet<JobId>,
     /// Whole answers that it has not acknowledged.
     pub(crate) finished: BTreeSet<JobId>,
+    /// What an announced request will take of the content budget.
+    pub(crate) reserved: usize,
+    /// When it last said anything.
+    pub(crate) heard_at: Millis,
+    /// Whether it sends heartbeats, so that its silence means something.
+    pub(crate) has_heartbeat: bool,
+}
+
+impl Client {
+    /// A client that has just joined.
+    pub(crate) fn new(now: Millis) -> Self {
+        Self {
+            jobs: BTreeSet::new(),
+            finished: BTreeSet::new(),
+            reserved: 0,
+            heard_at: now,
+            has_heartbeat: false,
+        }
+    }
 }
 
 /// A model on a node.

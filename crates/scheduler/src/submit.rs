@@ -26,6 +26,8 @@ impl Scheduler {
         request: ChatRequest,
         bytes: usize,
     ) {
+        // What was announced has come.
+        self.release_reserved(socket);
         if self.is_known(id) {
             self.submit_again(socket, id);
             return;

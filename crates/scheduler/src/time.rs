@@ -13,7 +13,7 @@ impl Scheduler {
                 Timer::Attempt(alias) => self.check_attempt(alias),
                 Timer::Grace(job) => self.grace_ended(job),
                 Timer::Finished(job) => self.forget_finished(job),
-                Timer::Silence(node) => self.check_silence(node),
+                Timer::Silence(peer) => self.check_silence(peer),
             }
         }
     }

@@ -15,7 +15,7 @@ pub(crate) enum Timer {
     Grace(JobId),
     /// An answer that its client has not acknowledged.
     Finished(JobId),
-    /// A node that may have fallen silent.
+    /// A peer that may have fallen silent.
     Silence(SocketId),
 }
 

@@ -178,3 +178,141 @@ fn an_idle_pool_is_not_busy() {
     world.submit(client, 1);
     assert!(world.scheduler.is_busy());
 }
+
+fn restore(world: &mut World, number: u32, heard_at: u64, draining: bool) -> SocketId {
+    let socket = SocketId(number);
+    world.input(Input::NodeRestored {
+        socket,
+        account: "local".into(),
+        hello: hello(1, vec![offer(MODEL)]),
+        heard_at,
+        draining,
+    });
+    socket
+}
+
+#[test]
+fn after_a_sleep_peers_go_on_without_a_second_welcome() {
+    let mut world = World::new();
+    let client = SocketId(1);
+    world.input(Input::ClientRestored {
+        socket: client,
+        account: "local".into(),
+        heard_at: None,
+    });
+    let node = restore(&mut world, 9, 900, false);
+    assert_eq!((world.told(client), world.ordered(node)), (vec![], vec![]));
+    world.submit(client, 1);
+    let alias = world.only_assigned(node);
+    world.answer(node, alias);
+    assert_eq!(world.counters().completed, 1);
+}
+
+#[test]
+fn a_node_that_fell_silent_in_the_pools_sleep_is_closed_at_the_next_tick() {
+    let mut world = World::new();
+    world.now = 100_000;
+    let silent = restore(&mut world, 8, 55_000, false);
+    let heard = restore(&mut world, 9, 55_001, false);
+    assert_eq!(world.scheduler.poll_timeout(), Some(100_000));
+    world.input(Input::Tick);
+    assert_eq!(world.closed, [(silent, CloseCode::HeartbeatLost)]);
+    assert!(world.is_open(heard));
+    world.advance(1);
+    assert!(!world.is_open(heard));
+}
+
+#[test]
+fn a_node_that_drained_before_the_pools_sleep_gets_no_work_after_it() {
+    let mut world = World::new();
+    let node = restore(&mut world, 9, 1_000, true);
+    let client = world.client(1);
+    world.submit(client, 1);
+    assert_eq!(world.assigned(node), []);
+    assert_eq!(world.scheduler.availability()[0].nodes, 0);
+}
+
+#[test]
+fn a_restored_node_whose_models_left_the_catalog_is_turned_away() {
+    let mut world = World::new();
+    world.input(Input::NodeRestored {
+        socket: SocketId(9),
+        account: "local".into(),
+        hello: hello(1, vec![offer("nonesuch")]),
+        heard_at: 1_000,
+        draining: false,
+    });
+    assert_eq!(world.closed, [(SocketId(9), CloseCode::ProtocolError)]);
+}
+
+#[test]
+fn a_pool_with_a_job_and_no_node_is_busy_though_nothing_falls_due() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    assert!(world.scheduler.is_busy());
+    assert_eq!(world.scheduler.poll_timeout(), None);
+}
+
+#[test]
+fn a_client_that_sent_a_heartbeat_and_fell_silent_is_closed_and_its_jobs_enter_grace() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.says(client, ClientToRelay::Ping);
+    world.advance(40_000);
+    // Whatever it says, it is not silent.
+    world.submit(client, 1);
+    world.advance(44_999);
+    assert!(world.is_open(client));
+    world.advance(1);
+    assert_eq!(world.closed, [(client, CloseCode::HeartbeatLost)]);
+    assert_eq!(world.counters().cancelled, 0);
+    world.advance(5_000);
+    assert_eq!(world.counters().cancelled, 1);
+    assert!(world.is_clean());
+}
+
+#[test]
+fn a_client_whose_heartbeats_the_platform_answered_is_closed_when_they_end() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.advance(60_000);
+    // It said something after that heartbeat.
+    world.says(client, ClientToRelay::Unknown);
+    world.input(Input::Heard {
+        socket: client,
+        at: 2_000,
+    });
+    world.advance(44_999);
+    assert!(world.is_open(client));
+    world.advance(1);
+    assert_eq!(world.closed, [(client, CloseCode::HeartbeatLost)]);
+}
+
+#[test]
+fn a_client_that_never_sent_a_heartbeat_may_be_silent_for_ever() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    world.advance(1_000_000);
+    assert!(world.is_open(client));
+}
+
+#[test]
+fn a_clients_silence_in_the_pools_sleep_counts() {
+    let mut world = World::new();
+    world.now = 100_000;
+    for (number, heard_at) in [(1, Some(55_000)), (2, Some(55_001)), (3, None)] {
+        let socket = SocketId(number);
+        world.input(Input::ClientRestored {
+            socket,
+            account: "local".into(),
+            heard_at,
+        });
+    }
+    world.input(Input::Tick);
+    assert_eq!(world.closed, [(SocketId(1), CloseCode::HeartbeatLost)]);
+    world.advance(1_000_000);
+    assert_eq!(world.closed.len(), 2);
+    assert!(world.is_open(SocketId(3)));
+}

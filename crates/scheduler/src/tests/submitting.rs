@@ -3,7 +3,7 @@
 use protocol::{Capabilities, ClientToRelay, ErrorCode, RelayToClient, chat::ResponseFormat};
 
 use super::world::*;
-use crate::{Config, Input};
+use crate::{Config, Input, SocketId};
 
 #[test]
 fn an_unknown_model_is_refused_at_once() {
@@ -246,4 +246,57 @@ fn content_is_forgotten_when_everybody_left() {
     assert!(world.scheduler.is_busy());
     world.advance(6_000);
     assert!(world.is_clean());
+}
+
+fn small_world() -> World {
+    World::with(Config {
+        content_bytes_max: 3 * BYTES,
+        ..config()
+    })
+}
+
+#[test]
+fn announced_bytes_are_held_until_the_request_takes_their_place() {
+    let mut world = small_world();
+    let (client, other) = (world.client(1), world.client(2));
+    assert!(world.scheduler.reserve(client, 3 * BYTES));
+    world.submit(other, 2);
+    assert_eq!(world.failures(other), [(job(2), ErrorCode::MemoryFull)]);
+    world.submit(client, 1);
+    assert_eq!(world.scheduler.content_bytes, BYTES);
+    // Given back once: the second request of this socket has only its own length.
+    world.submit(client, 3);
+    assert_eq!(world.scheduler.content_bytes, 2 * BYTES);
+    for number in [1, 3] {
+        world.says(client, ClientToRelay::Cancel { job: job(number) });
+    }
+    assert!(world.is_clean());
+}
+
+#[test]
+fn announced_bytes_are_given_back_when_the_request_is_refused_or_its_client_leaves() {
+    let mut world = small_world();
+    let client = world.client(1);
+    assert!(world.scheduler.reserve(client, BYTES));
+    world.submit_to(client, 1, "nonesuch", request());
+    assert!(world.is_clean());
+    assert!(world.scheduler.reserve(client, BYTES));
+    world.input(Input::ClientLeft { socket: client });
+    world.input(Input::ClientLeft { socket: client });
+    assert!(world.is_clean());
+}
+
+#[test]
+fn more_than_there_is_room_for_and_a_strangers_bytes_are_not_reserved() {
+    let mut world = small_world();
+    let (client, other) = (world.client(1), world.client(2));
+    assert!(world.scheduler.reserve(client, 2 * BYTES));
+    assert!(!world.scheduler.reserve(other, BYTES + 1));
+    assert!(!world.scheduler.reserve(other, usize::MAX));
+    assert!(!world.scheduler.reserve(SocketId(77), 1));
+    // A new announcement takes the place of the old one; one that does not fit leaves it.
+    assert!(!world.scheduler.reserve(client, 4 * BYTES));
+    assert!(!world.scheduler.has_room_for(BYTES + 1));
+    assert!(world.scheduler.reserve(client, BYTES));
+    assert!(world.scheduler.has_room_for(2 * BYTES));
 }

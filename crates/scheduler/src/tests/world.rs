@@ -120,7 +120,10 @@ impl World {
 
     pub(super) fn input(&mut self, input: Input<'_>) {
         match &input {
-            Input::ClientJoined { socket, .. } | Input::NodeJoined { socket, .. } => {
+            Input::ClientJoined { socket, .. }
+            | Input::ClientRestored { socket, .. }
+            | Input::NodeJoined { socket, .. }
+            | Input::NodeRestored { socket, .. } => {
                 self.open.insert(*socket, Line::default());
             }
             Input::ClientLeft { socket } | Input::NodeLeft { socket } => {
@@ -378,7 +381,8 @@ impl World {
         self.check_nodes();
         self.check_timers();
         let content: usize = s.jobs.values().map(|job| job.bytes).sum();
-        assert_eq!(content, s.content_bytes, "content bytes");
+        let reserved: usize = s.clients.values().map(|client| client.reserved).sum();
+        assert_eq!(content + reserved, s.content_bytes, "content bytes");
         let waiting = s.jobs.values().filter(|job| job.alias.is_none()).count();
         let queued: usize = s.models.iter().map(|(_, model)| model.queue.len()).sum();
         assert_eq!(waiting, queued, "jobs in the queues");
@@ -421,7 +425,11 @@ impl World {
             .collect();
         expected.extend(orphans.map(|(id, _)| Timer::Grace(*id)));
         expected.extend(s.finished.keys().map(|id| Timer::Finished(*id)));
-        expected.extend(s.nodes.keys().map(|node| Timer::Silence(*node)));
+        let clients = s.clients.iter();
+        let watched = clients.filter(|(_, client)| client.has_heartbeat);
+        let peers = s.nodes.keys().chain(watched.map(|(socket, _)| socket));
+        expected.extend(peers.map(|peer| Timer::Silence(*peer)));
+        expected.sort_unstable();
         assert_eq!(s.timers.subjects().collect::<Vec<_>>(), expected, "timers");
     }
 
