@@ -108,10 +108,21 @@ fn an_advance_over_an_entrys_limits_is_cut_between_characters() {
 }
 
 #[test]
-fn more_than_the_slots_and_models_not_offered_are_refused() {
+fn more_than_the_slots_are_refused() {
     let mut stage = Stage::up(1);
     stage.start(1);
     stage.hears(&assign(2));
+    let said = stage.said();
+    assert!(
+        matches!(&said[..], [NodeToRelay::Failed { alias: 2, .. }]),
+        "{said:?}"
+    );
+    assert_eq!(stage.wanted(), []);
+}
+
+#[test]
+fn a_model_that_is_not_offered_is_refused() {
+    let mut stage = Stage::up(1);
     let mut other = assign(3);
     if let RelayToNode::Assign { model, .. } = &mut other {
         *model = "nonesuch".into();
@@ -119,13 +130,7 @@ fn more_than_the_slots_and_models_not_offered_are_refused() {
     stage.hears(&other);
     let said = stage.said();
     assert!(
-        matches!(
-            &said[..],
-            [
-                NodeToRelay::Failed { alias: 2, .. },
-                NodeToRelay::Failed { alias: 3, .. }
-            ]
-        ),
+        matches!(&said[..], [NodeToRelay::Failed { alias: 3, .. }]),
         "{said:?}"
     );
     assert_eq!(stage.wanted(), []);
@@ -366,6 +371,22 @@ fn a_job_that_waits_for_the_engine_can_be_cancelled() {
             usage: Usage::default()
         }]
     );
+    stage.stopped(old);
+    assert_eq!(stage.wanted(), []);
+}
+
+#[test]
+fn a_job_that_waits_for_the_engine_is_forgotten_with_its_connection() {
+    let mut stage = Stage::up(1);
+    let old = stage.start(1);
+    let fall = |stage: &mut Stage| {
+        stage.input(Input::Closed { code: None });
+        stage.wait(30_000);
+        stage.welcome();
+    };
+    fall(&mut stage);
+    stage.hears(&assign(2));
+    fall(&mut stage);
     stage.stopped(old);
     assert_eq!(stage.wanted(), []);
 }
