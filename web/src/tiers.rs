@@ -35,8 +35,9 @@ struct ModelBody {
     id: String,
     #[serde(default)]
     name: Option<String>,
+    /// Nodes that serve it now, busy or not.
     #[serde(default)]
-    nodes: u32,
+    available: u32,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +60,7 @@ impl Catalog {
                 .data
                 .iter()
                 .filter(|model| tier.models.contains(&model.id))
-                .map(|model| model.nodes)
+                .map(|model| model.available)
                 .max()
                 .or(Some(0)),
             id: tier.id,
@@ -116,10 +117,10 @@ mod tests {
     use super::*;
 
     const LIST: &str = r#"{"object":"list","data":[
-        {"id":"a","object":"model","tier":"demo","class":"rig","available":false,"nodes":0},
-        {"id":"b","name":"Atlas 30B","available":true,"nodes":2,"slots":4,"prices":{"prompt_per_mtok":1}},
-        {"id":"c","nodes":1}],
-        "tiers":[{"id":"demo","name":"Demo","models":["a"],"web":"off","available":false},
+        {"id":"a","object":"model","tier":"demo","class":"rig","available":0},
+        {"id":"b","name":"Atlas 30B","available":2,"slots":4,"price":{"prompt_per_mtok":1}},
+        {"id":"c","available":1}],
+        "tiers":[{"id":"demo","name":"Demo","models":["a"],"web":"off","available":0},
         {"id":"light","name":"Light","description":"Quick.","models":["b"]},
         {"id":"heavy","name":"Heavy","models":["b","c","gone"]}]}"#;
 
@@ -146,6 +147,19 @@ mod tests {
         assert_eq!(catalog.default_tier(Some("demo")).unwrap().id, "demo");
         assert_eq!(catalog.default_tier(Some("gone")).unwrap().id, "light");
         assert_eq!(Catalog::default().default_tier(None), None);
+    }
+
+    #[test]
+    fn what_the_relay_writes_is_read() {
+        let catalog = catalog::Catalog::parse(include_str!("../../catalog.toml")).unwrap();
+        let json = openai_api::models_json(&catalog, 0, |_| openai_api::LiveModel {
+            nodes: 3,
+            ..openai_api::LiveModel::default()
+        });
+        let read = Catalog::read(&json).unwrap();
+        assert_eq!(read.tiers.len(), catalog.tiers().len());
+        assert_eq!(read.tiers[0].nodes, Some(3));
+        assert_eq!(read.name("smollm2-135m"), "SmolLM2 135M");
     }
 
     #[test]
