@@ -73,6 +73,7 @@ impl Scheduler {
             number: job.attempts,
             assigned_at: self.now,
             deadline,
+            prefilled_tokens: 0,
             accepted: None,
             offset: 0,
             first_byte_at: None,
@@ -142,7 +143,7 @@ impl Scheduler {
         }
     }
 
-    /// The node is at work: its lease begins anew. The timer stays where it is and is moved when it fires.
+    /// The node made progress: its lease begins anew. The timer stays where it is and is moved when it fires.
     pub(crate) fn renew_lease(&mut self, alias: Alias) {
         let deadline = self.now.saturating_add(self.config.lease_ms);
         if let Some(attempt) = self.attempts.get_mut(&alias) {
@@ -234,10 +235,7 @@ impl Scheduler {
                 }
             }
             ErrorCode::Draining => {
-                let socket = self.attempts.get(&alias).map(|attempt| attempt.node);
-                if let Some(node) = socket.and_then(|socket| self.nodes.get_mut(&socket)) {
-                    node.draining = true;
-                }
+                self.node_drains(alias);
                 self.lose_attempt(alias, failure, SlotFate::Free);
             }
             ErrorCode::EngineFailed => self.lose_attempt(alias, failure, SlotFate::Free),
@@ -259,6 +257,20 @@ impl Scheduler {
                 let failure = Failure::new(ErrorCode::EngineFailed, failure.message);
                 self.lose_attempt(alias, failure, SlotFate::Free);
             }
+        }
+    }
+
+    /// The node takes no more work. Where it never began this attempt, that costs the job nothing.
+    fn node_drains(&mut self, alias: Alias) {
+        let Some(attempt) = self.attempts.get(&alias) else {
+            return;
+        };
+        if let Some(node) = self.nodes.get_mut(&attempt.node) {
+            node.draining = true;
+        }
+        let refused = attempt.job.filter(|_| attempt.accepted.is_none());
+        if let Some(job) = refused.and_then(|id| self.jobs.get_mut(&id)) {
+            job.refusals += 1;
         }
     }
 
@@ -285,7 +297,7 @@ impl Scheduler {
             return;
         };
         job.alias = None;
-        if job.delivered > 0 || job.attempts >= self.config.attempts_max {
+        if job.delivered > 0 || job.attempts - job.refusals >= self.config.attempts_max {
             self.fail(id, failure);
             return;
         }

@@ -1,6 +1,7 @@
 //! What the scheduler is told at its start. Every number has a default with its reason, and every one is bounded.
 
 use protocol::NodeClass;
+use protocol::limits::ANSWER_BYTES_MAX;
 
 /// How a pool behaves.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,10 @@ pub struct Config {
     pub jobs_per_client_max: usize,
     /// Bytes of requests held in memory, queued and running. The platform's 128 MB hold other things too.
     pub content_bytes_max: usize,
+    /// Answer bytes of one job that were passed on and not acknowledged. The shell cannot see how much of a socket's send
+    /// buffer a slow reader leaves, so that this bounds it: a job beyond it fails. A client that reads acknowledges every
+    /// few KiB and stays far below.
+    pub unacknowledged_bytes_max: u32,
     /// Without any progress for this long, an attempt is lost.
     pub lease_ms: u64,
     /// How long a job goes on without its client.
@@ -61,6 +66,7 @@ impl Default for Config {
             queue_jobs_max: 1_024,
             jobs_per_client_max: 64,
             content_bytes_max: 48 << 20,
+            unacknowledged_bytes_max: 4 << 20,
             lease_ms: 30_000,
             grace_ms: 5_000,
             heartbeat_ms: 15_000,
@@ -84,6 +90,7 @@ impl Config {
         ] {
             *ms = (*ms).clamp(1, DAY_MS);
         }
+        self.unacknowledged_bytes_max = self.unacknowledged_bytes_max.clamp(1, ANSWER_BYTES_MAX);
         self.attempts_max = self.attempts_max.clamp(1, 100);
         self.decode_floor = if self.decode_floor.is_finite() {
             self.decode_floor.clamp(0.001, 1e6)

@@ -32,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) first_assigned_at: Option<Millis>,
     /// Attempts so far.
     pub(crate) attempts: u32,
+    /// Those of them that a node refused before it began, so that nothing is known against the job.
+    pub(crate) refusals: u32,
     /// The attempt under way; `None` while it waits.
     pub(crate) alias: Option<Alias>,
     /// Answer bytes passed on.
@@ -61,6 +63,8 @@ pub(crate) struct Attempt {
     pub(crate) assigned_at: Millis,
     /// The end of its lease, or of its time to stop.
     pub(crate) deadline: Millis,
+    /// The most prompt tokens that the node said it has read.
+    pub(crate) prefilled_tokens: u32,
     /// What the node said of the prompt, once it did.
     pub(crate) accepted: Option<Accepted>,
     /// Where its stream stands.

@@ -150,7 +150,6 @@ impl Scheduler {
     }
 
     fn running_attempt_said(&mut self, alias: Alias, message: NodeToRelay) {
-        self.renew_lease(alias);
         match message {
             NodeToRelay::Accepted {
                 prompt_tokens,
@@ -175,13 +174,25 @@ impl Scheduler {
                 let failure = Failure::new(ErrorCode::EngineFailed, "the node stopped unasked");
                 self.lose_attempt(alias, failure, SlotFate::Free);
             }
-            // Progress renewed the lease; the others name no attempt.
-            NodeToRelay::Progress { .. }
-            | NodeToRelay::Hello { .. }
+            NodeToRelay::Progress {
+                prefilled_tokens, ..
+            } => self.progressed(alias, prefilled_tokens),
+            // These name no attempt.
+            NodeToRelay::Hello { .. }
             | NodeToRelay::PromptChecked { .. }
             | NodeToRelay::Draining
             | NodeToRelay::Ping
             | NodeToRelay::Unknown => {}
+        }
+    }
+
+    /// Saying the same again is no progress.
+    fn progressed(&mut self, alias: Alias, prefilled_tokens: u32) {
+        if let Some(attempt) = self.attempts.get_mut(&alias)
+            && prefilled_tokens > attempt.prefilled_tokens
+        {
+            attempt.prefilled_tokens = prefilled_tokens;
+            self.renew_lease(alias);
         }
     }
 
@@ -196,7 +207,9 @@ impl Scheduler {
             return;
         }
         attempt.accepted = Some(accepted);
-        let Some(job) = attempt.job else { return };
+        let job = attempt.job;
+        self.renew_lease(alias);
+        let Some(job) = job else { return };
         if let Some(owner) = self.jobs.get(&job).and_then(|job| job.owner) {
             self.tell_client(owner, started(job, accepted));
         }

@@ -66,6 +66,7 @@ impl Scheduler {
                 submitted_at: self.now,
                 first_assigned_at: None,
                 attempts: 0,
+                refusals: 0,
                 alias: None,
                 delivered: 0,
                 acknowledged: 0,

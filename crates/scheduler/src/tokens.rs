@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::limits::ANSWER_BYTES_MAX;
 use protocol::{
-    Alias, CloseCode, DeltaKind, Entry, ErrorCode, Failure, FrameError, TokenFrame,
+    Alias, CloseCode, DeltaKind, Entry, ErrorCode, Failure, FrameError, JobId, TokenFrame,
     TokenFrameWriter,
 };
 
@@ -20,6 +20,8 @@ enum Verdict {
     Drop,
     /// It does not fit what came before: this attempt is lost.
     Misfit,
+    /// Its client is too far behind: this job fails.
+    Unread(JobId),
     /// Not this node's job.
     Foreign,
 }
@@ -39,9 +41,11 @@ impl Scheduler {
         };
         let mut routed: Vec<(SocketId, Entry<'_>)> = Vec::new();
         let mut misfits: Vec<Alias> = Vec::new();
+        let mut unread: Vec<(Alias, JobId)> = Vec::new();
         let (mut is_whole, mut is_foreign) = (true, false);
         for entry in entries {
-            if misfits.contains(&entry.alias) {
+            let is_over = unread.iter().any(|(alias, _)| *alias == entry.alias);
+            if is_over || misfits.contains(&entry.alias) {
                 continue;
             }
             match self.take_entry(socket, &entry) {
@@ -53,6 +57,10 @@ impl Scheduler {
                 Verdict::Misfit => {
                     is_whole = false;
                     misfits.push(entry.alias);
+                }
+                Verdict::Unread(job) => {
+                    is_whole = false;
+                    unread.push((entry.alias, job));
                 }
                 Verdict::Foreign => {
                     is_foreign = true;
@@ -68,6 +76,10 @@ impl Scheduler {
                 "the node's stream did not fit together",
             );
             self.lose_attempt(alias, failure, SlotFate::UntilStopped);
+        }
+        for (alias, job) in unread {
+            self.stop_attempt(alias);
+            self.fail_unread(job);
         }
         if is_foreign {
             self.close_for_protocol_error(socket, "sent tokens of a job that it was never given");
@@ -93,7 +105,9 @@ impl Scheduler {
         };
         attempt.offset = end;
         attempt.meter.add(self.now, entry.token_count());
-        attempt.deadline = self.now.saturating_add(self.config.lease_ms);
+        if entry.token_count() > 0 || !entry.bytes.is_empty() {
+            attempt.deadline = self.now.saturating_add(self.config.lease_ms);
+        }
         if !entry.bytes.is_empty() {
             attempt.first_byte_at.get_or_insert(self.now);
         }
@@ -102,11 +116,28 @@ impl Scheduler {
             DeltaKind::Unknown(_) => 1,
             DeltaKind::Text | DeltaKind::Reasoning | DeltaKind::ToolCall | DeltaKind::Logprobs => 0,
         };
-        let Some(job) = attempt.job.and_then(|job| self.jobs.get_mut(&job)) else {
+        let Some(id) = attempt.job else {
+            return Verdict::Drop;
+        };
+        let Some(job) = self.jobs.get_mut(&id) else {
             return Verdict::Drop;
         };
         job.delivered = end;
-        job.owner.map_or(Verdict::Drop, Verdict::Forward)
+        let Some(owner) = job.owner else {
+            return Verdict::Drop;
+        };
+        if end - job.acknowledged > self.config.unacknowledged_bytes_max {
+            return Verdict::Unread(id);
+        }
+        Verdict::Forward(owner)
+    }
+
+    fn fail_unread(&mut self, id: JobId) {
+        let failure = Failure::new(
+            ErrorCode::MemoryFull,
+            "the client reads far more slowly than the answer comes, and the relay cannot hold the rest; read faster or ask for a shorter answer",
+        );
+        self.fail(id, failure);
     }
 
     fn forward(&mut self, frame: &[u8], routed: &[(SocketId, Entry<'_>)], is_whole: bool) {

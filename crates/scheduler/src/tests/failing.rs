@@ -1,7 +1,9 @@
 //! Lost leases, lost nodes, broken engines, streams that do not fit.
 
 use protocol::limits::{ANSWER_BYTES_MAX, ENTRY_BYTES_MAX};
-use protocol::{Alias, CloseCode, ErrorCode, Failure, NodeToRelay, RelayToClient, RelayToNode};
+use protocol::{
+    Alias, ClientToRelay, CloseCode, ErrorCode, Failure, NodeToRelay, RelayToClient, RelayToNode,
+};
 
 use super::world::*;
 use crate::{Config, Input, SocketId};
@@ -196,6 +198,126 @@ fn a_job_that_met_a_drain_on_its_way_is_placed_elsewhere() {
 }
 
 #[test]
+fn refusals_of_draining_nodes_cost_a_job_nothing() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    for number in 10..20 {
+        let node = world.node(number, 1);
+        let alias = world.only_assigned(node);
+        fails(&mut world, node, alias, ErrorCode::Draining);
+    }
+    assert_eq!(world.failures(client), []);
+    // Real losses are counted as ever, those of a node that had begun and drains among them.
+    for number in 20..23 {
+        let node = world.node(number, 1);
+        let alias = world.only_assigned(node);
+        world.accept(node, alias);
+        fails(&mut world, node, alias, ErrorCode::Draining);
+    }
+    assert_eq!(world.failures(client), [(job(1), ErrorCode::Draining)]);
+    assert!(world.is_clean());
+}
+
+#[test]
+fn a_second_accepted_and_empty_entries_do_not_renew_the_lease() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let node = world.node(9, 1);
+    world.submit(client, 1);
+    let alias = world.only_assigned(node);
+    world.accept(node, alias);
+    world.advance(10_000);
+    world.accept(node, alias);
+    world.tokens(node, &[(alias, 0, &[], "")]);
+    world.advance(19_999);
+    assert_eq!(world.counters().leases_expired, 0);
+    world.advance(1);
+    assert_eq!(world.counters().leases_expired, 1);
+}
+
+#[test]
+fn the_same_progress_again_does_not_renew_the_lease() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let node = world.node(9, 1);
+    world.submit(client, 1);
+    let alias = world.only_assigned(node);
+    for prefilled_tokens in [5, 5, 4, 0] {
+        world.advance(9_000);
+        world.node_says(
+            node,
+            NodeToRelay::Progress {
+                alias,
+                prefilled_tokens,
+            },
+        );
+    }
+    assert_eq!(world.counters().leases_expired, 0);
+    world.advance(3_000);
+    assert_eq!(world.counters().leases_expired, 1);
+}
+
+#[test]
+fn tokens_without_bytes_and_bytes_without_tokens_are_progress() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let node = world.node(9, 1);
+    world.submit(client, 1);
+    let alias = world.only_assigned(node);
+    world.accept(node, alias);
+    for tokens in [&[][..], &[7], &[]] {
+        world.advance(29_000);
+        let text = if tokens.is_empty() { "a" } else { "" };
+        let offset = world.scheduler.attempts[&alias].offset;
+        world.tokens(node, &[(alias, offset, tokens, text)]);
+    }
+    world.advance(29_000);
+    assert_eq!(world.counters().leases_expired, 0);
+}
+
+#[test]
+fn an_answer_that_its_client_does_not_read_is_stopped_and_harms_no_other() {
+    let mut world = World::with(Config {
+        unacknowledged_bytes_max: 4,
+        ..config()
+    });
+    let (slow, other) = (world.client(1), world.client(2));
+    let node = world.node(9, 2);
+    world.submit(slow, 1);
+    world.submit(other, 2);
+    let aliases = world.assigned(node);
+    let (unread, read) = (aliases[0].1, aliases[1].1);
+    world.accept(node, unread);
+    world.accept(node, read);
+    world.told(slow);
+    world.tokens(node, &[(unread, 0, &[1], "abcd")]);
+    let acknowledged = ClientToRelay::Acknowledge {
+        job: job(1),
+        offset: 2,
+    };
+    world.says(slow, acknowledged);
+    world.tokens(node, &[(unread, 4, &[1], "ef")]);
+    assert_eq!(world.failures(slow), []);
+    world.ordered(node);
+    world.tokens(
+        node,
+        &[
+            (unread, 6, &[1], "g"),
+            (read, 0, &[1], "xy"),
+            (unread, 7, &[1], "h"),
+        ],
+    );
+    assert_eq!(world.text(slow), "abcdef");
+    assert_eq!(world.failures(slow), [(job(1), ErrorCode::MemoryFull)]);
+    assert_eq!(world.text(other), "xy");
+    assert_eq!(world.ordered(node), [RelayToNode::Cancel { alias: unread }]);
+    world.cancelled(node, unread);
+    world.complete(node, read, 2, 1);
+    assert_eq!(world.counters().completed, 1);
+}
+
+#[test]
 fn a_gap_in_the_stream_loses_the_attempt_and_harms_no_other() {
     let mut world = World::new();
     let client = world.client(1);
@@ -250,6 +372,8 @@ fn an_answer_over_its_limit_loses_the_attempt() {
     for offset in (0..ANSWER_BYTES_MAX).step_by(ENTRY_BYTES_MAX) {
         world.tokens(node, &[(alias, offset, &[1], &piece)]);
         assert_eq!(world.frames(client).len(), 1);
+        let (job, offset) = (job(1), offset + step);
+        world.says(client, ClientToRelay::Acknowledge { job, offset });
     }
     assert_eq!(ANSWER_BYTES_MAX % step, 0);
     world.tokens(node, &[(alias, ANSWER_BYTES_MAX, &[1], "b")]);
