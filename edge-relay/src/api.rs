@@ -1,8 +1,10 @@
 //! The `OpenAI`-compatible API: keys, models, cross-origin rules. Chat is in [`chat`], its stream in [`exchange`].
 
 mod body;
-pub(crate) mod chat;
+mod chat;
 mod exchange;
+mod stream;
+mod whole;
 
 use openai_api::{ApiError, LiveModel, model_json, models_json};
 use scheduler::ModelAvailability;
@@ -37,6 +39,29 @@ impl From<ModelAvailability> for Live {
     }
 }
 
+/// Everything below `/v1/`.
+pub(crate) async fn route(
+    request: Request,
+    env: &Env,
+    access: &Access,
+    path: &str,
+) -> Result<Response> {
+    match (request.method(), path) {
+        (Method::Options, _) => preflight(&request),
+        (Method::Post, "chat/completions") => chat::completions(request, env, access).await,
+        (_, "chat/completions") => reply::method_not_allowed("POST"),
+        (Method::Get | Method::Head, "models") => models(&request, env, access, None).await,
+        (Method::Get | Method::Head, path) if path.starts_with("models/") => {
+            let id = path.trim_start_matches("models/");
+            models(&request, env, access, Some(id)).await
+        }
+        (_, path) if path == "models" || path.starts_with("models/") => {
+            reply::method_not_allowed("GET")
+        }
+        (method, path) => reply::no_such_route(&method, &format!("/v1/{path}")),
+    }
+}
+
 /// The account of an API request, or the answer that refuses it.
 pub(crate) fn account(
     request: &Request,
@@ -52,7 +77,7 @@ pub(crate) fn account(
 }
 
 /// `GET /v1/models`, or one of them.
-pub(crate) async fn models(
+async fn models(
     request: &Request,
     env: &Env,
     access: &Access,
@@ -100,16 +125,20 @@ pub(crate) async fn models(
 
 /// Any page may call the API with a key; without one, `auth` lets in the relay's own page only.
 pub(crate) fn with_cors(response: Result<Response>) -> Result<Response> {
-    let mut response = response?;
-    let headers = response.headers_mut();
+    let response = response?;
+    // What came from the pool has headers that cannot be changed.
+    let headers = Headers::new();
+    for (name, value) in response.headers().entries() {
+        headers.append(&name, &value)?;
+    }
     headers.set("Access-Control-Allow-Origin", "*")?;
-    headers.set("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")?;
+    headers.set("Access-Control-Expose-Headers", "Retry-After")?;
     headers.set("X-Content-Type-Options", "nosniff")?;
-    Ok(response)
+    Ok(response.with_headers(headers))
 }
 
 /// The browser asks first what it may send.
-pub(crate) fn preflight(request: &Request) -> Result<Response> {
+fn preflight(request: &Request) -> Result<Response> {
     let wanted = request.headers().get("Access-Control-Request-Headers")?;
     let headers = Headers::new();
     headers.set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")?;
@@ -119,7 +148,5 @@ pub(crate) fn preflight(request: &Request) -> Result<Response> {
         wanted.as_deref().unwrap_or("Authorization, Content-Type"),
     )?;
     headers.set("Access-Control-Max-Age", "86400")?;
-    with_cors(Ok(Response::empty()?
-        .with_status(204)
-        .with_headers(headers)))
+    Ok(Response::empty()?.with_status(204).with_headers(headers))
 }

@@ -9,6 +9,15 @@ use crate::config::{Access, AuthMode, is_loopback};
 /// The account of everybody in open mode.
 const LOCAL: &str = "local";
 
+/// Headers by which proxies tell whom they speak for.
+const FORWARDED: [&str; 5] = [
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Real-IP",
+    "CF-Connecting-IP",
+];
+
 /// What a request says about its sender.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
@@ -18,6 +27,10 @@ pub(crate) struct Claims {
     origin: Option<String>,
     /// The bearer key, where there is one.
     key: Option<String>,
+    /// Whether something passed the request on for somebody on another machine.
+    is_forwarded: bool,
+    /// Whether a browser says that another site's page sent it.
+    is_cross_site: bool,
 }
 
 /// What a sender turns out to be.
@@ -44,6 +57,11 @@ impl Claims {
             host,
             origin: header("Origin"),
             key: header("Authorization").map(|value| bearer(&value).to_owned()),
+            is_forwarded: FORWARDED.iter().any(|name| {
+                // Wrangler's own proxy names loopback here.
+                header(name).is_some_and(|from| !is_loopback(from.trim()))
+            }),
+            is_cross_site: header("Sec-Fetch-Site").as_deref() == Some("cross-site"),
         }
     }
 
@@ -54,7 +72,11 @@ impl Claims {
         }
         match access.mode {
             AuthMode::Keys => Identity::Anonymous,
-            AuthMode::Open if !is_loopback(&self.host) => Identity::Anonymous,
+            // A reverse proxy on this machine speaks to us by loopback for the whole internet.
+            AuthMode::Open if !is_loopback(&self.host) || self.is_forwarded => Identity::Anonymous,
+            AuthMode::Open if self.is_cross_site => {
+                Identity::Refused("another site's page must send an API key")
+            }
             // Another page in the same browser must not chat in this person's name, and a name that merely resolves to
             // loopback must not either: the origin has to be ours to the letter.
             AuthMode::Open
@@ -141,7 +163,23 @@ mod tests {
             host: host.into(),
             origin: origin.map(Into::into),
             key: key.map(Into::into),
+            ..Claims::default()
         }
+    }
+
+    #[test]
+    fn open_mode_is_closed_to_what_a_proxy_passes_on_and_to_other_sites() {
+        let open = access(AuthMode::Open);
+        let forwarded = Claims {
+            is_forwarded: true,
+            ..claims("127.0.0.1:8787", None, None)
+        };
+        assert_eq!(forwarded.client(&open), Identity::Anonymous);
+        let cross_site = Claims {
+            is_cross_site: true,
+            ..claims("127.0.0.1:8787", None, None)
+        };
+        assert!(matches!(cross_site.client(&open), Identity::Refused(_)));
     }
 
     #[test]

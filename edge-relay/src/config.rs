@@ -59,6 +59,9 @@ pub(crate) fn catalog(env: &Env) -> Result<Catalog, String> {
 
 /// Whether `authority` (`host`, `host:port`, `[v6]:port`) is this machine's own.
 pub(crate) fn is_loopback(authority: &str) -> bool {
+    if let Ok(address) = authority.parse::<std::net::IpAddr>() {
+        return address.is_loopback(); // A bare IPv6 address has colons of its own.
+    }
     let host = match authority
         .strip_prefix('[')
         .and_then(|rest| rest.split_once(']'))
@@ -98,6 +101,7 @@ mod tests {
             "127.0.0.1:8787",
             "127.8.8.8",
             "[::1]:80",
+            "::1",
         ] {
             assert!(is_loopback(own), "{own}");
         }

@@ -37,42 +37,43 @@ fn start() {
 /// Every HTTP request begins here.
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response> {
+    let is_api = request.path().starts_with("/v1/");
     route(request, env).await.or_else(|error| {
         // The text of a platform error names bindings and states, never content.
         worker::console_error!("request failed: {error}");
-        reply::internal()
+        let response = reply::internal();
+        if is_api {
+            api::with_cors(response)
+        } else {
+            response
+        }
     })
 }
 
 async fn route(request: Request, env: Env) -> Result<Response> {
     let path = request.path();
-    if path == "/health" {
-        return Response::from_json(
-            &serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }),
-        );
-    }
     let access = match Access::from_env(&env) {
         Ok(access) => access,
         Err(reason) => return reply::misconfigured(&reason),
     };
+    if let Some(path) = path.strip_prefix("/v1/") {
+        return api::with_cors(api::route(request, &env, &access, path).await);
+    }
     match (request.method(), path.as_str()) {
+        (Method::Get | Method::Head, "/health") => health(&env),
         (Method::Get, "/client") => upgrade::client(&request, &env, &access).await,
         (Method::Get, "/node") => upgrade::node(&request, &env, &access).await,
-        (Method::Options, path) if path.starts_with("/v1/") => api::preflight(&request),
-        (Method::Get, "/v1/models") => {
-            api::with_cors(api::models(&request, &env, &access, None).await)
-        }
-        (Method::Get, path) if path.starts_with("/v1/models/") => {
-            let id = path.trim_start_matches("/v1/models/").to_owned();
-            api::with_cors(api::models(&request, &env, &access, Some(&id)).await)
-        }
-        (Method::Post, "/v1/chat/completions") => {
-            api::with_cors(api::chat::completions(request, &env, &access).await)
-        }
-        (method, path) if path.starts_with("/v1/") => {
-            api::with_cors(reply::no_such_route(&method, path))
-        }
         (Method::Get | Method::Head, _) => pages::serve(request, &env).await,
-        (method, path) => reply::no_such_route(&method, path),
+        (_, _) => reply::method_not_allowed("GET"),
+    }
+}
+
+/// Whether this relay could serve: its bindings and its catalog make sense.
+fn health(env: &Env) -> Result<Response> {
+    match config::catalog(env) {
+        Ok(_) => Response::from_json(
+            &serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }),
+        ),
+        Err(reason) => reply::misconfigured(&reason),
     }
 }

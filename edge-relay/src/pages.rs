@@ -1,6 +1,6 @@
 //! Static pages, with a policy that lets them load nothing from anywhere else.
 
-use worker::{Env, Request, Response, Result};
+use worker::{Env, Headers, Request, RequestInit, Response, Result};
 
 /// Model output is rendered on these pages: no inline script or style, no foreign image, frame or form.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
@@ -29,23 +29,24 @@ pub(crate) async fn serve(request: Request, env: &Env) -> Result<Response> {
     };
     url.set_path(&path);
     url.set_query(None);
-    let found = env.assets("ASSETS")?.fetch(url.as_str(), None).await?;
-    let status = found.status_code();
+    let found = fetch(env, &request, url.as_str()).await?;
+    let is_served = matches!(found.status_code(), 200 | 304);
     // A disk service has no notion of types beyond a few; the page's modules must be scripts and wasm.
     let kind = content_type(&path)
         .map(ToOwned::to_owned)
         .or(found.headers().get("Content-Type")?);
-    let tag = found.headers().get("ETag")?;
-    let mut response = if status == 200 {
+    let validators =
+        ["ETag", "Last-Modified"].map(|name| (name, found.headers().get(name).ok().flatten()));
+    let response = if is_served {
         found
     } else {
         Response::ok("Not found. The chat page is at /.\n")?.with_status(404)
     };
-    let headers = worker::Headers::new();
+    let headers = Headers::new();
     for (name, value) in HEADERS {
         headers.set(name, value)?;
     }
-    if status == 200 {
+    if is_served {
         headers.set(
             "Content-Type",
             kind.as_deref().unwrap_or("application/octet-stream"),
@@ -55,11 +56,25 @@ pub(crate) async fn serve(request: Request, env: &Env) -> Result<Response> {
     }
     // Files change with each deploy under the same name.
     headers.set("Cache-Control", "no-cache")?;
-    if let Some(tag) = tag {
-        headers.set("ETag", &tag)?;
+    for (name, value) in validators {
+        if let Some(value) = value.filter(|_| is_served) {
+            headers.set(name, &value)?;
+        }
     }
-    *response.headers_mut() = headers;
-    Ok(response)
+    Ok(response.with_headers(headers))
+}
+
+/// Asks for the file, or whether the browser's copy is still right.
+async fn fetch(env: &Env, request: &Request, url: &str) -> Result<Response> {
+    let headers = Headers::new();
+    for name in ["If-None-Match", "If-Modified-Since"] {
+        if let Some(value) = request.headers().get(name)? {
+            headers.set(name, &value)?;
+        }
+    }
+    let mut init = RequestInit::new();
+    init.with_headers(headers);
+    env.assets("ASSETS")?.fetch(url, Some(init)).await
 }
 
 fn content_type(path: &str) -> Option<&'static str> {

@@ -15,7 +15,7 @@ mod sweep;
 use std::rc::Rc;
 
 use protocol::limits::CLIENT_FRAME_BYTES_MAX;
-use protocol::{ErrorCode, Failure, PING, PONG, SUBPROTOCOL};
+use protocol::{CloseCode, ErrorCode, Failure, PING, PONG, SUBPROTOCOL};
 use worker::{
     DurableObject, Env, Error, Request, Response, Result, State, WebSocket,
     WebSocketIncomingMessage, WebSocketPair, WebSocketRequestResponsePair, durable_object,
@@ -27,8 +27,12 @@ use crate::pool::peers::Side;
 use crate::reply;
 use crate::upgrade::{ACCOUNT_HEADER, BYTES_HEADER};
 
-/// Sockets that one pool takes: the platform's 32,768 hibernatable sockets per object, less some room.
-const SOCKETS_MAX: usize = 32_000;
+/// Sockets that one pool takes. Half of the platform's 32,768 hibernatable sockets per object: those that were closed
+/// and whose peer never answers still count there, and one too many would panic.
+const SOCKETS_MAX: usize = 16_000;
+
+/// Sockets that have yet to say who they are: a flood of them must not keep the known ones out.
+const STRANGERS_MAX: usize = 512;
 
 /// One shard of the relay.
 #[durable_object]
@@ -119,7 +123,8 @@ fn close_quietly(socket: &WebSocket, code: u16, reason: &str) {
 
 fn accept(core: &Rc<Core>, request: &Request, side: Side) -> Result<Response> {
     let header = |name| request.headers().get(name).ok().flatten();
-    if core.is_full(SOCKETS_MAX) {
+    let account = header(ACCOUNT_HEADER);
+    if core.is_full(SOCKETS_MAX, account.is_none().then_some(STRANGERS_MAX)) {
         return reply::failure(
             Failure::new(
                 ErrorCode::QueueFull,
@@ -132,19 +137,22 @@ fn accept(core: &Rc<Core>, request: &Request, side: Side) -> Result<Response> {
         .and_then(|bytes| bytes.parse().ok())
         .unwrap_or(0);
     if bytes > CLIENT_FRAME_BYTES_MAX || !core.has_room_for(bytes) {
-        return reply::failure(
-            Failure::new(
-                ErrorCode::MemoryFull,
-                "the relay holds as many requests as it can; try again soon",
-            )
-            .with_retry_after_ms(2_000),
-        );
+        return memory_full();
     }
     let pair = WebSocketPair::new()?;
-    core.accept(&pair.server, side, header(ACCOUNT_HEADER))?;
+    let id = core.accept(&pair.server, side, account)?;
+    if bytes > 0 && !core.reserve(id, bytes) {
+        core.expel(id, CloseCode::GoingAway, "no room");
+        return memory_full();
+    }
     let mut response = Response::from_websocket(pair.client)?;
     response
         .headers_mut()
         .set("Sec-WebSocket-Protocol", SUBPROTOCOL)?;
     Ok(response)
+}
+
+fn memory_full() -> Result<Response> {
+    let sentence = "the relay holds as many requests as it can; try again soon";
+    reply::failure(Failure::new(ErrorCode::MemoryFull, sentence).with_retry_after_ms(2_000))
 }

@@ -34,16 +34,24 @@ pub(crate) fn internal() -> Result<Response> {
 /// The operator has to mend a binding first.
 pub(crate) fn misconfigured(reason: &str) -> Result<Response> {
     worker::console_error!("misconfigured: {reason}");
-    failure(Failure::new(
+    let response = failure(Failure::new(
         ErrorCode::Internal,
-        format!("this relay is misconfigured: {reason}"),
-    ))
+        "this relay is misconfigured; its operator finds the reason in its log",
+    ))?;
+    Ok(response.with_status(503))
 }
 
 /// Not a WebSocket request of ours.
 pub(crate) fn upgrade_required(reason: &str) -> Result<Response> {
     let mut response = failure(Failure::new(ErrorCode::InvalidRequest, reason))?.with_status(426);
     response.headers_mut().set("Upgrade", "websocket")?;
+    Ok(response)
+}
+
+/// The route is there, but not for this method.
+pub(crate) fn method_not_allowed(allowed: &str) -> Result<Response> {
+    let mut response = error(&ApiError::method_not_allowed(allowed))?;
+    response.headers_mut().set("Allow", allowed)?;
     Ok(response)
 }
 

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
-    LOGIT_BIASES_MAX, MESSAGES_MAX, NAME_BYTES_MAX, SCHEMA_BYTES_MAX, STOP_BYTES_MAX, STOPS_MAX,
-    TOP_LOGPROBS_MAX,
+    LOGIT_BIASES_MAX, MESSAGES_MAX, NAME_BYTES_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX,
+    STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX,
 };
 
 /// A conversation and how to answer it.
@@ -198,6 +198,10 @@ impl ChatRequest {
                     format!("the JSON schema is over {SCHEMA_BYTES_MAX} bytes"),
                 )
             }
+            ResponseFormat::JsonSchema { schema } if depth(schema) > SCHEMA_DEPTH_MAX => invalid(
+                "response_format",
+                format!("the JSON schema is nested over {SCHEMA_DEPTH_MAX} levels deep"),
+            ),
             ResponseFormat::JsonSchema { schema } if !schema.is_object() => {
                 invalid("response_format", "the JSON schema must be an object")
             }
@@ -263,6 +267,18 @@ impl Sampling {
             range("logit_bias", Some(bias.bias), -100.0, 100.0)?;
         }
         Ok(())
+    }
+}
+
+/// Levels of arrays and objects; what was read from JSON has 128 at most.
+fn depth(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        serde_json::Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => 0,
     }
 }
 

@@ -1,7 +1,15 @@
 //! Every length that a peer can choose has a limit here, with its reason.
 
-/// A control frame from a client, and an HTTP body. Long documents pass (1 MiB is about 250,000 tokens); images are not in version 1's JSON.
-pub const CLIENT_FRAME_BYTES_MAX: usize = 4 << 20;
+/// A control frame from a client. Long documents pass: it is about 250,000 tokens. Reading JSON can take sixteen times
+/// its length in memory, and a pool has 128 MB; images will be binary frames.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// An HTTP request's body: a client frame less what the translation may add (a field's default here, a longer form of
+/// `logit_bias` there).
+pub const HTTP_BODY_BYTES_MAX: usize = CLIENT_FRAME_BYTES_MAX - (64 << 10);
+
+/// A frame of a peer that has not said who it is: a key or a node's `hello`.
+pub const STRANGER_FRAME_BYTES_MAX: usize = 16 << 10;
 
 /// A control frame from a node. The largest is `hello` with all its models.
 pub const NODE_FRAME_BYTES_MAX: usize = 256 << 10;
@@ -44,6 +52,9 @@ pub const TOP_LOGPROBS_MAX: u8 = 20;
 
 /// Bytes of a JSON schema: its grammar is compiled on the node for each request.
 pub const SCHEMA_BYTES_MAX: usize = 64 << 10;
+
+/// Levels of a JSON schema. Readers of JSON stop at 128, and the frame around it takes a few.
+pub const SCHEMA_DEPTH_MAX: usize = 64;
 
 /// Bytes of a model's, tier's or node's name.
 pub const NAME_BYTES_MAX: usize = 96;

@@ -2,18 +2,16 @@
 
 use futures_util::StreamExt;
 use openai_api::ApiError;
-use protocol::limits::CLIENT_FRAME_BYTES_MAX;
+use protocol::limits::HTTP_BODY_BYTES_MAX;
 use worker::{Request, Result};
 
 /// What the request announces, or the most that it may be; refused where it says itself that it is too long.
 pub(crate) fn announced_bytes(request: &Request) -> std::result::Result<usize, ApiError> {
     let header = request.headers().get("Content-Length").ok().flatten();
     match header.and_then(|length| length.parse::<usize>().ok()) {
-        Some(bytes) if bytes > CLIENT_FRAME_BYTES_MAX => {
-            Err(ApiError::too_large(CLIENT_FRAME_BYTES_MAX))
-        }
+        Some(bytes) if bytes > HTTP_BODY_BYTES_MAX => Err(ApiError::too_large(HTTP_BODY_BYTES_MAX)),
         Some(bytes) => Ok(bytes),
-        None => Ok(CLIENT_FRAME_BYTES_MAX),
+        None => Ok(HTTP_BODY_BYTES_MAX),
     }
 }
 
@@ -25,8 +23,8 @@ pub(crate) async fn read(request: &mut Request) -> Result<std::result::Result<Ve
     };
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        if body.len() + chunk.len() > CLIENT_FRAME_BYTES_MAX {
-            return Ok(Err(ApiError::too_large(CLIENT_FRAME_BYTES_MAX)));
+        if body.len() + chunk.len() > HTTP_BODY_BYTES_MAX {
+            return Ok(Err(ApiError::too_large(HTTP_BODY_BYTES_MAX)));
         }
         body.extend_from_slice(&chunk);
     }

@@ -15,15 +15,17 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use worker::{Date, Delay, Result, WebSocket};
 
-/// Proxies drop a connection that says nothing for some tens of seconds; the `OpenAI` clients ignore comments.
-const QUIET_MS: u64 = 15_000;
+/// How long nothing may be written to the HTTP client. One that closed its end is noticed when it is written to and not
+/// before (it may merely have said all it had to say), so this is how long a slot can be wasted on one that is gone.
+/// Proxies, too, drop a connection that says nothing for long.
+pub(crate) const QUIET_MS: u64 = 1_000;
 
 /// What happens while an answer is awaited.
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// Something happened to the job.
     Event(Event),
-    /// Nothing happened for 15 s.
+    /// Nothing happened for a second.
     Quiet,
 }
 
@@ -63,11 +65,19 @@ struct Listeners {
 
 impl Exchange {
     /// Listens to the pool's socket and to the HTTP client's going away.
-    pub(crate) fn new(socket: WebSocket, signal: web_sys::AbortSignal, job: JobId) -> Result<Self> {
+    pub(crate) fn new(
+        socket: WebSocket,
+        signal: &web_sys::AbortSignal,
+        job: JobId,
+    ) -> Result<Self> {
         let (sender, messages) = unbounded();
         let ended = Rc::new(Cell::new(false));
-        let listeners = Listeners::new(&socket, signal, sender, job, &ended)?;
+        let listeners = Listeners::new(&socket, signal.clone(), sender, job, &ended)?;
         socket.accept()?;
+        if signal.aborted() {
+            // It was too late for the listener.
+            end(socket.as_ref(), job, &ended);
+        }
         Ok(Self {
             socket,
             messages,
@@ -141,7 +151,13 @@ impl Exchange {
                     self.ended.set(!self.session.is_busy());
                     return Some(event);
                 }
-                Output::Welcomed { .. } | Output::Refused(_) => {}
+                // This socket has one job: what the pool could not read was its submission.
+                Output::Refused(failure) => {
+                    self.ended.set(true);
+                    self.session = ClientSession::new();
+                    return Some(Event::Failed(failure));
+                }
+                Output::Welcomed { .. } => {}
             }
         }
         None

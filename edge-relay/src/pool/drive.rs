@@ -12,7 +12,7 @@ use worker::{Result, State, WebSocket};
 use crate::config::Access;
 use crate::pool::clock::Clock;
 use crate::pool::close_quietly;
-use crate::pool::peers::{Attachment, NodeCard, Peer, Peers, Side, Standing};
+use crate::pool::peers::{Attachment, Peer, Peers, Side, Standing};
 use crate::random::random;
 
 /// A pool's state. Every field is borrowed for one step at most.
@@ -45,8 +45,9 @@ impl Core {
     }
 
     /// Whether no further socket is taken.
-    pub(crate) fn is_full(&self, sockets_max: usize) -> bool {
-        self.peers.borrow().count() >= sockets_max
+    pub(crate) fn is_full(&self, sockets_max: usize, strangers_max: Option<usize>) -> bool {
+        let peers = self.peers.borrow();
+        peers.count() >= sockets_max || strangers_max.is_some_and(|max| peers.strangers() >= max)
     }
 
     /// Whether a request of this length can be held.
@@ -102,8 +103,9 @@ impl Core {
 
     /// Closes a socket; the scheduler has been told already or never knew it.
     fn dismiss(&self, id: SocketId, code: CloseCode, reason: &str) {
-        if let Some(peer) = self.peers.borrow_mut().remove(id) {
-            close_quietly(&peer.socket, code.number(), reason);
+        let peer = self.peers.borrow_mut().remove(id);
+        if let Some(peer) = peer {
+            close_for_good(peer, code, reason);
         }
     }
 
@@ -113,23 +115,37 @@ impl Core {
         socket: &WebSocket,
         side: Side,
         account: Option<String>,
-    ) -> Result<()> {
+    ) -> Result<SocketId> {
         self.state.accept_web_socket(socket);
-        let by = self.clock.now() + HELLO_MS_MAX;
+        let now = self.clock.now();
+        let attachment = Attachment {
+            id: 0,
+            side,
+            account: None,
+            since: now,
+            hello: None,
+            draining: false,
+            dismissed: false,
+        };
         let id = self.peers.borrow_mut().add(Peer {
             socket: socket.clone(),
             side,
             standing: Standing::Expected {
                 account: account.clone(),
-                by,
+                by: now + HELLO_MS_MAX,
             },
+            attachment,
         })?;
-        self.attach(id, None, None);
         match (side, account) {
             (Side::Client, Some(account)) => self.client_joined(id, account),
             (Side::Client, None) | (Side::Node, _) => self.arm(),
         }
-        Ok(())
+        Ok(id)
+    }
+
+    /// Sets memory aside for a body that is about to be read.
+    pub(crate) fn reserve(&self, id: SocketId, bytes: usize) -> bool {
+        self.scheduler.borrow_mut().reserve(id, bytes)
     }
 
     /// Takes the sockets back after the object slept. They have heard their welcome before.
@@ -139,64 +155,54 @@ impl Core {
                 close_quietly(&socket, CloseCode::GoingAway.number(), "come back");
                 continue;
             };
+            let is_open = socket.as_ref().ready_state() == web_sys::WebSocket::OPEN;
+            if attachment.dismissed || !is_open {
+                close_quietly(&socket, CloseCode::GoingAway.number(), "closed before");
+                continue;
+            }
             self.restore_one(socket, attachment);
         }
-        while self.scheduler.borrow_mut().poll_output().is_some() {}
-        self.arm();
+        self.act();
     }
 
     fn restore_one(self: &Rc<Self>, socket: WebSocket, attachment: Attachment) {
-        let Attachment {
-            id,
-            side,
-            account,
-            hello,
-        } = attachment;
-        let id = SocketId(id);
-        let standing = match &account {
+        let now = self.clock.now();
+        let id = SocketId(attachment.id);
+        let standing = match &attachment.account {
             Some(_) => Standing::Joined,
             None => Standing::Expected {
                 account: None,
-                by: self.clock.now() + HELLO_MS_MAX,
+                by: now + HELLO_MS_MAX,
             },
         };
-        if self
-            .peers
-            .borrow_mut()
-            .put(
-                id,
-                Peer {
-                    socket,
-                    side,
-                    standing,
-                },
-            )
-            .is_err()
-        {
+        let peer = Peer {
+            side: attachment.side,
+            socket,
+            standing,
+            attachment: attachment.clone(),
+        };
+        let answered_at = self.answered_at(&peer);
+        if self.peers.borrow_mut().put(id, peer).is_err() {
             return;
         }
-        let now = self.clock.now();
-        let mut scheduler = self.scheduler.borrow_mut();
-        match (account, hello) {
-            (Some(account), Some(hello)) => {
-                scheduler.handle_input(
-                    now,
-                    Input::NodeJoined {
-                        socket: id,
-                        account,
-                        hello: hello.into(),
-                    },
-                );
-            }
-            (Some(account), None) => scheduler.handle_input(
-                now,
-                Input::ClientJoined {
-                    socket: id,
-                    account,
-                },
-            ),
-            (None, _) => {}
-        }
+        let Some(account) = attachment.account else {
+            return;
+        };
+        let input = match attachment.hello {
+            Some(hello) => Input::NodeRestored {
+                socket: id,
+                account,
+                hello: hello.into(),
+                heard_at: answered_at.unwrap_or(attachment.since),
+                draining: attachment.draining,
+            },
+            None => Input::ClientRestored {
+                socket: id,
+                account,
+                heard_at: answered_at,
+            },
+        };
+        self.scheduler.borrow_mut().handle_input(now, input);
     }
 
     /// The socket ended, however it did.
@@ -220,36 +226,19 @@ impl Core {
 
     /// Closes a socket for something it did, and lets the scheduler know that it left.
     pub(crate) fn expel(self: &Rc<Self>, id: SocketId, code: CloseCode, reason: &str) {
-        let socket = self.peers.borrow().get(id).map(|peer| peer.socket.clone());
+        let peer = self.peers.borrow().get(id).cloned();
         self.forget(id);
-        if let Some(socket) = socket {
-            close_quietly(&socket, code.number(), reason);
+        if let Some(peer) = peer {
+            close_for_good(peer, code, reason);
         }
     }
+}
 
-    /// The socket has said who it is.
-    pub(crate) fn join(&self, id: SocketId) {
-        if let Some(peer) = self.peers.borrow_mut().get_mut(id) {
-            peer.standing = Standing::Joined;
-        }
-    }
-
-    /// Writes what must outlive the object's sleep. A node whose card is over the platform's 16 KiB cannot be kept.
-    pub(crate) fn attach(&self, id: SocketId, account: Option<String>, hello: Option<NodeCard>) {
-        let peers = self.peers.borrow();
-        let Some(peer) = peers.get(id) else { return };
-        let attachment = Attachment {
-            id: id.0,
-            side: peer.side,
-            account,
-            hello,
-        };
-        if peer.socket.serialize_attachment(&attachment).is_err() {
-            worker::console_warn!(
-                "a socket's attachment was refused; it will have to come back after a sleep"
-            );
-        }
-    }
+/// Closes a socket and marks it, so that it is not taken for a living one after a sleep.
+fn close_for_good(mut peer: Peer, code: CloseCode, reason: &str) {
+    peer.attachment.dismissed = true;
+    peer.attach();
+    close_quietly(&peer.socket, code.number(), reason);
 }
 
 fn scheduler_config(catalog: &Catalog) -> Config {

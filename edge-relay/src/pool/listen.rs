@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use protocol::limits::{CLIENT_FRAME_BYTES_MAX, KEY_BYTES_MAX, NODE_FRAME_BYTES_MAX};
+use protocol::limits::{
+    CLIENT_FRAME_BYTES_MAX, KEY_BYTES_MAX, NODE_FRAME_BYTES_MAX, STRANGER_FRAME_BYTES_MAX,
+};
 use protocol::{
     ClientToRelay, CloseCode, DecodeError, ErrorCode, Failure, NodeToRelay, RelayToClient,
     RelayToNode, decode, encode,
@@ -21,12 +23,24 @@ impl Core {
         let Some((id, side, standing)) = self.who(socket) else {
             return close_quietly(socket, CloseCode::GoingAway.number(), "come back");
         };
+        let bytes_max = match (side, &standing) {
+            (Side::Client, Standing::Joined) => CLIENT_FRAME_BYTES_MAX,
+            (
+                Side::Node,
+                Standing::Joined
+                | Standing::Expected {
+                    account: Some(_), ..
+                },
+            ) => NODE_FRAME_BYTES_MAX,
+            (Side::Client, Standing::Expected { .. })
+            | (Side::Node, Standing::Expected { account: None, .. }) => STRANGER_FRAME_BYTES_MAX,
+        };
         match side {
-            Side::Client => match decode(text, CLIENT_FRAME_BYTES_MAX) {
+            Side::Client => match decode(text, bytes_max) {
                 Ok(message) => self.client_said(id, standing, message, text.len()),
                 Err(error) => self.misunderstood(id, &standing, side, &error),
             },
-            Side::Node => match decode(text, NODE_FRAME_BYTES_MAX) {
+            Side::Node => match decode(text, bytes_max) {
                 Ok(message) => self.node_said(id, standing, message),
                 Err(error) => self.misunderstood(id, &standing, side, &error),
             },
@@ -118,8 +132,7 @@ impl Core {
 
     /// A client is known: from its key, or from what the Worker vouched for.
     pub(crate) fn client_joined(self: &Rc<Self>, id: SocketId, account: String) {
-        self.attach(id, Some(account.clone()), None);
-        self.join(id);
+        self.peers.borrow_mut().join(id, &account, None);
         self.drive(Input::ClientJoined {
             socket: id,
             account,
@@ -129,6 +142,9 @@ impl Core {
     fn node_said(self: &Rc<Self>, id: SocketId, standing: Standing, message: NodeToRelay) {
         let account = match standing {
             Standing::Joined => {
+                if message == NodeToRelay::Draining {
+                    self.peers.borrow_mut().note_draining(id);
+                }
                 return self.drive(Input::NodeSaid {
                     socket: id,
                     message,
@@ -168,8 +184,9 @@ impl Core {
                     slots,
                     models,
                 };
-                self.attach(id, Some(account.clone()), Some(hello.clone().into()));
-                self.join(id);
+                self.peers
+                    .borrow_mut()
+                    .join(id, &account, Some(hello.clone().into()));
                 self.drive(Input::NodeJoined {
                     socket: id,
                     account,

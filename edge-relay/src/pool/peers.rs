@@ -1,6 +1,6 @@
 //! Who is on which socket: the pool's own table, so that no message asks the runtime.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{ModelOffer, NodeClass};
 use scheduler::{Millis, NodeHello, SocketId};
@@ -42,21 +42,42 @@ pub(crate) struct Peer {
     pub(crate) socket: WebSocket,
     pub(crate) side: Side,
     pub(crate) standing: Standing,
+    /// As it was last written to the socket.
+    pub(crate) attachment: Attachment,
+}
+
+impl Peer {
+    /// Writes what must outlive the object's sleep. A node whose card is over the platform's 16 KiB cannot be kept.
+    pub(crate) fn attach(&self) {
+        if self.socket.serialize_attachment(&self.attachment).is_err() {
+            worker::console_warn!(
+                "a socket's attachment was refused; it will have to come back after a sleep"
+            );
+        }
+    }
 }
 
 /// What outlives the object's sleep, on the socket itself. Never content.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Attachment {
     pub(crate) id: u32,
     pub(crate) side: Side,
     /// Absent until it joined.
     pub(crate) account: Option<String>,
+    /// When it was taken in.
+    pub(crate) since: Millis,
     /// A node's own words.
     pub(crate) hello: Option<NodeCard>,
+    /// A node that takes no more work.
+    #[serde(default)]
+    pub(crate) draining: bool,
+    /// We closed it; a peer that never answers the close leaves the socket in the runtime's list.
+    #[serde(default)]
+    pub(crate) dismissed: bool,
 }
 
 /// A node's `hello`, as it is kept in its attachment.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NodeCard {
     name: String,
     class: NodeClass,
@@ -107,13 +128,17 @@ impl From<NodeCard> for NodeHello {
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     by_id: BTreeMap<SocketId, Peer>,
+    /// Those that have yet to say who they are, by their deadline: looked at after every frame, so not by a search.
+    expected: BTreeSet<(Millis, SocketId)>,
     last_id: u32,
 }
 
 impl Peers {
     /// Takes in a socket under a new id.
-    pub(crate) fn add(&mut self, peer: Peer) -> Result<SocketId> {
+    pub(crate) fn add(&mut self, mut peer: Peer) -> Result<SocketId> {
         let id = SocketId(self.last_id.wrapping_add(1));
+        peer.attachment.id = id.0;
+        peer.attach();
         self.put(id, peer)?;
         Ok(id)
     }
@@ -123,6 +148,9 @@ impl Peers {
         let object: &JsValue = peer.socket.as_ref().as_ref();
         js_sys::Reflect::set(object, &ID_PROPERTY.into(), &id.0.into())?;
         self.last_id = self.last_id.max(id.0);
+        if let Standing::Expected { by, .. } = peer.standing {
+            self.expected.insert((by, id));
+        }
         self.by_id.insert(id, peer);
         Ok(())
     }
@@ -148,12 +176,35 @@ impl Peers {
         self.by_id.get(&id)
     }
 
-    pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Peer> {
-        self.by_id.get_mut(&id)
+    /// The socket has said who it is, and a node what it offers.
+    pub(crate) fn join(&mut self, id: SocketId, account: &str, hello: Option<NodeCard>) {
+        let Some(peer) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        peer.attachment.account = Some(account.to_owned());
+        peer.attachment.hello = hello;
+        peer.attach();
+        if let Standing::Expected { by, .. } =
+            std::mem::replace(&mut peer.standing, Standing::Joined)
+        {
+            self.expected.remove(&(by, id));
+        }
+    }
+
+    /// A node takes no more work; known after a sleep, too.
+    pub(crate) fn note_draining(&mut self, id: SocketId) {
+        if let Some(peer) = self.by_id.get_mut(&id) {
+            peer.attachment.draining = true;
+            peer.attach();
+        }
     }
 
     pub(crate) fn remove(&mut self, id: SocketId) -> Option<Peer> {
-        self.by_id.remove(&id)
+        let peer = self.by_id.remove(&id)?;
+        if let Standing::Expected { by, .. } = peer.standing {
+            self.expected.remove(&(by, id));
+        }
+        Some(peer)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -166,12 +217,17 @@ impl Peers {
 
     /// When the first of those that have not said `hello` runs out of time.
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
-        self.by_id
-            .values()
-            .filter_map(|peer| match peer.standing {
-                Standing::Expected { by, .. } => Some(by),
-                Standing::Joined => None,
-            })
-            .min()
+        self.expected.first().map(|(by, _)| *by)
+    }
+
+    /// Those that ran out of time.
+    pub(crate) fn late(&self, now: Millis) -> Vec<SocketId> {
+        let late = self.expected.iter().take_while(|(by, _)| *by <= now);
+        late.map(|(_, id)| *id).collect()
+    }
+
+    /// How many have yet to say who they are.
+    pub(crate) fn strangers(&self) -> usize {
+        self.expected.len()
     }
 }

@@ -9,7 +9,10 @@ use wasm_bindgen::{JsCast, JsValue};
 use worker::{Date, Delay};
 
 use crate::pool::drive::Core;
-use crate::pool::peers::{Peer, Side, Standing};
+use crate::pool::peers::{Peer, Standing};
+
+/// A busy pool never goes without a timer for longer: the runtime drops an object after 10 s without one.
+const AWAKE_MS: u64 = 5_000;
 
 /// A quiet pool looks for dead nodes this often. A pending timer would keep it awake; an alarm does not.
 const IDLE_SWEEP_MS: u64 = 60_000;
@@ -22,8 +25,11 @@ impl Core {
             let scheduler = self.scheduler.borrow();
             (scheduler.is_busy(), scheduler.poll_timeout())
         };
+        // A job that waits without any node has no time of its own; only a pending timer keeps the object, and with it
+        // the job, alive.
         let due = if busy {
-            hello.into_iter().chain(scheduler).min()
+            let awake = self.clock.now() + AWAKE_MS;
+            hello.into_iter().chain(scheduler).chain([awake]).min()
         } else {
             hello
         };
@@ -59,7 +65,10 @@ impl Core {
         let core = Rc::clone(self);
         wasm_bindgen_futures::spawn_local(async move {
             let at = Duration::from_millis(IDLE_SWEEP_MS);
-            if core.state.storage().set_alarm(at).await.is_err() {
+            let storage = core.state.storage();
+            // The alarm may have been set before the object slept; setting it again would put the sweep off for ever.
+            let is_set = storage.get_alarm().await.is_ok_and(|alarm| alarm.is_some());
+            if !is_set && storage.set_alarm(at).await.is_err() {
                 core.alarm_set.set(false);
             }
         });
@@ -78,7 +87,7 @@ impl Core {
             .peers
             .borrow()
             .iter()
-            .filter(|(_, peer)| peer.side == Side::Node && peer.standing == Standing::Joined)
+            .filter(|(_, peer)| peer.standing == Standing::Joined)
             .filter_map(|(id, peer)| Some((id, self.answered_at(peer)?)))
             .collect();
         for (socket, at) in heard {
@@ -86,13 +95,7 @@ impl Core {
                 .borrow_mut()
                 .handle_input(now, Input::Heard { socket, at });
         }
-        let late: Vec<SocketId> = self
-            .peers
-            .borrow()
-            .iter()
-            .filter(|(_, peer)| matches!(peer.standing, Standing::Expected { by, .. } if by <= now))
-            .map(|(id, _)| id)
-            .collect();
+        let late = self.peers.borrow().late(now);
         for id in late {
             self.expel(id, CloseCode::HelloTimeout, "no hello in time");
         }
@@ -100,7 +103,7 @@ impl Core {
     }
 
     /// When the runtime last answered this socket's heartbeat. workers-rs does not bind the call.
-    fn answered_at(&self, peer: &Peer) -> Option<Millis> {
+    pub(crate) fn answered_at(&self, peer: &Peer) -> Option<Millis> {
         let state: &JsValue = self.state.as_raw().as_ref();
         let method =
             js_sys::Reflect::get(state, &"getWebSocketAutoResponseTimestamp".into()).ok()?;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::chat::{LogitBias, ResponseFormat};
 use crate::limits::{
     LOGIT_BIASES_MAX, MESSAGES_MAX, NAME_BYTES_MAX, NODE_MODELS_MAX, NODE_SLOTS_MAX,
-    SCHEMA_BYTES_MAX, STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX,
+    SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX,
 };
 use crate::{Capabilities, ChatMessage, ChatRequest, ModelOffer, NodeClass, NodeToRelay, Role};
 
@@ -145,6 +145,22 @@ fn counts_of_tokens_are_bounded() {
     assert_eq!(
         fault(|r| r.top_logprobs = Some(TOP_LOGPROBS_MAX + 1)),
         Some("top_logprobs")
+    );
+}
+
+#[test]
+fn a_schema_is_of_bounded_depth() {
+    let nested = |levels: usize| {
+        let schema = (1..levels).fold(json!({}), |inner, _| json!({ "not": inner }));
+        ResponseFormat::JsonSchema { schema }
+    };
+    assert_eq!(
+        fault(|r| r.response_format = nested(SCHEMA_DEPTH_MAX)),
+        None
+    );
+    assert_eq!(
+        fault(|r| r.response_format = nested(SCHEMA_DEPTH_MAX + 1)),
+        Some("response_format")
     );
 }
 
