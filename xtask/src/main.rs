@@ -1,6 +1,7 @@
 //! setup, demo, test, lint: everything the project does to itself. `cargo xtask help` lists the commands.
 
 mod artefacts;
+mod clones;
 mod console;
 mod demo;
 mod http;
@@ -82,6 +83,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     process::catch_signals()?;
     let places = Places::find()?;
+    if std::env::var_os(BUILT).is_none() {
+        clones::claim(&places)?;
+    }
     match command {
         Command::Setup { tests } => {
             let purpose = if tests { Purpose::Tests } else { Purpose::Demo };
