@@ -4,9 +4,8 @@ use protocol::{Alias, ErrorCode, Failure, FinishReason, JobId, RelayToClient, Re
 
 use crate::job::{Accepted, Attempt, Finished, Job};
 use crate::measure::Meter;
-use crate::models::{Model, ModelIndex};
+use crate::models::ModelIndex;
 use crate::placement::Need;
-use crate::queue::Ticket;
 use crate::timers::Timer;
 use crate::{Millis, Scheduler, SocketId};
 
@@ -23,10 +22,52 @@ pub(crate) enum SlotFate {
 }
 
 impl Scheduler {
-    /// Puts a job in line.
-    pub(crate) fn enqueue(&mut self, model: ModelIndex, ticket: Ticket, id: JobId, need: Need) {
-        self.models[model].queue.insert(ticket, id, need);
-        self.dirty.insert(model);
+    /// Puts a job in the line of each of its models.
+    pub(crate) fn enqueue(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.alias = None;
+        job.told = None;
+        self.waiting += 1;
+        self.untold.push(id);
+        for &model in &job.choices {
+            self.models[model].queue.insert(job.ticket, id, job.need);
+            self.dirty.insert(model);
+        }
+    }
+
+    /// Takes a job that waits out of all its lines.
+    fn dequeue(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.alias.is_none()) else {
+            return;
+        };
+        self.waiting -= 1;
+        for &model in &job.choices {
+            self.models[model].queue.remove(job.ticket, job.need);
+            self.dirty.insert(model);
+        }
+    }
+
+    /// A model cannot answer this job: it waits for the others of its choices. `false` where no node offers any.
+    pub(crate) fn rule_out(&mut self, id: JobId, model: ModelIndex) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        let models = &self.models;
+        let can = |choice: &ModelIndex| *choice != model && models[*choice].can(job.need);
+        if !job.choices.iter().any(can) {
+            return false;
+        }
+        job.choices.retain(|choice| *choice != model);
+        if self.models[model]
+            .queue
+            .remove(job.ticket, job.need)
+            .is_some()
+        {
+            self.dirty.insert(model);
+        }
+        true
     }
 
     /// Places jobs while a free node can do a waiting one; the longest-waiting job first, over all touched models.
@@ -40,7 +81,9 @@ impl Scheduler {
             let Some(((ticket, need), model)) = next else {
                 return;
             };
-            self.assign(model, ticket, need);
+            if let Some(id) = self.models[model].queue.job(ticket) {
+                self.assign(id, need);
+            }
         }
     }
 
@@ -48,12 +91,13 @@ impl Scheduler {
         clippy::expect_used,
         reason = "invariant: a waiting job, a free node and its slot are found where the sets say so"
     )]
-    fn assign(&mut self, model: ModelIndex, ticket: Ticket, need: Need) {
+    fn assign(&mut self, id: JobId, need: Need) {
         let alias = self.fresh_alias();
-        let Model { queue, entry, .. } = &mut self.models[model];
-        let id = queue.remove(ticket, need).expect("a waiting job");
-        let model_id = entry.id.clone();
+        self.dequeue(id);
         let job = self.jobs.get_mut(&id).expect("a known job");
+        let is_free = |model: &&ModelIndex| self.models[**model].free(need).is_some();
+        let model = *job.choices.iter().find(is_free).expect("a free model");
+        let model_id = self.models[model].entry.id.clone();
         let socket = self.models[model]
             .free_mut(need)
             .and_then(|free| free.choose(&mut self.rng, job.avoid))
@@ -111,18 +155,12 @@ impl Scheduler {
             return;
         };
         let Some(owner) = job.owner else { return };
-        let model = &self.models[job.model];
         let Some((alias, attempt)) = job
             .alias
             .and_then(|alias| Some((alias, self.attempts.get(&alias)?)))
         else {
-            let queued = RelayToClient::Queued {
-                job: id,
-                model: model.entry.id.clone(),
-                position: model.queue.place(job.ticket),
-                nodes: model.nodes(),
-            };
-            self.tell_client(owner, queued);
+            let place = self.place_of(job);
+            self.tell_place(id, place);
             return;
         };
         let Some(node) = self.nodes.get(&attempt.node) else {
@@ -132,7 +170,7 @@ impl Scheduler {
             job: id,
             attempt: attempt.number,
             alias,
-            model: model.entry.id.clone(),
+            model: self.models[attempt.model].entry.id.clone(),
             node: node.name.clone(),
             class: node.class,
         };
@@ -225,9 +263,8 @@ impl Scheduler {
     pub(crate) fn node_failed(&mut self, alias: Alias, failure: Failure) {
         let failure = failure.bounded();
         match failure.code {
-            ErrorCode::InvalidRequest
-            | ErrorCode::ContextLengthExceeded
-            | ErrorCode::CapabilityMissing => {
+            ErrorCode::ContextLengthExceeded => self.too_long_for(alias, failure),
+            ErrorCode::InvalidRequest | ErrorCode::CapabilityMissing => {
                 let id = self.attempts.get(&alias).and_then(|attempt| attempt.job);
                 self.end_attempt(alias);
                 if let Some(id) = id {
@@ -257,6 +294,25 @@ impl Scheduler {
                 let failure = Failure::new(ErrorCode::EngineFailed, failure.message);
                 self.lose_attempt(alias, failure, SlotFate::Free);
             }
+        }
+    }
+
+    /// The prompt is too long for this model: another of its tier may have more room.
+    fn too_long_for(&mut self, alias: Alias, failure: Failure) {
+        let Some(attempt) = self.attempts.get(&alias) else {
+            return;
+        };
+        let (id, model, is_fresh) = (attempt.job, attempt.model, attempt.accepted.is_none());
+        self.end_attempt(alias);
+        let Some(id) = id else { return };
+        if is_fresh && self.rule_out(id, model) {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.refusals += 1;
+            }
+            self.counters.requeued += 1;
+            self.enqueue(id);
+        } else {
+            self.fail(id, failure);
         }
     }
 
@@ -296,16 +352,13 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        job.alias = None;
         if job.delivered > 0 || job.attempts - job.refusals >= self.config.attempts_max {
             self.fail(id, failure);
             return;
         }
-        job.told = None;
         job.avoid = Some(lost_by);
-        let (model, ticket, need) = (job.model, job.ticket, job.need);
         self.counters.requeued += 1;
-        self.enqueue(model, ticket, id, need);
+        self.enqueue(id);
     }
 
     /// Ends a job badly and tells its client.
@@ -319,18 +372,12 @@ impl Scheduler {
 
     /// Takes a job out of every table but its attempt's.
     pub(crate) fn take_job(&mut self, id: JobId) -> Option<Job> {
+        self.dequeue(id);
         let job = self.jobs.remove(&id)?;
         self.content_bytes -= job.bytes;
         self.timers.clear(Timer::Grace(id));
         if let Some(client) = job.owner.and_then(|owner| self.clients.get_mut(&owner)) {
             client.jobs.remove(&id);
-        }
-        if self.models[job.model]
-            .queue
-            .remove(job.ticket, job.need)
-            .is_some()
-        {
-            self.dirty.insert(job.model);
         }
         Some(job)
     }

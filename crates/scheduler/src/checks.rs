@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToNode};
 
+use crate::models::ModelIndex;
 use crate::{Scheduler, SocketId};
 
 /// Tokens that a chat template may add around one message, and at the ends; generous for the templates in use.
@@ -17,7 +18,7 @@ pub(crate) struct Checks {
     /// Waiting jobs that nobody was asked about.
     due: BTreeSet<JobId>,
     /// One question at a time for each node: no node is flooded with prompts.
-    asked: BTreeMap<SocketId, (u32, JobId)>,
+    asked: BTreeMap<SocketId, (u32, JobId, ModelIndex)>,
     last: u32,
     /// Whether somebody came, left or answered since the last look.
     is_stale: bool,
@@ -30,7 +31,7 @@ enum Verdict {
     /// Nobody can be asked now.
     Later,
     /// Ask this node.
-    Ask(SocketId, String, Box<ChatRequest>),
+    Ask(SocketId, ModelIndex, Box<ChatRequest>),
 }
 
 impl Scheduler {
@@ -47,7 +48,7 @@ impl Scheduler {
 
     /// A node left without an answer: another is asked.
     pub(crate) fn checks_node_left(&mut self, socket: SocketId) {
-        if let Some((_, id)) = self.checks.asked.remove(&socket) {
+        if let Some((_, id, _)) = self.checks.asked.remove(&socket) {
             self.check_later(id);
         }
     }
@@ -66,7 +67,8 @@ impl Scheduler {
                 Verdict::Ask(socket, model, request) => {
                     self.checks.last = self.checks.last.wrapping_add(1);
                     let check = self.checks.last;
-                    self.checks.asked.insert(socket, (check, id));
+                    self.checks.asked.insert(socket, (check, id, model));
+                    let model = self.models[model].entry.id.clone();
                     let request = *request;
                     self.tell_node(
                         socket,
@@ -85,28 +87,34 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id).filter(|job| job.alias.is_none()) else {
             return Verdict::Needless; // It ended, or its node says whether it fits.
         };
-        let model = &self.models[job.model];
         // A token is at least one byte of the rendered prompt.
         let tokens_max =
             job.bytes + TEMPLATE_TOKENS + job.request.messages.len() * TEMPLATE_TOKENS_PER_MESSAGE;
-        let fits_surely = |socket: SocketId| {
+        let has_room = |model: ModelIndex, socket: SocketId| {
             let node = self.nodes.get(&socket);
-            node.and_then(|node| node.offers.get(&job.model))
+            node.and_then(|node| node.offers.get(&model))
                 .and_then(|offer| usize::try_from(offer.context_tokens).ok())
                 .is_some_and(|room| room > tokens_max)
         };
-        if model.can(job.need) && model.nodes_for(job.need).all(fits_surely) {
+        let fits_surely = |&model: &ModelIndex| {
+            let model_nodes = &self.models[model];
+            model_nodes.can(job.need)
+                && model_nodes
+                    .nodes_for(job.need)
+                    .all(|socket| has_room(model, socket))
+        };
+        if job.choices.iter().any(fits_surely) {
             return Verdict::Needless;
         }
-        let idle = model
-            .nodes_for(job.need)
-            .find(|socket| !self.checks.asked.contains_key(socket));
-        idle.map_or(Verdict::Later, |socket| {
-            Verdict::Ask(
-                socket,
-                model.entry.id.clone(),
-                Box::new(job.request.clone()),
-            )
+        let idle = job.choices.iter().find_map(|&model| {
+            let mut nodes = self.models[model].nodes_for(job.need);
+            Some((
+                nodes.find(|socket| !self.checks.asked.contains_key(socket))?,
+                model,
+            ))
+        });
+        idle.map_or(Verdict::Later, |(socket, model)| {
+            Verdict::Ask(socket, model, Box::new(job.request.clone()))
         })
     }
 
@@ -118,7 +126,7 @@ impl Scheduler {
         failure: Option<Failure>,
     ) {
         let asked = self.checks.asked.get(&socket);
-        let Some((_, id)) = asked.copied().filter(|(asked, _)| *asked == check) else {
+        let Some((_, id, model)) = asked.copied().filter(|(asked, ..)| *asked == check) else {
             self.counters.stale_messages += 1;
             return;
         };
@@ -128,6 +136,10 @@ impl Scheduler {
         let Some(failure) = failure.filter(|failure| waits && is_final(failure.code)) else {
             return;
         };
+        if failure.code == ErrorCode::ContextLengthExceeded && self.rule_out(id, model) {
+            self.check_later(id); // Another model of its tier may have more room.
+            return;
+        }
         self.fail(id, failure.bounded());
     }
 }

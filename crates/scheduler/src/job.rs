@@ -14,9 +14,8 @@ use crate::{Millis, SocketId};
 pub(crate) struct Job {
     /// The client's socket; `None` in the grace period.
     pub(crate) owner: Option<SocketId>,
-    /// The model it waits for or runs on.
-    pub(crate) model: ModelIndex,
-    /// What it may move to while it waits: the models of its tier that can do it. Empty where a model was named.
+    /// The models that may answer it, the preferred one first; never empty. While it waits, it stands in the line of
+    /// each.
     pub(crate) choices: Vec<ModelIndex>,
     /// What a node must be able to do.
     pub(crate) need: Need,
@@ -40,10 +39,21 @@ pub(crate) struct Job {
     pub(crate) delivered: u32,
     /// Answer bytes that the client says it has.
     pub(crate) acknowledged: u32,
-    /// What the client was told last of its place, and whether there was any node.
-    pub(crate) told: Option<(u32, bool)>,
+    /// What the client was told last of its place.
+    pub(crate) told: Option<Place>,
     /// The node that lost it last: another is preferred.
     pub(crate) avoid: Option<SocketId>,
+}
+
+/// Where a waiting job stands in the best of its lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Whose line it is.
+    pub(crate) model: ModelIndex,
+    /// Counts from 1.
+    pub(crate) position: u32,
+    /// Whether any node offers that model.
+    pub(crate) has_nodes: bool,
 }
 
 /// One node's try at a job. It holds its slot until the node says that it ended, or the node is gone.

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Invariant: after every [`Scheduler::handle_input`], drain [`Scheduler::poll_output`] until `None`. Then
-//! - no job waits that a free node could do (work is conserved),
+//! - no job waits that a free node of any of its models could do (work is conserved),
 //! - no node has more attempts than slots,
 //! - every job taken in waits, runs, or has ended with exactly one `completed` or `failed` to its client.
 //!
@@ -28,6 +28,7 @@ mod models;
 mod nodes;
 mod output;
 mod placement;
+mod places;
 mod queue;
 mod registry;
 mod slots;
@@ -82,6 +83,10 @@ pub struct Scheduler {
     content_bytes: usize,
     next_alias: Alias,
     next_ticket: Ticket,
+    /// How many jobs wait.
+    waiting: usize,
+    /// Jobs that came into line during this input.
+    untold: Vec<JobId>,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -107,6 +112,8 @@ impl Scheduler {
             dirty: BTreeSet::new(),
             content_bytes: 0,
             next_ticket: 0,
+            waiting: 0,
+            untold: Vec::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -233,34 +240,6 @@ impl Scheduler {
             live.decode_tokens_per_second = measured_sum / measured_count;
         }
         live
-    }
-
-    /// Tells waiting clients their place, where it is not the one they know.
-    fn tell_places(&mut self) {
-        for model in std::mem::take(&mut self.dirty) {
-            let model = &self.models[model];
-            let nodes = model.nodes();
-            for (position, id) in model.queue.places() {
-                let Some(job) = self.jobs.get_mut(&id) else {
-                    continue;
-                };
-                let news = Some((position, nodes > 0));
-                if std::mem::replace(&mut job.told, news) == news {
-                    continue;
-                }
-                if let Some(socket) = job.owner {
-                    self.outputs.push_back(Output::ToClient {
-                        socket,
-                        message: RelayToClient::Queued {
-                            job: id,
-                            model: model.entry.id.clone(),
-                            position,
-                            nodes,
-                        },
-                    });
-                }
-            }
-        }
     }
 
     /// Nobody is told anything on a socket that is not there.

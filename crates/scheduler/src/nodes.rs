@@ -7,7 +7,6 @@ use crate::attempts::{SlotFate, started};
 use crate::input::NodeHello;
 use crate::job::Accepted;
 use crate::measure::Speedometer;
-use crate::models::ModelIndex;
 use crate::registry::{Node, Offer};
 use crate::timers::Timer;
 use crate::{Millis, Output, Scheduler, SocketId};
@@ -73,15 +72,11 @@ impl Scheduler {
             self.turn_away(socket);
             return false;
         }
-        let offered: Vec<ModelIndex> = node.offers.keys().copied().collect();
         let silent_at = node.heard_at.saturating_add(self.config.peer_silent_ms_max);
         self.nodes.insert(socket, node);
         self.timers.set(Timer::Silence(socket), silent_at);
         self.refresh_node(socket);
         self.checks_node_joined();
-        for model in offered {
-            self.move_stranded_jobs(model);
-        }
         true
     }
 
@@ -299,32 +294,6 @@ impl Scheduler {
                     "the node's connection ended before the answer did",
                 );
                 self.retry_or_fail(job, socket, failure);
-            }
-        }
-    }
-
-    /// A tier's jobs that wait for a model without any node move to the tier's model that a node now offers.
-    fn move_stranded_jobs(&mut self, to: ModelIndex) {
-        let stranded: Vec<_> = self
-            .models
-            .iter()
-            .filter(|(from, model)| *from != to && model.nodes() == 0)
-            .flat_map(|(_, model)| model.queue.places())
-            .map(|(_, id)| id)
-            .filter(|id| {
-                self.jobs
-                    .get(id)
-                    .is_some_and(|job| job.choices.contains(&to) && self.models[to].can(job.need))
-            })
-            .collect();
-        for id in stranded {
-            if let Some(job) = self.jobs.get_mut(&id) {
-                let from = std::mem::replace(&mut job.model, to);
-                let (ticket, need) = (job.ticket, job.need);
-                job.told = None;
-                self.models[from].queue.remove(ticket, need);
-                self.dirty.insert(from);
-                self.enqueue(to, ticket, id, need);
             }
         }
     }

@@ -41,6 +41,11 @@ impl Queue {
         self.lines.get(need.index())?.first().copied()
     }
 
+    /// Whose ticket this is.
+    pub(crate) fn job(&self, ticket: Ticket) -> Option<JobId> {
+        self.waiting.get(&ticket).copied()
+    }
+
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

@@ -3,7 +3,7 @@
 use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToClient};
 
 use crate::job::Job;
-use crate::models::ModelIndex;
+use crate::models::{Model, ModelIndex};
 use crate::placement::Need;
 use crate::{Millis, Scheduler, SocketId};
 
@@ -12,7 +12,6 @@ const RETRY_AFTER_MS: Millis = 5_000;
 
 /// Where an admitted job goes.
 struct Placed {
-    model: ModelIndex,
     choices: Vec<ModelIndex>,
     need: Need,
 }
@@ -44,11 +43,7 @@ impl Scheduler {
             return;
         };
         client.jobs.insert(id);
-        let Placed {
-            model,
-            choices,
-            need,
-        } = placed;
+        let Placed { choices, need } = placed;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.content_bytes += bytes;
@@ -57,7 +52,6 @@ impl Scheduler {
             id,
             Job {
                 owner: Some(socket),
-                model,
                 choices,
                 need,
                 request,
@@ -74,7 +68,7 @@ impl Scheduler {
                 avoid: None,
             },
         );
-        self.enqueue(model, ticket, id, need);
+        self.enqueue(id);
         self.check_later(id);
     }
 
@@ -121,8 +115,7 @@ impl Scheduler {
     }
 
     fn resolve(&self, name: &str, request: &ChatRequest) -> Result<Placed, Failure> {
-        let named = self.models.by_id(name);
-        let candidates: Vec<ModelIndex> = match (named, self.models.tier(name)) {
+        let candidates: Vec<ModelIndex> = match (self.models.by_id(name), self.models.tier(name)) {
             (Some(model), _) => vec![model],
             (None, Some(models)) => models.to_vec(),
             (None, None) => Vec::new(),
@@ -134,33 +127,18 @@ impl Scheduler {
             )
             .with_param("model"));
         }
-        let roomy = self.with_room_for_answer(candidates, request)?;
+        let choices = self.with_room_for_answer(candidates, request)?;
         let need = Need::of(request);
-        let able: Vec<ModelIndex> = roomy
-            .into_iter()
-            .filter(|&model| self.models[model].nodes() == 0 || self.models[model].can(need))
-            .collect();
-        let has_free = |model: &&ModelIndex| self.models[**model].free(need).is_some();
-        let has_node = |model: &&ModelIndex| self.models[**model].can(need);
-        let model = able
-            .iter()
-            .find(has_free)
-            .or_else(|| able.iter().find(has_node))
-            .or_else(|| able.first())
-            .copied()
-            .ok_or_else(|| {
-                Failure::new(
-                    ErrorCode::CapabilityMissing,
-                    "no node that serves this model can do this; leave the field out or choose another model",
-                )
-                .with_param(need.param())
-            })?;
-        let choices = if named.is_some() { Vec::new() } else { able };
-        Ok(Placed {
-            model,
-            choices,
-            need,
-        })
+        let may =
+            |model: &ModelIndex| self.models[*model].nodes() == 0 || self.models[*model].can(need);
+        if !choices.iter().any(may) {
+            return Err(Failure::new(
+                ErrorCode::CapabilityMissing,
+                "no node that serves this model can do this; leave the field out or choose another model",
+            )
+            .with_param(need.param()));
+        }
+        Ok(Placed { choices, need })
     }
 
     /// Drops the models whose whole context is smaller than the answer alone may get.
@@ -203,14 +181,15 @@ impl Scheduler {
                 "the relay holds as many requests as it has memory for; try again shortly".into(),
             );
         }
-        let model = &self.models[placed.model];
-        if model.free(placed.need).is_some() {
+        let mut choices = placed.choices.iter().map(|&model| &self.models[model]);
+        if choices
+            .clone()
+            .any(|model| model.free(placed.need).is_some())
+        {
             return Ok(());
         }
-        let queued: usize = self.models.iter().map(|(_, model)| model.queue.len()).sum();
-        if model.queue.len() >= self.config.queue_jobs_max_per_model
-            || queued >= self.config.queue_jobs_max
-        {
+        let is_full = |model: &Model| model.queue.len() >= self.config.queue_jobs_max_per_model;
+        if choices.all(is_full) || self.waiting >= self.config.queue_jobs_max {
             return limit(
                 ErrorCode::QueueFull,
                 "the queue is full; try again shortly or choose another model".into(),

@@ -8,4 +8,5 @@ mod connecting;
 mod failing;
 mod queueing;
 mod submitting;
+mod tiers;
 mod world;

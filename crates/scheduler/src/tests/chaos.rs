@@ -8,7 +8,7 @@ use protocol::{
 };
 
 use super::world::*;
-use crate::{Config, Input, SocketId};
+use crate::{Config, Input, NodeHello, SocketId};
 
 const CLIENTS: u32 = 3;
 const NODES: u32 = 3;
@@ -24,6 +24,10 @@ enum Act {
     ClientOther(u32, bool),
     NodeJoins(u32, u32, u8),
     NodeLeaves(u32),
+    ClientRestored(u32, Option<u64>),
+    NodeRestored(u32, u8, u64, bool),
+    Heard(u32, u64),
+    Reserve(u32, usize),
     /// The node's n-th attempt goes on as it should.
     Works(u32, usize, Work),
     /// A message about any alias.
@@ -38,26 +42,26 @@ enum Act {
 #[derive(Debug, Clone, Copy)]
 enum Work {
     Accept,
-    Progress,
+    Progress(u32),
     Tokens(u8),
     Complete(u8),
-    Fail(bool),
+    Fail(u8),
     Cancelled,
 }
 
 fn work() -> impl Strategy<Value = Work> {
     prop_oneof![
         3 => Just(Work::Accept),
-        1 => Just(Work::Progress),
+        1 => (0_u32..4).prop_map(Work::Progress),
         5 => (0_u8..20).prop_map(Work::Tokens),
         3 => (0_u8..2).prop_map(Work::Complete),
-        1 => any::<bool>().prop_map(Work::Fail),
+        2 => (0_u8..3).prop_map(Work::Fail),
         2 => Just(Work::Cancelled),
     ]
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let (client, node) = (0..CLIENTS, 100..100 + NODES);
+    let (client, client_again, node) = (0..CLIENTS, 0..CLIENTS, 100..100 + NODES);
     prop_oneof![
         2 => client.clone().prop_map(Act::ClientJoins),
         1 => client.clone().prop_map(Act::ClientLeaves),
@@ -67,6 +71,11 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (client, any::<bool>()).prop_map(|(c, known)| Act::ClientOther(c, known)),
         3 => (node.clone(), 1_u32..4, any::<u8>()).prop_map(|(n, slots, kind)| Act::NodeJoins(n, slots, kind)),
         1 => node.clone().prop_map(Act::NodeLeaves),
+        1 => (client_again.clone(), prop::option::of(0_u64..90_000)).prop_map(|(c, ago)| Act::ClientRestored(c, ago)),
+        1 => (node.clone(), any::<u8>(), 0_u64..90_000, any::<bool>())
+            .prop_map(|(n, kind, ago, draining)| Act::NodeRestored(n, kind, ago, draining)),
+        2 => (prop_oneof![client_again.clone(), node.clone()], 0_u64..60_000).prop_map(|(peer, ago)| Act::Heard(peer, ago)),
+        1 => (client_again, 0..4 * BYTES).prop_map(|(c, bytes)| Act::Reserve(c, bytes)),
         16 => (node.clone(), 0_usize..4, work()).prop_map(|(n, i, work)| Act::Works(n, i, work)),
         1 => (node.clone(), any::<Alias>(), work()).prop_map(|(n, alias, work)| Act::Says(n, alias, work)),
         1 => (node.clone(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(n, bytes)| Act::Frame(n, bytes)),
@@ -88,11 +97,11 @@ fn do_work(world: &mut World, node: SocketId, at: (Alias, u32, u32), work: Work)
     let (alias, offset, tokens) = at;
     match work {
         Work::Accept => world.accept(node, alias),
-        Work::Progress => world.node_says(
+        Work::Progress(prefilled_tokens) => world.node_says(
             node,
             NodeToRelay::Progress {
                 alias,
-                prefilled_tokens: 1,
+                prefilled_tokens,
             },
         ),
         Work::Tokens(bytes) => {
@@ -107,11 +116,11 @@ fn do_work(world: &mut World, node: SocketId, at: (Alias, u32, u32), work: Work)
                 tokens + u32::from(wrong),
             );
         }
-        Work::Fail(clients_fault) => {
-            let code = if clients_fault {
-                ErrorCode::ContextLengthExceeded
-            } else {
-                ErrorCode::EngineFailed
+        Work::Fail(kind) => {
+            let code = match kind {
+                0 => ErrorCode::ContextLengthExceeded,
+                1 => ErrorCode::Draining,
+                _ => ErrorCode::EngineFailed,
             };
             let failure = Failure::new(code, "because");
             world.node_says(node, NodeToRelay::Failed { alias, failure });
@@ -135,7 +144,7 @@ fn submit(world: &mut World, client: SocketId, number: u8, kind: u8) {
     world.submit_to(client, number, model, wanted);
 }
 
-fn join(world: &mut World, number: u32, slots: u32, kind: u8) {
+fn node_hello(slots: u32, kind: u8) -> NodeHello {
     let capabilities = Capabilities {
         grammar: kind & 1 != 0,
         logprobs: kind & 2 != 0,
@@ -150,7 +159,7 @@ fn join(world: &mut World, number: u32, slots: u32, kind: u8) {
             offer
         })
         .collect();
-    world.node_with(number, hello(slots, models));
+    hello(slots, models)
 }
 
 fn node_other(world: &mut World, node: SocketId, kind: u8) {
@@ -190,7 +199,28 @@ fn perform(world: &mut World, act: Act) {
         }
         Act::ClientOther(n, true) => world.says(SocketId(n), ClientToRelay::Hello { key: None }),
         Act::ClientOther(n, false) => world.says(SocketId(n), ClientToRelay::Unknown),
-        Act::NodeJoins(n, slots, kind) => join(world, n, slots, kind),
+        Act::NodeJoins(n, slots, kind) => {
+            world.node_with(n, node_hello(slots, kind));
+        }
+        Act::ClientRestored(n, ago) => world.input(Input::ClientRestored {
+            socket: SocketId(n),
+            account: "local".into(),
+            heard_at: ago.map(|ago| world.now.saturating_sub(ago)),
+        }),
+        Act::NodeRestored(n, kind, ago, draining) => world.input(Input::NodeRestored {
+            socket: SocketId(n),
+            account: "local".into(),
+            hello: node_hello(2, kind),
+            heard_at: world.now.saturating_sub(ago),
+            draining,
+        }),
+        Act::Heard(n, ago) => world.input(Input::Heard {
+            socket: SocketId(n),
+            at: world.now.saturating_sub(ago),
+        }),
+        Act::Reserve(n, bytes) => {
+            world.scheduler.reserve(SocketId(n), bytes);
+        }
         Act::NodeLeaves(n) => world.input(Input::NodeLeft {
             socket: SocketId(n),
         }),
@@ -240,6 +270,7 @@ proptest! {
             queue_jobs_max_per_model: 4,
             jobs_per_client_max: 5,
             content_bytes_max: 10 * BYTES,
+            unacknowledged_bytes_max: 30,
             ..config()
         });
         for act in acts {

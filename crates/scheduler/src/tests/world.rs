@@ -1,6 +1,6 @@
 //! A pool without sockets: named peers, a clock that the test moves, and all that was said to whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
     Alias, Capabilities, ChatMessage, ChatRequest, ClientToRelay, CloseCode, DeltaKind, ErrorCode,
@@ -8,6 +8,7 @@ use protocol::{
     TokenFrame, TokenFrameWriter, Usage,
 };
 
+use crate::job::Job;
 use crate::placement::Need;
 use crate::timers::Timer;
 use crate::{
@@ -384,14 +385,16 @@ impl World {
         let reserved: usize = s.clients.values().map(|client| client.reserved).sum();
         assert_eq!(content + reserved, s.content_bytes, "content bytes");
         let waiting = s.jobs.values().filter(|job| job.alias.is_none()).count();
-        let queued: usize = s.models.iter().map(|(_, model)| model.queue.len()).sum();
-        assert_eq!(waiting, queued, "jobs in the queues");
+        assert_eq!(waiting, s.waiting, "jobs that wait");
         for (index, model) in s.models.iter() {
             assert_eq!(model.next_ready(), None, "work conservation");
-            for (_, id) in model.queue.places() {
-                assert_eq!(s.jobs[&id].model, index);
-            }
+            let queued: BTreeSet<JobId> = model.queue.places().map(|(_, id)| id).collect();
+            let stands = |job: &Job| job.alias.is_none() && job.choices.contains(&index);
+            let expected = s.jobs.iter().filter(|(_, job)| stands(job));
+            let expected: BTreeSet<JobId> = expected.map(|(id, _)| *id).collect();
+            assert_eq!(queued, expected, "lines");
         }
+        self.check_work_conservation();
         for (id, job) in &s.jobs {
             if let Some(alias) = job.alias {
                 assert_eq!(s.attempts[&alias].job, Some(*id), "job and attempt");
@@ -412,6 +415,22 @@ impl World {
             ended + s.jobs.len() as u64,
             "every job ends once"
         );
+    }
+
+    /// By the nodes alone, whatever the queues and sets say: no node has a free slot for a job that waits.
+    fn check_work_conservation(&self) {
+        let s = &self.scheduler;
+        for job in s.jobs.values().filter(|job| job.alias.is_none()) {
+            assert!(!job.choices.is_empty());
+            for node in s.nodes.values() {
+                let can = job.choices.iter().any(|choice| {
+                    let offer = node.offers.get(choice);
+                    offer.is_some_and(|offer| job.need.is_met_by(offer.capabilities))
+                });
+                let is_free = !node.draining && node.slots.free() > 0;
+                assert!(!(can && is_free), "work conservation");
+            }
+        }
     }
 
     /// Everything that must end by itself has a timer, and nothing else has.
