@@ -16,8 +16,6 @@ pub enum CloseCode {
     FrameTooLarge = 4003,
     /// Nothing heard from this peer for too long.
     HeartbeatLost = 4004,
-    /// The pool has as many sockets as it takes.
-    TooManySockets = 4005,
 }
 
 impl CloseCode {

@@ -412,7 +412,6 @@ fn the_specification_names_every_error_and_close_code() {
         CloseCode::HelloTimeout,
         CloseCode::FrameTooLarge,
         CloseCode::HeartbeatLost,
-        CloseCode::TooManySockets,
     ] {
         let row = format!("\n| {} | ", code.number());
         assert!(SPECIFICATION.contains(&row), "{code:?} has no row");

@@ -79,7 +79,6 @@ fn a_peer_comes_back_unless_somebody_must_mend_something() {
         (CloseCode::HelloTimeout, 4002, true),
         (CloseCode::FrameTooLarge, 4003, false),
         (CloseCode::HeartbeatLost, 4004, true),
-        (CloseCode::TooManySockets, 4005, true),
     ] {
         assert_eq!(code.number(), number);
         assert_eq!(CloseCode::may_retry(number), may_retry, "{number}");
