@@ -30,9 +30,11 @@ impl Scheduler {
         job.alias = None;
         job.told = None;
         self.waiting += 1;
-        self.untold.push(id);
+        self.lines.entered.push(id);
         for &model in &job.choices {
-            self.models[model].queue.insert(job.ticket, id, job.need);
+            if !self.models[model].queue.insert(job.ticket, id, job.need) {
+                self.lines.moved.insert(model);
+            }
             self.dirty.insert(model);
         }
     }
@@ -45,7 +47,7 @@ impl Scheduler {
         self.waiting -= 1;
         for &model in &job.choices {
             self.models[model].queue.remove(job.ticket, job.need);
-            self.dirty.insert(model);
+            self.lines.moved.insert(model);
         }
     }
 
@@ -65,7 +67,8 @@ impl Scheduler {
             .remove(job.ticket, job.need)
             .is_some()
         {
-            self.dirty.insert(model);
+            self.lines.moved.insert(model);
+            self.lines.entered.push(id);
         }
         true
     }
@@ -421,12 +424,16 @@ impl Scheduler {
         for (&model, offer) in &node.offers {
             self.dirty.insert(model);
             if node.draining {
-                self.models[model].withdraw(socket);
+                if self.models[model].withdraw(socket) {
+                    self.lines.moved.insert(model);
+                }
                 continue;
             }
             let measured = offer.speed.tokens_per_second().unwrap_or(0.0);
             let weight = is_free.then(|| measured.max(self.config.decode_floor));
-            self.models[model].offer(socket, offer.capabilities, weight);
+            if self.models[model].offer(socket, offer.capabilities, weight) {
+                self.lines.moved.insert(model);
+            }
         }
     }
 }

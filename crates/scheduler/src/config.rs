@@ -14,6 +14,9 @@ pub struct Config {
     pub queue_jobs_max_per_model: usize,
     /// Waiting jobs of all models.
     pub queue_jobs_max: usize,
+    /// Those at the head of a line hear of every step at once; the others once a second, so that a long line costs few
+    /// messages for each job that leaves it.
+    pub places_told_at_once: usize,
     /// Unfinished jobs of one client's socket.
     pub jobs_per_client_max: usize,
     /// Bytes of requests held in memory, queued and running. The platform's 128 MB hold other things too.
@@ -64,6 +67,7 @@ impl Default for Config {
             tiers: Vec::new(),
             queue_jobs_max_per_model: 256,
             queue_jobs_max: 1_024,
+            places_told_at_once: 10,
             jobs_per_client_max: 64,
             content_bytes_max: 48 << 20,
             unacknowledged_bytes_max: 4 << 20,

@@ -53,6 +53,7 @@ pub use crate::output::{Counters, ModelAvailability, Output};
 use crate::checks::Checks;
 use crate::job::{Attempt, Finished, Job};
 use crate::models::{Model, ModelIndex, Models};
+use crate::places::Lines;
 use crate::queue::Ticket;
 use crate::registry::{Client, Node};
 use crate::timers::Timers;
@@ -78,15 +79,14 @@ pub struct Scheduler {
     finished: BTreeMap<JobId, Finished>,
     timers: Timers,
     checks: Checks,
-    /// Models whose queue or free nodes changed during this input.
+    /// Models whose queue or free nodes changed during this input: dispatch looks at them.
     dirty: BTreeSet<ModelIndex>,
     content_bytes: usize,
     next_alias: Alias,
     next_ticket: Ticket,
     /// How many jobs wait.
     waiting: usize,
-    /// Jobs that came into line during this input.
-    untold: Vec<JobId>,
+    lines: Lines,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -113,7 +113,7 @@ impl Scheduler {
             content_bytes: 0,
             next_ticket: 0,
             waiting: 0,
-            untold: Vec::new(),
+            lines: Lines::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }

@@ -35,11 +35,12 @@ impl Model {
         }
     }
 
-    /// Notes a node that takes work. `weight` is `None` while it has no free slot.
-    pub(crate) fn offer(&mut self, node: SocketId, can: Capabilities, weight: Option<f64>) {
+    /// Notes a node that takes work. `weight` is `None` while it has no free slot. Whether the node is new here.
+    pub(crate) fn offer(&mut self, node: SocketId, can: Capabilities, weight: Option<f64>) -> bool {
+        let mut is_new = false;
         for need in Need::ALL.into_iter().filter(|need| need.is_met_by(can)) {
             if let Some(offers) = self.offers.get_mut(need.index()) {
-                offers.insert(node);
+                is_new |= offers.insert(node);
             }
             if let Some(free) = self.free.get_mut(need.index()) {
                 match weight {
@@ -48,16 +49,19 @@ impl Model {
                 }
             }
         }
+        is_new
     }
 
-    /// Forgets a node.
-    pub(crate) fn withdraw(&mut self, node: SocketId) {
+    /// Forgets a node. Whether it was known here.
+    pub(crate) fn withdraw(&mut self, node: SocketId) -> bool {
+        let mut was_known = false;
         for offers in &mut self.offers {
-            offers.remove(&node);
+            was_known |= offers.remove(&node);
         }
         for free in &mut self.free {
             free.remove(node);
         }
+        was_known
     }
 
     /// Nodes that offer it and take work.

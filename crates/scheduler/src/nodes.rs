@@ -277,7 +277,7 @@ impl Scheduler {
         self.checks_node_left(socket);
         for &model in node.offers.keys() {
             self.models[model].withdraw(socket);
-            self.dirty.insert(model);
+            self.lines.moved.insert(model);
         }
         for finished in self.finished.values_mut() {
             finished.node = finished.node.filter(|&holder| holder != socket);

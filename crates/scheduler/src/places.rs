@@ -1,9 +1,27 @@
 //! What waiting clients hear of their place.
 
+use std::collections::BTreeSet;
+
 use protocol::{JobId, RelayToClient};
 
-use crate::Scheduler;
 use crate::job::{Job, Place};
+use crate::models::ModelIndex;
+use crate::timers::Timer;
+use crate::{Millis, Scheduler};
+
+/// Those who wait behind many hear of their steps this often.
+const TAIL_TOLD_EVERY_MS: Millis = 1_000;
+
+/// What happened to the lines during this input.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    /// Jobs whose client has still to hear where they stand.
+    pub(crate) entered: Vec<JobId>,
+    /// Models whose places changed.
+    pub(crate) moved: BTreeSet<ModelIndex>,
+    /// Models whose whole line is to be told now.
+    pub(crate) tail_due: BTreeSet<ModelIndex>,
+}
 
 impl Scheduler {
     /// Where a waiting job stands: in a line that moves before one that does not, then where it is nearest to the head,
@@ -41,13 +59,39 @@ impl Scheduler {
         }
     }
 
-    /// Tells waiting clients their place, where it is not the one they know.
+    /// Tells clients whose jobs came into line, and those at the head of a line that moved; its tail's turn comes later.
     pub(crate) fn tell_places(&mut self) {
-        let mut moved: Vec<JobId> = Vec::new();
-        for model in std::mem::take(&mut self.dirty) {
-            moved.extend(self.models[model].queue.places().map(|(_, id)| id));
+        self.dirty.clear();
+        let Lines {
+            entered,
+            moved,
+            tail_due,
+        } = std::mem::take(&mut self.lines);
+        for id in entered {
+            self.tell_place_if_news(id);
         }
-        for id in moved {
+        for &model in &tail_due {
+            self.tell_line(model, usize::MAX);
+        }
+        for model in moved {
+            if tail_due.contains(&model) {
+                continue;
+            }
+            self.tell_line(model, self.config.places_told_at_once);
+            let timer = Timer::Places(model);
+            if self.models[model].queue.len() <= self.config.places_told_at_once {
+                self.timers.clear(timer);
+            } else if !self.timers.is_set(timer) {
+                let at = self.now.saturating_add(TAIL_TOLD_EVERY_MS);
+                self.timers.set(timer, at);
+            }
+        }
+    }
+
+    fn tell_line(&mut self, model: ModelIndex, jobs_max: usize) {
+        let places = self.models[model].queue.places();
+        let line: Vec<JobId> = places.take(jobs_max).map(|(_, id)| id).collect();
+        for id in line {
             self.tell_place_if_news(id);
         }
     }

@@ -20,12 +20,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Takes a job in.
-    pub(crate) fn insert(&mut self, ticket: Ticket, job: JobId, need: Need) {
+    /// Takes a job in. Whether it is the last, so that nobody else's place changes.
+    pub(crate) fn insert(&mut self, ticket: Ticket, job: JobId, need: Need) -> bool {
         self.waiting.insert(ticket, job);
         if let Some(line) = self.lines.get_mut(need.index()) {
             line.insert(ticket);
         }
+        self.waiting.last_key_value().map(|(last, _)| *last) == Some(ticket)
     }
 
     /// Takes a job out.

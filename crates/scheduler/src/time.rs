@@ -12,6 +12,9 @@ impl Scheduler {
             match timer {
                 Timer::Attempt(alias) => self.check_attempt(alias),
                 Timer::Grace(job) => self.grace_ended(job),
+                Timer::Places(model) => {
+                    self.lines.tail_due.insert(model);
+                }
                 Timer::Finished(job) => self.forget_finished(job),
                 Timer::Silence(peer) => self.check_silence(peer),
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{Alias, JobId};
 
+use crate::models::ModelIndex;
 use crate::{Millis, SocketId};
 
 /// Whose time it is.
@@ -13,6 +14,8 @@ pub(crate) enum Timer {
     Attempt(Alias),
     /// A job without a client.
     Grace(JobId),
+    /// A line that moved, whose tail was not told.
+    Places(ModelIndex),
     /// An answer that its client has not acknowledged.
     Finished(JobId),
     /// A peer that may have fallen silent.
@@ -39,6 +42,11 @@ impl Timers {
         if let Some(at) = self.by_timer.remove(&timer) {
             self.due.remove(&(at, timer));
         }
+    }
+
+    /// Whether a timer is set.
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.by_timer.contains_key(&timer)
     }
 
     /// The earliest moment at which something falls due.

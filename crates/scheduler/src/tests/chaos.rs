@@ -271,6 +271,7 @@ proptest! {
             jobs_per_client_max: 5,
             content_bytes_max: 10 * BYTES,
             unacknowledged_bytes_max: 30,
+            places_told_at_once: 2,
             ..config()
         });
         for act in acts {

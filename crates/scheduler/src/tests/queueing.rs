@@ -1,8 +1,8 @@
 //! Waiting, places, order, placement.
 
 use super::world::*;
-use crate::Input;
-use protocol::{Capabilities, ClientToRelay, RelayToClient, chat::ResponseFormat};
+use crate::{Input, SocketId};
+use protocol::{Alias, Capabilities, ClientToRelay, RelayToClient, chat::ResponseFormat};
 
 #[test]
 fn a_job_without_a_node_waits_until_one_joins() {
@@ -216,4 +216,70 @@ fn availability_counts_nodes_slots_and_those_who_wait() {
     );
     assert_eq!((live[0].queued, live[0].context_tokens), (1, 4_096));
     assert_eq!((live[1].nodes, live[1].context_tokens), (0, 0));
+}
+
+/// A client with `jobs` waiting jobs, and a node that runs another.
+fn long_line(jobs: u8) -> (World, SocketId, SocketId, Alias) {
+    let mut world = World::new();
+    let client = world.client(1);
+    let node = world.node(9, 1);
+    for number in 0..=jobs {
+        world.submit(client, number);
+        if number > 0 {
+            // Whoever comes is told at once, however long the line is.
+            let place = (job(number), u32::from(number), 1);
+            assert_eq!(world.places(client).last(), Some(&place));
+        }
+    }
+    let alias = world.only_assigned(node);
+    (world, client, node, alias)
+}
+
+#[test]
+fn a_step_of_a_long_line_is_told_to_its_head_at_once_and_to_its_tail_once_a_second() {
+    let (mut world, client, node, alias) = long_line(30);
+    let started_at = world.now;
+    world.answer(node, alias);
+    let head: Vec<_> = (1..=10)
+        .map(|place| (job(place + 1), place.into(), 1))
+        .collect();
+    assert_eq!(world.places(client), head);
+    assert_eq!(world.scheduler.poll_timeout(), Some(started_at + 1_000));
+    // Further steps in the same second do not put the moment off.
+    world.advance(600);
+    let alias = world.only_assigned(node);
+    world.answer(node, alias);
+    assert_eq!(world.places(client).len(), 10);
+    world.advance(399);
+    assert_eq!(world.places(client), []);
+    world.advance(1);
+    let tail: Vec<_> = (11..=28)
+        .map(|place| (job(place + 2), place.into(), 1))
+        .collect();
+    assert_eq!(world.places(client), tail);
+    // Nothing moves, so nobody is waited for.
+    let moved = world.counters().assigned;
+    world.advance(10_000);
+    assert_eq!(world.places(client), []);
+    assert_eq!(world.counters().assigned, moved);
+}
+
+#[test]
+fn a_line_that_nobody_leaves_sets_no_timer() {
+    let mut world = World::new();
+    let client = world.client(1);
+    for number in 0..30 {
+        world.submit(client, number);
+    }
+    assert_eq!(world.scheduler.poll_timeout(), None);
+    world.says(client, ClientToRelay::Cancel { job: job(0) });
+    assert!(world.scheduler.poll_timeout().is_some());
+    // A line that became short has been told in whole.
+    for number in 1..20 {
+        world.says(client, ClientToRelay::Cancel { job: job(number) });
+    }
+    assert_eq!(world.scheduler.poll_timeout(), None);
+    assert_eq!(world.places(client).last(), Some(&(job(29), 10, 0)));
+    world.says(client, ClientToRelay::Ping);
+    assert_eq!(world.places(client), []);
 }

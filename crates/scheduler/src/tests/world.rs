@@ -395,6 +395,7 @@ impl World {
             assert_eq!(queued, expected, "lines");
         }
         self.check_work_conservation();
+        self.check_places();
         for (id, job) in &s.jobs {
             if let Some(alias) = job.alias {
                 assert_eq!(s.attempts[&alias].job, Some(*id), "job and attempt");
@@ -415,6 +416,21 @@ impl World {
             ended + s.jobs.len() as u64,
             "every job ends once"
         );
+    }
+
+    /// Who is near the head of all its lines knows its place; who does not know it will be told.
+    fn check_places(&self) {
+        let s = &self.scheduler;
+        for job in s.jobs.values().filter(|job| job.alias.is_none()) {
+            let is_told = job.told == s.place_of(job);
+            let is_near = job.choices.iter().all(|choice| {
+                let position = s.models[*choice].queue.place(job.ticket);
+                position as usize <= s.config.places_told_at_once
+            });
+            assert!(job.told.is_some() && (is_told || !is_near), "places");
+            let mut tails = job.choices.iter().map(|model| Timer::Places(*model));
+            assert!(is_told || tails.any(|tail| s.timers.is_set(tail)), "tails");
+        }
     }
 
     /// By the nodes alone, whatever the queues and sets say: no node has a free slot for a job that waits.
@@ -449,7 +465,13 @@ impl World {
         let peers = s.nodes.keys().chain(watched.map(|(socket, _)| socket));
         expected.extend(peers.map(|peer| Timer::Silence(*peer)));
         expected.sort_unstable();
-        assert_eq!(s.timers.subjects().collect::<Vec<_>>(), expected, "timers");
+        let is_tail = |timer: &Timer| matches!(timer, Timer::Places(_));
+        let (tails, others): (Vec<Timer>, Vec<Timer>) = s.timers.subjects().partition(is_tail);
+        assert_eq!(others, expected, "timers");
+        for (index, model) in s.models.iter() {
+            let is_long = model.queue.len() > s.config.places_told_at_once;
+            assert!(is_long || !tails.contains(&Timer::Places(index)));
+        }
     }
 
     fn check_nodes(&self) {
