@@ -551,7 +551,7 @@ async fn http_lets_in_only_who_may_come_in() -> Result<()> {
     assert_eq!(nobody.outcome(smuggled).await?.0, 401);
     // The pool's own routes are nobody else's.
     let (status, _) = api.outcome(api.request(Method::POST, "/client")).await?;
-    assert_eq!(status, 404);
+    assert_eq!(status, 405);
     let (status, _) = api.outcome(api.request(Method::GET, "/client")).await?;
     assert_eq!(status, 426);
     let (status, _) = api.outcome(api.request(Method::GET, "/v1/nothing")).await?;

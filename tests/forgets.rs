@@ -158,6 +158,9 @@ async fn no_file_holds_what_was_asked_or_answered() -> Result<()> {
     // Storage, logs, config: while it runs, and after everything was written out at its end.
     assert_eq!(files_with(&run, &marker)?, Vec::<PathBuf>::new());
     network.end()?;
+    // `--keep` sets the folder aside under a name that the next run does not clear up.
+    let name = run.file_name().and_then(|name| name.to_str()).context("a name")?;
+    let run = run.with_file_name(format!("kept-{name}"));
     assert_eq!(files_with(&run, &marker)?, Vec::<PathBuf>::new());
     // The logs are not empty, and the search finds what is there.
     let planted = run.join("logs").join("planted");

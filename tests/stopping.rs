@@ -10,10 +10,11 @@ use tests::{Client, MODEL, Network, Passed, Rig, Tap, ask, endless, until, withi
 /// that a loaded machine had already begun before the rig's network thread got its turn.
 const FRAMES_AFTER_CANCEL_MAX: usize = 3;
 
+/// Fields are dropped in this order: the rig goes before the network that checks that nobody is left.
 struct Scene {
-    network: Network,
-    tap: Tap,
     _rig: Rig,
+    tap: Tap,
+    network: Network,
 }
 
 /// A relay and one rig with a tap on its line.
@@ -23,9 +24,9 @@ async fn scene(slots: u32) -> Result<Scene> {
     let rig = Rig::start_at(&network, &tap.url, "rig", slots)?;
     network.free_slots(u64::from(slots)).await?;
     Ok(Scene {
-        network,
-        tap,
         _rig: rig,
+        tap,
+        network,
     })
 }
 

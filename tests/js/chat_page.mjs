@@ -124,7 +124,7 @@ const scenes = {
     await open();
     await picture('empty');
 
-    await ask('Tell me a story about a lighthouse keeper and her dog.');
+    await ask('Name three primary colours.');
     await finished(1);
     const growth = await page.evaluate(() => globalThis.growth);
     assert(new Set(growth).size >= 5, `it grew in ${growth.length} steps: ${growth}`);

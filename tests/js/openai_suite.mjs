@@ -3,6 +3,7 @@
 // HELIOGRAPH_BASE_URL, HELIOGRAPH_API_KEY and HELIOGRAPH_MODEL say where. Exit status 1 if a case fails.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
 const require = createRequire(`${process.env.HELIOGRAPH_NODE_MODULES}/`);
@@ -197,5 +198,6 @@ for (const [name, run] of Object.entries(cases)) {
   }
 }
 const count = Object.keys(cases).length;
-console.log(`${count - failed} of ${count} hold with openai ${require('openai/package.json').version}`);
+const { version } = JSON.parse(readFileSync(`${process.env.HELIOGRAPH_NODE_MODULES}/openai/package.json`));
+console.log(`${count - failed} of ${count} hold with openai ${version}`);
 process.exitCode = failed ? 1 : 0;
