@@ -45,7 +45,7 @@ impl Scheduler {
         if !std::mem::replace(&mut client.has_heartbeat, true) {
             let silent_at = client
                 .heard_at
-                .saturating_add(self.config.peer_silent_ms_max);
+                .saturating_add(self.config.client_silent_ms_max);
             self.timers.set(Timer::Silence(socket), silent_at);
         }
     }

@@ -31,9 +31,11 @@ pub struct Config {
     pub grace_ms: u64,
     /// How often a node is asked to say something.
     pub heartbeat_ms: u64,
-    /// A peer silent for this long is closed: three heartbeats, so that one late packet harms nobody. A client that
-    /// never sent a heartbeat need not begin.
-    pub peer_silent_ms_max: u64,
+    /// A node silent for this long is closed: three heartbeats, so that one late packet harms nobody.
+    pub node_silent_ms_max: u64,
+    /// The same for a client that has ever sent a heartbeat; others need not begin. Three minutes, since browsers slow
+    /// the timers of a hidden page down to one a minute.
+    pub client_silent_ms_max: u64,
     /// The least placement weight, in tokens per second: it keeps the slowest node in work.
     pub decode_floor: f64,
     /// Nodes that may try one job before it fails.
@@ -74,7 +76,8 @@ impl Default for Config {
             lease_ms: 30_000,
             grace_ms: 5_000,
             heartbeat_ms: 15_000,
-            peer_silent_ms_max: 45_000,
+            node_silent_ms_max: 45_000,
+            client_silent_ms_max: 180_000,
             decode_floor: 1.0,
             attempts_max: 3,
         }
@@ -90,7 +93,8 @@ impl Config {
             &mut self.lease_ms,
             &mut self.grace_ms,
             &mut self.heartbeat_ms,
-            &mut self.peer_silent_ms_max,
+            &mut self.node_silent_ms_max,
+            &mut self.client_silent_ms_max,
         ] {
             *ms = (*ms).clamp(1, DAY_MS);
         }

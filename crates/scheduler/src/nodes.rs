@@ -72,7 +72,7 @@ impl Scheduler {
             self.turn_away(socket);
             return false;
         }
-        let silent_at = node.heard_at.saturating_add(self.config.peer_silent_ms_max);
+        let silent_at = node.heard_at.saturating_add(self.config.node_silent_ms_max);
         self.nodes.insert(socket, node);
         self.timers.set(Timer::Silence(socket), silent_at);
         self.refresh_node(socket);
@@ -238,12 +238,17 @@ impl Scheduler {
     }
 
     pub(crate) fn check_silence(&mut self, socket: SocketId) {
-        let node = self.nodes.get(&socket).map(|node| node.heard_at);
-        let client = self.clients.get(&socket).map(|client| client.heard_at);
-        let Some(heard_at) = node.or(client) else {
+        let node = self
+            .nodes
+            .get(&socket)
+            .map(|node| node.heard_at + self.config.node_silent_ms_max);
+        let client = self
+            .clients
+            .get(&socket)
+            .map(|client| client.heard_at + self.config.client_silent_ms_max);
+        let Some(silent_at) = node.or(client) else {
             return;
         };
-        let silent_at = heard_at.saturating_add(self.config.peer_silent_ms_max);
         let (code, reason) = (CloseCode::HeartbeatLost, "nothing heard for too long");
         if self.now < silent_at {
             self.timers.set(Timer::Silence(socket), silent_at);

@@ -262,7 +262,7 @@ fn a_client_that_sent_a_heartbeat_and_fell_silent_is_closed_and_its_jobs_enter_g
     world.advance(40_000);
     // Whatever it says, it is not silent.
     world.submit(client, 1);
-    world.advance(44_999);
+    world.advance(179_999);
     assert!(world.is_open(client));
     world.advance(1);
     assert_eq!(world.closed, [(client, CloseCode::HeartbeatLost)]);
@@ -283,7 +283,7 @@ fn a_client_whose_heartbeats_the_platform_answered_is_closed_when_they_end() {
         socket: client,
         at: 2_000,
     });
-    world.advance(44_999);
+    world.advance(179_999);
     assert!(world.is_open(client));
     world.advance(1);
     assert_eq!(world.closed, [(client, CloseCode::HeartbeatLost)]);
