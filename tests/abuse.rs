@@ -1,6 +1,13 @@
 //! Peers that misbehave: each gets a close code or an error, and nobody else notices. Beside every piece of abuse
 //! an ordinary chat goes on, whose answers must stay what they are when it is alone.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one thing among others, and says no by panicking"
+)]
+
 use std::cell::Cell;
 use std::future::Future;
 
@@ -27,10 +34,7 @@ const SEED: u64 = 2;
 const ROUNDS: usize = 40;
 
 /// Runs abuse beside a chat that starts before it and ends after it.
-async fn beside_a_chat(
-    network: &Network,
-    abuse: impl Future<Output = Result<()>>,
-) -> Result<()> {
+async fn beside_a_chat(network: &Network, abuse: impl Future<Output = Result<()>>) -> Result<()> {
     let mut client = Client::connect(network).await?;
     let alone = client.chat(MODEL, endless("Tell a story.", 48)).await?;
     let is_over = Cell::new(false);
@@ -134,12 +138,15 @@ async fn clients_that_misbehave_harm_nobody() -> Result<()> {
     let network = Network::relay_only().await?;
     let _rig = Rig::start(&network, "rig", 1)?;
     network.free_slots(1).await?;
-    beside_a_chat(&network, async {
-        strangers_must_say_hello(&network, "/client").await?;
-        clients_talk_nonsense(&network).await?;
-        clients_ask_the_impossible(&network).await?;
-        clients_meddle_with_foreign_jobs(&network).await
-    })
+    beside_a_chat(
+        &network,
+        Box::pin(async {
+            strangers_must_say_hello(&network, "/client").await?;
+            clients_talk_nonsense(&network).await?;
+            clients_ask_the_impossible(&network).await?;
+            clients_meddle_with_foreign_jobs(&network).await
+        }),
+    )
     .await
 }
 
@@ -153,7 +160,12 @@ async fn strangers_must_say_hello(network: &Network, path: &str) -> Result<()> {
     };
     let others = async {
         let protocol_error = close(CloseCode::ProtocolError);
-        for first in ["nonsense", "{}", r#"{"type": "from_the_future"}"#, r#"{"type": "draining"}"#] {
+        for first in [
+            "nonsense",
+            "{}",
+            r#"{"type": "from_the_future"}"#,
+            r#"{"type": "draining"}"#,
+        ] {
             let mut socket = open(network, path, &STRANGER).await?;
             socket.text(first).await?;
             assert_eq!(socket.closed().await?, protocol_error, "{first}");
@@ -174,7 +186,11 @@ async fn strangers_must_say_hello(network: &Network, path: &str) -> Result<()> {
 }
 
 async fn clients_talk_nonsense(network: &Network) -> Result<()> {
-    for key in [None, Some("hg-wrong".to_owned()), Some(network.ready.node_key.clone())] {
+    for key in [
+        None,
+        Some("hg-wrong".to_owned()),
+        Some(network.ready.node_key.clone()),
+    ] {
         let mut socket = open(network, "/client", &STRANGER).await?;
         socket.say(&ClientToRelay::Hello { key }).await?;
         assert_eq!(socket.closed().await?, close(CloseCode::Unauthorized));
@@ -267,7 +283,9 @@ async fn clients_meddle_with_foreign_jobs(network: &Network) -> Result<()> {
     owner.submit(job, OTHER_MODEL, ask("Hello?", 8)).await?;
     owner.wait_for("the same place", place).await?;
     // Acknowledging what was never sent is no mistake that a client can make.
-    owner.say(&ClientToRelay::Acknowledge { job, offset: 9 }).await?;
+    owner
+        .say(&ClientToRelay::Acknowledge { job, offset: 9 })
+        .await?;
     assert_eq!(owner.closed().await?, close(CloseCode::ProtocolError));
     Ok(())
 }
@@ -278,13 +296,16 @@ async fn nodes_that_misbehave_harm_nobody() -> Result<()> {
     let tap = Tap::start(&network).await?;
     let _rig = Rig::start_at(&network, &tap.url, "rig", 1)?;
     network.free_slots(1).await?;
-    beside_a_chat(&network, async {
-        strangers_must_say_hello(&network, "/node").await?;
-        nodes_introduce_themselves_badly(&network).await?;
-        nodes_talk_nonsense(&network).await?;
-        nodes_meddle_with_foreign_jobs(&network, &tap).await?;
-        nodes_answer_out_of_order(&network).await
-    })
+    beside_a_chat(
+        &network,
+        Box::pin(async {
+            strangers_must_say_hello(&network, "/node").await?;
+            nodes_introduce_themselves_badly(&network).await?;
+            nodes_talk_nonsense(&network).await?;
+            nodes_meddle_with_foreign_jobs(&network, &tap).await?;
+            nodes_answer_out_of_order(&network).await
+        }),
+    )
     .await
 }
 
@@ -304,7 +325,11 @@ async fn nodes_introduce_themselves_badly(network: &Network) -> Result<()> {
     let refused = RawSocket::open(network, "/node", &[("Authorization", &bearer)]).await?;
     assert_eq!(refused.err(), Some(401), "an API key opens no node's door");
     // Loopback opens only a client's door.
-    for key in [Value::Null, "hgn-wrong".into(), network.ready.api_key.as_str().into()] {
+    for key in [
+        Value::Null,
+        "hgn-wrong".into(),
+        network.ready.api_key.as_str().into(),
+    ] {
         let mut socket = open(network, "/node", &[]).await?;
         let mut hello = hello();
         hello["key"] = key;
@@ -339,7 +364,9 @@ async fn nodes_talk_nonsense(network: &Network) -> Result<()> {
     for text in nonsense() {
         expect_refused(&mut node.socket, &text).await?;
     }
-    node.socket.text("x".repeat(NODE_FRAME_BYTES_MAX + 1)).await?;
+    node.socket
+        .text("x".repeat(NODE_FRAME_BYTES_MAX + 1))
+        .await?;
     assert_eq!(node.socket.closed().await?, close(CloseCode::FrameTooLarge));
 
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
@@ -355,7 +382,9 @@ async fn nodes_talk_nonsense(network: &Network) -> Result<()> {
         assert_eq!(code, close(CloseCode::ProtocolError));
     }
     let mut node = RawNode::join(network).await?;
-    node.socket.binary(vec![1; TOKEN_FRAME_BYTES_MAX + 1]).await?;
+    node.socket
+        .binary(vec![1; TOKEN_FRAME_BYTES_MAX + 1])
+        .await?;
     assert_eq!(node.socket.closed().await?, close(CloseCode::FrameTooLarge));
     Ok(())
 }
@@ -464,7 +493,9 @@ async fn nodes_answer_out_of_order(network: &Network) -> Result<()> {
     // Stopping without being asked, and vanishing.
     let (failure, _, _) = answered_badly(network, async |node, alias| {
         let usage = Usage::default();
-        node.socket.say(&NodeToRelay::Cancelled { alias, usage }).await
+        node.socket
+            .say(&NodeToRelay::Cancelled { alias, usage })
+            .await
     })
     .await?;
     assert_eq!(failure.code, ErrorCode::EngineFailed);
@@ -487,7 +518,9 @@ async fn nodes_answer_out_of_order(network: &Network) -> Result<()> {
         node.socket.binary(writer.finish()).await?;
         node.tokens(alias, 4, "more").await?;
         let failure = Failure::new(ErrorCode::EngineFailed, "enough");
-        node.socket.say(&NodeToRelay::Failed { alias, failure }).await
+        node.socket
+            .say(&NodeToRelay::Failed { alias, failure })
+            .await
     })
     .await?;
     assert_eq!(failure.message, "enough");
@@ -513,7 +546,10 @@ async fn http_lets_in_only_who_may_come_in() -> Result<()> {
         ("Origin", "http://127.0.0.1:1"),
         ("Origin", "null"),
         ("Authorization", "Bearer hg-wrong"),
-        ("Authorization", &format!("Bearer {}", network.ready.node_key)),
+        (
+            "Authorization",
+            &format!("Bearer {}", network.ready.node_key),
+        ),
         ("Authorization", "Basic aGk6aGk="),
     ] {
         let (status, answer) = get(header).await?;
@@ -523,17 +559,24 @@ async fn http_lets_in_only_who_may_come_in() -> Result<()> {
     // With the right key a foreign page may call the API.
     let api = network.api()?;
     let request = api.request(Method::GET, "/v1/models");
-    let (status, _) = api.outcome(request.header("Origin", "https://app.example")).await?;
+    let (status, _) = api
+        .outcome(request.header("Origin", "https://app.example"))
+        .await?;
     assert_eq!(status, 200);
 
     // What the relay tells itself in headers cannot be told by others.
     for path in ["/client", "/node"] {
-        let smuggled = [STRANGER[0], ("x-heliograph-account", "root"), ("x-heliograph-bytes", "1")];
+        let smuggled = [
+            STRANGER[0],
+            ("x-heliograph-account", "root"),
+            ("x-heliograph-bytes", "1"),
+        ];
         let mut socket = open(&network, path, &smuggled).await?;
         socket.text(r#"{"type": "draining"}"#).await?;
         let code = socket.closed().await?;
         assert_eq!(code, close(CloseCode::ProtocolError), "{path}");
-        let foreign = RawSocket::open(&network, path, &[("Origin", "https://evil.example")]).await?;
+        let foreign =
+            RawSocket::open(&network, path, &[("Origin", "https://evil.example")]).await?;
         match (path, foreign) {
             ("/client", refused) => assert_eq!(refused.err(), Some(401)),
             // A node's door knows keys only, whatever page it comes from.

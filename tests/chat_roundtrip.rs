@@ -1,5 +1,10 @@
 //! One chat message, all the way: client, relay, rig, model, and back, token by token. The test to read first.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one event among others"
+)]
+
 use anyhow::Result;
 use client_session::Event;
 use protocol::{FinishReason, NodeClass};

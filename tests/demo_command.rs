@@ -34,7 +34,11 @@ async fn several_rigs_serve_and_a_signal_ends_everything() -> Result<()> {
 #[tokio::test]
 async fn killing_the_command_leaves_no_process_either() -> Result<()> {
     let network = Network::with_rig().await?;
-    let run_folder = network.ready.logs.parent().map(std::path::Path::to_path_buf);
+    let run_folder = network
+        .ready
+        .logs
+        .parent()
+        .map(std::path::Path::to_path_buf);
     network.kill()?;
     // Nobody was left to remove it; the next run would.
     if let Some(folder) = run_folder.filter(|folder| folder.exists()) {

@@ -81,19 +81,44 @@ async fn chats_that_do_not(network: &Network, marker: &str) -> Result<()> {
     // Bodies that break a rule, each with the marker where an error message could quote it.
     let long = format!("{marker} ").repeat(3_000);
     for (status, body) in [
-        (400, format!("{{\"model\": \"{MODEL}\", \"messages\": {marker}")),
+        (
+            400,
+            format!("{{\"model\": \"{MODEL}\", \"messages\": {marker}"),
+        ),
         (400, format!("\"{marker}\"")),
         (400, json!({"model": MODEL, "messages": marker}).to_string()),
-        (400, json!({"model": MODEL, "messages": [marker]}).to_string()),
-        (400, json!({"model": MODEL, "messages": message(marker.into()), "stop": [[marker]]}).to_string()),
-        (400, json!({"model": MODEL, "messages": message(long.clone())}).to_string()),
-        (400, json!({"model": MODEL, "messages": message(long), "stream": true}).to_string()),
-        (404, json!({"model": "gpt-unknown", "messages": message(marker.into())}).to_string()),
-        (413, json!({"model": MODEL, "messages": message(marker.repeat(1 << 18))}).to_string()),
+        (
+            400,
+            json!({"model": MODEL, "messages": [marker]}).to_string(),
+        ),
+        (
+            400,
+            json!({"model": MODEL, "messages": message(marker.into()), "stop": [[marker]]})
+                .to_string(),
+        ),
+        (
+            400,
+            json!({"model": MODEL, "messages": message(long.clone())}).to_string(),
+        ),
+        (
+            400,
+            json!({"model": MODEL, "messages": message(long), "stream": true}).to_string(),
+        ),
+        (
+            404,
+            json!({"model": "gpt-unknown", "messages": message(marker.into())}).to_string(),
+        ),
+        (
+            413,
+            json!({"model": MODEL, "messages": message(marker.repeat(1 << 18))}).to_string(),
+        ),
     ] {
         let shown: String = body.chars().take(60).collect();
         let (got, answer) = api.outcome(chat().body(body)).await?;
-        ensure!(got == status, "{got} instead of {status} for {shown}: {answer}");
+        ensure!(
+            got == status,
+            "{got} instead of {status} for {shown}: {answer}"
+        );
     }
 
     // An aborted request, a stopped job, frames that nobody understands, and a schema that no grammar can be made of.
@@ -159,7 +184,10 @@ async fn no_file_holds_what_was_asked_or_answered() -> Result<()> {
     assert_eq!(files_with(&run, &marker)?, Vec::<PathBuf>::new());
     network.end()?;
     // `--keep` sets the folder aside under a name that the next run does not clear up.
-    let name = run.file_name().and_then(|name| name.to_str()).context("a name")?;
+    let name = run
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("a name")?;
     let run = run.with_file_name(format!("kept-{name}"));
     assert_eq!(files_with(&run, &marker)?, Vec::<PathBuf>::new());
     // The logs are not empty, and the search finds what is there.

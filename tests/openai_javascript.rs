@@ -11,7 +11,9 @@ async fn the_official_javascript_package_works_unmodified() -> Result<()> {
         .env("HELIOGRAPH_BASE_URL", &network.ready.relay)
         .env("HELIOGRAPH_API_KEY", &network.ready.api_key)
         .env("HELIOGRAPH_MODEL", MODEL);
-    run(&mut command).await?.expect_success("openai_suite.mjs")?;
+    run(&mut command)
+        .await?
+        .expect_success("openai_suite.mjs")?;
     // Whatever the suite asked for has ended.
     network.free_slots(2).await
 }

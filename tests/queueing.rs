@@ -1,5 +1,10 @@
 //! Slots and the queue: who runs at once, who waits, what a waiting user is told.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one event among others"
+)]
+
 use anyhow::Result;
 use client_session::Event;
 use futures_util::future::try_join;
@@ -17,9 +22,15 @@ async fn two_chats_interleave_on_one_node_and_a_third_waits_for_a_slot() -> Resu
     network.free_slots(2).await?;
     let mut client = Client::connect(&network).await?;
 
-    let short = client.submit(MODEL, endless("Tell a story.", TOKENS)).await?;
-    let long = client.submit(MODEL, endless("Count upwards.", 4_000)).await?;
-    let third = client.submit(MODEL, endless("Tell a joke.", TOKENS)).await?;
+    let short = client
+        .submit(MODEL, endless("Tell a story.", TOKENS))
+        .await?;
+    let long = client
+        .submit(MODEL, endless("Count upwards.", 4_000))
+        .await?;
+    let third = client
+        .submit(MODEL, endless("Tell a joke.", TOKENS))
+        .await?;
 
     // The third is told its place while the others run.
     let place = client
@@ -47,7 +58,11 @@ async fn two_chats_interleave_on_one_node_and_a_third_waits_for_a_slot() -> Resu
                 } => {
                     assert_eq!(*finish_reason, FinishReason::Length);
                     assert_eq!(usage.completion_tokens, TOKENS);
-                    order.push(if job == short { "short done" } else { "third done" });
+                    order.push(if job == short {
+                        "short done"
+                    } else {
+                        "third done"
+                    });
                 }
                 _ => {}
             }

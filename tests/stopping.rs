@@ -1,5 +1,12 @@
 //! Stopping: the node is told, ends within one decode step, and its slot is free. Watched on the node's own line.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one thing among others, and says no by panicking"
+)]
+
 use anyhow::Result;
 use client_session::Event;
 use protocol::{ErrorCode, NodeToRelay, RelayToNode};
@@ -80,12 +87,18 @@ impl Scene {
                 .collect()
         };
         let late = frames_of(&passed[cancel..cancelled]);
-        assert!(late.len() <= FRAMES_AFTER_CANCEL_MAX, "{late:?} after cancel");
+        assert!(
+            late.len() <= FRAMES_AFTER_CANCEL_MAX,
+            "{late:?} after cancel"
+        );
         assert!(frames_of(&passed[cancelled..]).is_empty());
         // What it cost is what was sent, and what the step that the word interrupted may have held back.
         let sent: u32 = frames_of(&passed).iter().sum();
         assert!(usage.completion_tokens >= sent, "{usage:?}, sent {sent}");
-        assert!(usage.completion_tokens <= sent + 2, "{usage:?}, sent {sent}");
+        assert!(
+            usage.completion_tokens <= sent + 2,
+            "{usage:?}, sent {sent}"
+        );
         assert!(sent < 2_000, "it was stopped, it did not end: {sent}");
         Ok(())
     }
@@ -106,7 +119,9 @@ fn body(stream: bool) -> Value {
 async fn cancel_stops_the_node_within_a_step_and_frees_the_slot() -> Result<()> {
     let scene = scene(1).await?;
     let mut client = Client::connect(&scene.network).await?;
-    let job = client.submit(MODEL, endless("Tell a story.", 4_000)).await?;
+    let job = client
+        .submit(MODEL, endless("Tell a story.", 4_000))
+        .await?;
     client
         .wait_for("text", |_, event| {
             matches!(event, Event::Delta { .. }).then_some(())
@@ -128,7 +143,9 @@ async fn cancel_stops_the_node_within_a_step_and_frees_the_slot() -> Result<()> 
 async fn cancelling_a_waiting_job_takes_it_out_of_the_queue() -> Result<()> {
     let scene = scene(1).await?;
     let mut client = Client::connect(&scene.network).await?;
-    let running = client.submit(MODEL, endless("Tell a story.", 4_000)).await?;
+    let running = client
+        .submit(MODEL, endless("Tell a story.", 4_000))
+        .await?;
     let second = client.submit(MODEL, ask("Say hello.", 4)).await?;
     let third = client.submit(MODEL, ask("Say hello.", 4)).await?;
     let place = |wanted: u32| {
@@ -192,7 +209,9 @@ async fn aborting_a_whole_http_request_stops_the_node() -> Result<()> {
 async fn aborting_an_http_request_that_waits_takes_it_out_of_the_queue() -> Result<()> {
     let scene = scene(1).await?;
     let mut client = Client::connect(&scene.network).await?;
-    let running = client.submit(MODEL, endless("Tell a story.", 4_000)).await?;
+    let running = client
+        .submit(MODEL, endless("Tell a story.", 4_000))
+        .await?;
     let request = scene.network.api()?.chat(&body(true));
     let request = tokio::spawn(async move { request.send().await.map(drop) });
     let queued = async |wanted: u64| {
@@ -217,7 +236,9 @@ async fn aborting_an_http_request_that_waits_takes_it_out_of_the_queue() -> Resu
 async fn any_other_end_of_the_socket_starts_a_grace_period_and_then_stops_the_node() -> Result<()> {
     let scene = scene(1).await?;
     let mut client = Client::connect(&scene.network).await?;
-    client.submit(MODEL, endless("Tell a story.", 4_000)).await?;
+    client
+        .submit(MODEL, endless("Tell a story.", 4_000))
+        .await?;
     client
         .wait_for("text", |_, event| {
             matches!(event, Event::Delta { .. }).then_some(())
@@ -228,7 +249,11 @@ async fn any_other_end_of_the_socket_starts_a_grace_period_and_then_stops_the_no
     // The job goes on without its client for a while …
     let mut from = gone;
     for _ in 0..20 {
-        from = scene.tap.position("the job goes on", from, is_tokens).await? + 1;
+        from = scene
+            .tap
+            .position("the job goes on", from, is_tokens)
+            .await?
+            + 1;
     }
     assert!(!scene.tap.passed()[..from].iter().any(is_cancel));
     // … and then no longer.

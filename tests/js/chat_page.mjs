@@ -204,7 +204,7 @@ const scenes = {
     const tag = '<img src="x" onerror="globalThis.owned = 1"> <b>bold?</b>';
     await ask(tag);
     await finished(1);
-    assert.equal((await questions.first().innerText()).trim(), tag);
+    assert((await questions.first().innerText()).includes(tag), 'what a person writes is text too');
     const found = await page.evaluate(() => {
       const messages = document.querySelectorAll('[data-testid^="message-"]');
       const all = [...messages].flatMap((message) => [...message.querySelectorAll('*')]);

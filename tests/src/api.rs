@@ -38,7 +38,8 @@ impl Api {
 
     /// A chat request, not sent yet.
     pub fn chat(&self, body: &Value) -> RequestBuilder {
-        self.request(Method::POST, "/v1/chat/completions").json(body)
+        self.request(Method::POST, "/v1/chat/completions")
+            .json(body)
     }
 
     /// A whole answer, which must be a success.

@@ -14,7 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::raw::connect;
 use crate::{Network, within};
 
-/// Ids of the tokens with which SmolLM2 ends: `<|endoftext|>` and `<|im_end|>`.
+/// Ids of the tokens with which the model ends: `<|endoftext|>` and `<|im_end|>`.
 const END_TOKENS: [u32; 2] = [0, 2];
 
 /// One user message, answered with at most `tokens` tokens, always the likeliest.

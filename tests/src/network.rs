@@ -10,17 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
-use tokio::process::Command;
 
 use crate::api::Api;
 use crate::programs::{self, MARK};
 use crate::{MODEL, tools, until};
 
 /// The first start compiles the whole project where nothing is built yet.
-const START_MAX: Duration = Duration::from_secs(1_200);
+const START_MAX: Duration = Duration::from_mins(20);
 
 /// `demo` gives each part 5 s to end by itself, one after the other.
-const END_MAX: Duration = Duration::from_secs(60);
+const END_MAX: Duration = Duration::from_mins(1);
 
 /// How much of each log is shown after a failure.
 const TAIL_LINES: usize = 30;
@@ -78,11 +77,19 @@ impl Network {
         fs::create_dir_all(&folder)?;
         let ready_file = folder.join("ready.json");
         let mark = programs::mark()?;
-        let mut command = tools::xtask(&["demo", "--port", "0", "--ready-file"])?
+        let log = File::create(folder.join("demo.log"))?;
+        // Not one of tokio's children: its runtime is gone when a test's last values are dropped.
+        let mut demo = programs::guarded(tools::xtask_program()?, "TERM")
+            .args(["demo", "--port", "0", "--ready-file"])
             .arg(&ready_file)
             .args(arguments)
-            .into_std_command(&folder, &mark)?;
-        let mut demo = command.spawn().context("cannot start xtask")?;
+            .current_dir(tools::root())
+            .env(MARK, &mark)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start xtask")?;
         let ready = match wait_for_ready(&mut demo, &ready_file, &folder).await {
             Ok(ready) => ready,
             Err(error) => {
@@ -150,7 +157,10 @@ impl Network {
             if Instant::now() > deadline {
                 self.demo.kill()?;
                 self.demo.wait()?;
-                bail!("demo did not end within {} s of {signal}", END_MAX.as_secs());
+                bail!(
+                    "demo did not end within {} s of {signal}",
+                    END_MAX.as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         };
@@ -165,7 +175,11 @@ impl Network {
     /// The ends of all logs, for the reader of a failure.
     fn tails(&self) -> String {
         let mut text = tail(&self.folder.join("demo.log"));
-        for entry in fs::read_dir(&self.ready.logs).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&self.ready.logs)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             text.push_str(&tail(&entry.path()));
         }
         text
@@ -190,28 +204,6 @@ impl Drop for Network {
 #[expect(clippy::print_stderr, reason = "a failed test explains itself there")]
 fn report(text: &str) {
     eprintln!("{text}");
-}
-
-trait IntoStdCommand {
-    fn into_std_command(&mut self, folder: &Path, mark: &str) -> Result<std::process::Command>;
-}
-
-impl IntoStdCommand for Command {
-    /// The same command with its output in a log and its mark in the environment. Tokio's own children are reaped by
-    /// its runtime, which is gone when a test's last values are dropped.
-    fn into_std_command(&mut self, folder: &Path, mark: &str) -> Result<std::process::Command> {
-        let log = File::create(folder.join("demo.log"))?;
-        let from = self.as_std();
-        let mut command = std::process::Command::new(from.get_program());
-        command
-            .args(from.get_args())
-            .current_dir(tools::root())
-            .env(MARK, mark)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        Ok(command)
-    }
 }
 
 async fn wait_for_ready(demo: &mut Child, file: &Path, folder: &Path) -> Result<Ready> {

@@ -1,5 +1,6 @@
 //! Programs that a test starts: each has an end, and no test leaves one behind.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -14,7 +15,19 @@ use tokio::process::Command;
 pub(crate) const MARK: &str = "HELIOGRAPH_TEST_MARK";
 
 /// The longest that any program of a test runs. The first start may compile the whole project.
-const PROGRAM_MAX: Duration = Duration::from_secs(1_200);
+const PROGRAM_MAX: Duration = Duration::from_mins(20);
+
+/// A command that the kernel ends when the test's thread does, even one that aborts and drops nothing.
+pub(crate) fn guarded(program: impl AsRef<OsStr>, signal: &str) -> std::process::Command {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if setpriv.exists() {
+        let mut command = std::process::Command::new(setpriv);
+        command.args(["--pdeathsig", signal]).arg(program);
+        command
+    } else {
+        std::process::Command::new(program)
+    }
+}
 
 /// How a program ended and what it said.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -27,7 +27,7 @@ impl Rig {
         let log = network.ready.logs.join(format!("{name}.log"));
         let output = File::create(&log)?;
         let (mark_name, mark) = network.mark();
-        let child = Command::new(&network.ready.rig_binary)
+        let child = programs::guarded(&network.ready.rig_binary, "KILL")
             .args(["--relay", relay, "--model", MODEL, "--model-file"])
             .arg(&network.ready.model_file)
             .args(["--slots", &slots.to_string()])

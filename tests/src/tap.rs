@@ -94,9 +94,13 @@ async fn pass_on(
         clippy::result_large_err,
         reason = "the error type is tungstenite's own"
     )]
-    let note = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+    let remember = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
         request.uri().path().clone_into(&mut path);
-        if let Some(Ok(value)) = request.headers().get("Authorization").map(HeaderValue::to_str) {
+        if let Some(Ok(value)) = request
+            .headers()
+            .get("Authorization")
+            .map(HeaderValue::to_str)
+        {
             value.clone_into(&mut key);
         }
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
@@ -105,7 +109,7 @@ async fn pass_on(
             .insert("Sec-WebSocket-Protocol", protocol);
         Ok(response)
     };
-    let node = accept_hdr_async(stream, note).await?;
+    let node = accept_hdr_async(stream, remember).await?;
     let headers = [("Authorization", key.as_str())];
     let headers = if key.is_empty() { &[][..] } else { &headers };
     let relay = connect(&format!("{relay}{path}"), headers).await?;

@@ -53,21 +53,25 @@ pub(crate) fn root() -> PathBuf {
         .unwrap_or_default()
 }
 
-/// `xtask` with these arguments: the program that runs these tests, or else the one that cargo built beside them.
-/// Never through `cargo run`, which does not pass signals on.
+/// `xtask` with these arguments.
 pub fn xtask(arguments: &[&str]) -> Result<Command> {
-    let xtask = match env::var_os("HELIOGRAPH_XTASK") {
-        Some(xtask) => PathBuf::from(xtask),
-        None => env::current_exe()?
-            .ancestors()
-            .nth(2)
-            .map(|folder| folder.join("xtask"))
-            .filter(|xtask| xtask.is_file())
-            .context("no xtask; run `cargo xtask test --only system`")?,
-    };
-    let mut command = Command::new(xtask);
+    let mut command = Command::new(xtask_program()?);
     command.args(arguments).current_dir(root());
     Ok(command)
+}
+
+/// The program that runs these tests, or else the one that cargo built beside them. Never `cargo run`, which does not
+/// pass signals on.
+pub(crate) fn xtask_program() -> Result<PathBuf> {
+    if let Some(xtask) = env::var_os("HELIOGRAPH_XTASK") {
+        return Ok(PathBuf::from(xtask));
+    }
+    env::current_exe()?
+        .ancestors()
+        .nth(2)
+        .map(|folder| folder.join("xtask"))
+        .filter(|xtask| xtask.is_file())
+        .context("no xtask; run `cargo xtask test --only system`")
 }
 
 fn from_environment(name: &str) -> Result<PathBuf> {

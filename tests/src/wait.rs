@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 /// Far beyond what anything takes on a busy laptop; only a fault gets here.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Files and HTTP say nothing by themselves when they change; they are looked at this often.
 const POLL: Duration = Duration::from_millis(50);
