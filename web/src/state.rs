@@ -21,6 +21,10 @@ use protocol::{ChatMessage, ChatRequest, ErrorCode, Failure, JobId, Role};
 /// What a request's JSON needs beside its text, with room for escapes.
 const FRAME_SPARE_BYTES: usize = 64 << 10;
 
+/// Tokens of an answer on this page. Small models may go round in circles until their context is full; who wants more
+/// asks for it.
+const ANSWER_TOKENS_MAX: u32 = 2048;
+
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -256,6 +260,7 @@ impl State {
         };
         let request = ChatRequest {
             messages: self.history(),
+            max_tokens: Some(ANSWER_TOKENS_MAX),
             ..ChatRequest::default()
         };
         let bytes: usize = request.messages.iter().map(|m| m.content.len()).sum();

@@ -52,19 +52,17 @@ pub(super) fn AnswerView(chat: Chat, id: MessageId) -> impl IntoView {
     });
     let streaming = move || phase.with(|phase| *phase == Phase::Streaming);
     view! {
-        <article
-            class="answer"
-            data-testid="message-assistant"
-            aria-busy=move || phase.with(|phase| !phase.is_final()).to_string()
-        >
+        <article aria-busy=move || phase.with(|phase| !phase.is_final()).to_string()>
             <h2 class="unseen">"Answer"</h2>
-            <div
-                class="markdown"
-                class:streaming=streaming
-                node_ref=place
-                on:click=move |event| copy_code(chat, &event)
-            ></div>
-            {move || phase_view(chat, id, &phase.get(), is_last)}
+            <div class="answer" data-testid="message-assistant">
+                <div
+                    class="markdown"
+                    class:streaming=streaming
+                    node_ref=place
+                    on:click=move |event| copy_code(chat, &event)
+                ></div>
+                {move || phase_view(chat, id, &phase.get(), is_last)}
+            </div>
         </article>
     }
 }

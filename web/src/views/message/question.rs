@@ -44,9 +44,11 @@ pub(super) fn QuestionView(chat: Chat, id: MessageId) -> impl IntoView {
         }
     };
     view! {
-        <article class="question" data-testid="message-user">
+        <article>
             <h2 class="unseen">"You"</h2>
-            {shown}
+            <div class="question" data-testid="message-user">
+                {shown}
+            </div>
         </article>
     }
 }
