@@ -301,8 +301,8 @@ fn a_client_that_never_sent_a_heartbeat_may_be_silent_for_ever() {
 #[test]
 fn a_clients_silence_in_the_pools_sleep_counts() {
     let mut world = World::new();
-    world.now = 100_000;
-    for (number, heard_at) in [(1, Some(55_000)), (2, Some(55_001)), (3, None)] {
+    world.now = 200_000;
+    for (number, heard_at) in [(1, Some(20_000)), (2, Some(20_001)), (3, None)] {
         let socket = SocketId(number);
         world.input(Input::ClientRestored {
             socket,
