@@ -1,6 +1,6 @@
 //! `Pool`: one shard of the relay. Holds the `WebSocket`s of clients and nodes and drives `scheduler`.
 //!
-//! The shell is a table: an event becomes an [`Input`], each [`Output`] becomes an action, in [`Pool::drive`]. No
+//! The shell is a table: an event becomes a `scheduler::Input`, each `scheduler::Output` becomes an action, in `Core::drive`. No
 //! decision about a job is taken here; no borrow lives across an await.
 //!
 //! Architecture invariant: nothing in this file or below writes content to storage or a log. What is stored at all is

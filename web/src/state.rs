@@ -9,6 +9,7 @@
 //! ```
 
 mod answer;
+mod history;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,9 @@ pub use answer::{Answer, Body, Message, MessageId, Meta, Phase, Trouble};
 
 use client_session::Event;
 use protocol::limits::CLIENT_FRAME_BYTES_MAX;
-use protocol::{ChatMessage, ChatRequest, ErrorCode, Failure, JobId, Role};
+use protocol::{ChatRequest, ErrorCode, Failure, JobId};
+
+use self::history::history;
 
 /// What a request's JSON needs beside its text, with room for escapes.
 const FRAME_SPARE_BYTES: usize = 64 << 10;
@@ -259,7 +262,7 @@ impl State {
             return Vec::new();
         };
         let request = ChatRequest {
-            messages: self.history(),
+            messages: history(&self.messages),
             max_tokens: Some(ANSWER_TOKENS_MAX),
             ..ChatRequest::default()
         };
@@ -277,33 +280,6 @@ impl State {
             model: tier,
             request: Box::new(request),
         }]
-    }
-
-    /// What the model gets to read. Answers without text are left out, and questions that then touch become one,
-    /// for many chat templates insist on taking turns.
-    fn history(&self) -> Vec<ChatMessage> {
-        let mut history: Vec<ChatMessage> = Vec::new();
-        for message in &self.messages {
-            let (role, text) = match &message.body {
-                Body::User(text) => (Role::User, text),
-                Body::Assistant(answer) => (Role::Assistant, &answer.text),
-            };
-            if text.trim().is_empty() {
-                continue;
-            }
-            match history.last_mut() {
-                Some(last) if last.role == role => {
-                    last.content.push_str("\n\n");
-                    last.content.push_str(text);
-                }
-                Some(_) | None => history.push(ChatMessage {
-                    role,
-                    content: text.clone(),
-                    name: None,
-                }),
-            }
-        }
-        history
     }
 
     fn stop(&mut self) -> Vec<Effect> {

@@ -83,7 +83,7 @@ fn one_decode_step_is_one_frame() {
 }
 
 #[test]
-fn an_advance_over_an_entrys_limits_is_cut_between_characters() {
+fn an_advance_over_the_limits_of_an_entry_is_cut_between_characters() {
     let mut stage = Stage::up(1);
     let key = stage.start(1);
     stage.accept(key);

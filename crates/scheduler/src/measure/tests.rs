@@ -1,3 +1,5 @@
+//! Behaviour of `measure` by itself, by sentence.
+
 use super::*;
 
 fn metered(frames: &[(Millis, u32)]) -> Meter {

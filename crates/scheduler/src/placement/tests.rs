@@ -1,3 +1,5 @@
+//! Behaviour of `placement` by itself, by sentence.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Behaviour of `slots` by itself, by sentence.
+
 use super::*;
 
 #[test]
