@@ -1,5 +1,10 @@
 //! The relay forgets: nothing that a user writes or is answered reaches a file, however the request ends.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value answers null where there is nothing"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -62,9 +67,12 @@ async fn chats_that_end_well(network: &Network, marker: &str) -> Result<()> {
         },
     });
     let answer = api.answer(&body).await?;
-    let text = answer["choices"][0]["message"]["content"].as_str();
+    let text = answer.pointer("/choices/0/message/content");
+    let text = text.and_then(serde_json::Value::as_str);
     ensure!(text.is_some_and(|text| text.contains(marker)), "{answer}");
-    body["stream"] = true.into();
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("stream".to_owned(), true.into());
+    }
     let mut stream = api.stream(&body).await?;
     let mut text = String::new();
     while let Some(piece) = stream.text().await? {
@@ -120,8 +128,19 @@ async fn chats_that_do_not(network: &Network, marker: &str) -> Result<()> {
             "{got} instead of {status} for {shown}: {answer}"
         );
     }
+    Ok(())
+}
 
-    // An aborted request, a stopped job, frames that nobody understands, and a schema that no grammar can be made of.
+async fn chats_that_break_off(network: &Network, marker: &str) -> Result<()> {
+    let api = network.api()?;
+    let message = |content: String| json!([{"role": "user", "content": content}]);
+    Ok(())
+}
+
+/// An aborted request, a stopped job, frames that nobody understands, a schema that no grammar can be made of.
+async fn chats_that_are_cut_short(network: &Network, marker: &str) -> Result<()> {
+    let api = network.api()?;
+    let message = |content: String| json!([{"role": "user", "content": content}]);
     let body = json!({
         "model": MODEL,
         "stream": true,
@@ -150,10 +169,14 @@ async fn chats_that_do_not(network: &Network, marker: &str) -> Result<()> {
     while socket.next().await? != Incoming::Text(protocol::PONG.to_owned()) {}
     socket.binary(marker.as_bytes().to_vec()).await?;
     socket.closed().await?;
-    let mut body = json!({"model": MODEL, "max_tokens": 8, "messages": message(marker.into())});
-    body["response_format"] = json!({
-        "type": "json_schema",
-        "json_schema": {"name": "x", "schema": {"$ref": format!("#/{marker}/{marker}")}},
+    let body = json!({
+        "model": MODEL,
+        "max_tokens": 8,
+        "messages": message(marker.into()),
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "x", "schema": {"$ref": format!("#/{marker}/{marker}")}},
+        },
     });
     let (status, answer) = api.outcome(api.chat(&body)).await?;
     ensure!(status == 400 || status >= 500, "{status}: {answer}");
@@ -168,6 +191,7 @@ async fn no_file_holds_what_was_asked_or_answered() -> Result<()> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)?;
     let marker = format!("zq{:016x}", u64::from_be_bytes(seed));
+    chats_that_break_off(&network, &marker).await?;
     let network = Network::start(&["--rigs", "1", "--slots", "2", "--keep"]).await?;
     let run = network
         .ready
@@ -179,6 +203,7 @@ async fn no_file_holds_what_was_asked_or_answered() -> Result<()> {
 
     chats_that_end_well(&network, &marker).await?;
     chats_that_do_not(&network, &marker).await?;
+    chats_that_are_cut_short(&network, &marker).await?;
 
     // Storage, logs, config: while it runs, and after everything was written out at its end.
     assert_eq!(files_with(&run, &marker)?, Vec::<PathBuf>::new());
