@@ -1,7 +1,6 @@
 //! The page: edges, conversation, composer, and what holds everywhere on it.
 
 use leptos::ev;
-use leptos::html::Div;
 use leptos::prelude::*;
 
 use crate::chat::Chat;
@@ -16,14 +15,13 @@ use crate::views::scroll::{JumpToLatest, following};
 #[component]
 pub(crate) fn App() -> impl IntoView {
     let chat = Chat::start();
-    let content = NodeRef::<Div>::new();
-    let following = following(chat, content);
+    let following = following(chat);
     listen(chat);
     let is_empty = Memo::new(move |_| chat.state.with(|state| state.messages().is_empty()));
     view! {
         <Header chat=chat />
         <main class="middle" class:is-empty=move || is_empty.get()>
-            <div class="conversation" node_ref=content>
+            <div class="conversation">
                 <Show when=move || is_empty.get()>
                     <Empty chat=chat />
                 </Show>

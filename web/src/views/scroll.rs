@@ -1,7 +1,6 @@
 //! The page follows an answer as it grows, and lets go when the reader scrolls up.
 
 use leptos::ev;
-use leptos::html::Div;
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::Closure;
@@ -37,8 +36,8 @@ fn to_end(behavior: ScrollBehavior) {
     }
 }
 
-/// Whether the page follows; the element that grows is `content`.
-pub(crate) fn following(chat: Chat, content: NodeRef<Div>) -> RwSignal<bool> {
+/// Whether the page follows.
+pub(crate) fn following(chat: Chat) -> RwSignal<bool> {
     let following = RwSignal::new(true);
     let last = StoredValue::new(0.0);
     let listener = window_event_listener(ev::scroll, move |_| {
@@ -61,14 +60,17 @@ pub(crate) fn following(chat: Chat, content: NodeRef<Div>) -> RwSignal<bool> {
 
     let observer = StoredValue::new_local(None::<(ResizeObserver, Closure<dyn FnMut()>)>);
     Effect::new(move |_| {
-        let Some(content) = content.get() else { return };
+        // The whole page and not the conversation alone: a notice above the composer takes room, too.
+        let Some(body) = document().body() else {
+            return;
+        };
         let grown = Closure::<dyn FnMut()>::new(move || {
             if following.get_untracked() {
                 to_end(ScrollBehavior::Instant);
             }
         });
         if let Ok(watching) = ResizeObserver::new(grown.as_ref().unchecked_ref()) {
-            watching.observe(&content);
+            watching.observe(&body);
             observer.set_value(Some((watching, grown)));
         }
     });
