@@ -20,10 +20,9 @@ use protocol::{
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{
-    Api, Client, Incoming, MODEL, Network, OTHER_MODEL, Passed, RawNode, RawSocket, Rig, Tap, ask,
+    Client, Incoming, MODEL, Network, OTHER_MODEL, Passed, RawNode, RawSocket, Rig, Tap, ask,
     endless, offer,
 };
 

@@ -1,0 +1,36 @@
+//! Whole-system tests: real workerd, real rigs with a real model, real Chromium. Nothing here stands in for a part of
+//! the network; what misbehaves ([`RawSocket`], [`RawNode`]) does so on purpose, in tests of the protocol.
+//!
+//! ```text
+//! Network   relay (workerd), started by `xtask demo`        Rig   one more node, the real program
+//! Client    a well-behaved WebSocket client                 Api   /v1 over HTTP
+//! Tap       sits between a rig and the relay and listens    Tools python, node, Chromium
+//! ```
+//!
+//! Tests wait for events, never for time; every wait has a generous deadline, because machines are noisy.
+
+mod api;
+mod client;
+mod network;
+mod programs;
+mod raw;
+mod rig;
+mod tap;
+mod tools;
+mod wait;
+
+pub use api::{Api, EventStream};
+pub use client::{Answer, Client, ask, endless};
+pub use network::{Network, Ready};
+pub use programs::{Output, Traces, run};
+pub use raw::{Incoming, RawNode, RawSocket, offer};
+pub use rig::Rig;
+pub use tap::{Passed, Tap};
+pub use tools::{Tools, xtask};
+pub use wait::{DEADLINE, until, within};
+
+/// The model that the demo and these tests run.
+pub const MODEL: &str = "smollm2-135m";
+
+/// A model of the catalog that no rig here offers: raw nodes serve it, so that they never get anybody else's jobs.
+pub const OTHER_MODEL: &str = "atlas-30b";

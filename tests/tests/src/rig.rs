@@ -1,0 +1,74 @@
+//! A rig that a test starts by itself: the real program with the real model.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use crate::{MODEL, Network, programs, until};
+
+/// A running rig. Dropping it kills it.
+#[derive(Debug)]
+pub struct Rig {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Rig {
+    /// Starts one; it joins when it has loaded its model.
+    pub fn start(network: &Network, name: &str, slots: u32) -> Result<Self> {
+        Self::start_at(network, &network.socket_url(), name, slots)
+    }
+
+    /// Starts one that reaches the relay at another address, such as a [`crate::Tap`]'s.
+    pub fn start_at(network: &Network, relay: &str, name: &str, slots: u32) -> Result<Self> {
+        let log = network.ready.logs.join(format!("{name}.log"));
+        let output = File::create(&log)?;
+        let (mark_name, mark) = network.mark();
+        let child = programs::guarded(&network.ready.rig_binary, "KILL")
+            .args(["--relay", relay, "--model", MODEL, "--model-file"])
+            .arg(&network.ready.model_file)
+            .args(["--slots", &slots.to_string()])
+            .args(["--threads", "1", "--name", name])
+            .env("HELIOGRAPH_KEY", &network.ready.node_key)
+            .env(mark_name, mark)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {}", network.ready.rig_binary.display()))?;
+        Ok(Self { child, log })
+    }
+
+    /// Waits for a line of its log that contains all these words.
+    pub async fn says(&self, words: &[&str]) -> Result<String> {
+        until(&format!("a line of the rig with {words:?}"), || async {
+            let text = fs::read_to_string(&self.log).unwrap_or_default();
+            let line = text
+                .lines()
+                .find(|line| words.iter().all(|word| line.contains(word)));
+            Ok(line.map(str::to_owned))
+        })
+        .await
+    }
+
+    /// Asks it to drain and waits for its end.
+    pub async fn drain(mut self) -> Result<std::process::ExitStatus> {
+        programs::signal(self.child.id(), Signal::SIGTERM)?;
+        until("the rig ends", || {
+            let ended = self.child.try_wait();
+            async { Ok(ended?) }
+        })
+        .await
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill and the wait only reaps it.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
