@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToNode};
 
 use crate::models::ModelIndex;
+use crate::queue::Ticket;
 use crate::{Scheduler, SocketId};
 
 /// Tokens that a chat template may add around one message, and at the ends; generous for the templates in use.
@@ -18,10 +19,20 @@ pub(crate) struct Checks {
     /// Waiting jobs that nobody was asked about.
     due: BTreeSet<JobId>,
     /// One question at a time for each node: no node is flooded with prompts.
-    asked: BTreeMap<SocketId, (u32, JobId, ModelIndex)>,
+    asked: BTreeMap<SocketId, Question>,
     last: u32,
     /// Whether somebody came, left or answered since the last look.
     is_stale: bool,
+}
+
+/// What a node was asked.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    check: u32,
+    job: JobId,
+    /// Tells the job from a later one that a client gave the same id.
+    ticket: Ticket,
+    model: ModelIndex,
 }
 
 /// What to do about a waiting job.
@@ -48,8 +59,8 @@ impl Scheduler {
 
     /// A node left without an answer: another is asked.
     pub(crate) fn checks_node_left(&mut self, socket: SocketId) {
-        if let Some((_, id, _)) = self.checks.asked.remove(&socket) {
-            self.check_later(id);
+        if let Some(question) = self.checks.asked.remove(&socket) {
+            self.check_later(question.job);
         }
     }
 
@@ -67,7 +78,16 @@ impl Scheduler {
                 Verdict::Ask(socket, model, request) => {
                     self.checks.last = self.checks.last.wrapping_add(1);
                     let check = self.checks.last;
-                    self.checks.asked.insert(socket, (check, id, model));
+                    let Some(ticket) = self.jobs.get(&id).map(|job| job.ticket) else {
+                        continue;
+                    };
+                    let question = Question {
+                        check,
+                        job: id,
+                        ticket,
+                        model,
+                    };
+                    self.checks.asked.insert(socket, question);
                     let model = self.models[model].entry.id.clone();
                     let request = *request;
                     self.tell_node(
@@ -125,18 +145,22 @@ impl Scheduler {
         check: u32,
         failure: Option<Failure>,
     ) {
-        let asked = self.checks.asked.get(&socket);
-        let Some((_, id, model)) = asked.copied().filter(|(asked, ..)| *asked == check) else {
+        let asked = self.checks.asked.get(&socket).copied();
+        let Some(question) = asked.filter(|question| question.check == check) else {
             self.counters.stale_messages += 1;
             return;
         };
         self.checks.asked.remove(&socket);
         self.checks.is_stale = true;
-        let waits = self.jobs.get(&id).is_some_and(|job| job.alias.is_none());
+        let id = question.job;
+        let waits = self
+            .jobs
+            .get(&id)
+            .is_some_and(|job| job.alias.is_none() && job.ticket == question.ticket);
         let Some(failure) = failure.filter(|failure| waits && is_final(failure.code)) else {
             return;
         };
-        if failure.code == ErrorCode::ContextLengthExceeded && self.rule_out(id, model) {
+        if failure.code == ErrorCode::ContextLengthExceeded && self.rule_out(id, question.model) {
             self.check_later(id); // Another model of its tier may have more room.
             return;
         }

@@ -141,3 +141,15 @@ fn what_a_busy_or_lying_node_says_of_a_prompt_refuses_nothing() {
     assert_eq!(world.failures(client), []);
     assert_eq!(world.counters().stale_messages, 2);
 }
+
+#[test]
+fn an_answer_about_a_cancelled_job_says_nothing_about_the_next_of_its_name() {
+    let (mut world, node, client) = busy();
+    submit_long(&mut world, client, 2);
+    let check = asked(&mut world, node)[0];
+    world.says(client, ClientToRelay::Cancel { job: job(2) });
+    assert_eq!(world.failures(client), [(job(2), ErrorCode::Cancelled)]);
+    world.submit(client, 2);
+    answer(&mut world, node, check, Some(too_long()));
+    assert_eq!(world.failures(client), []);
+}
