@@ -12,10 +12,11 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::clones::claim;
 use crate::console::{Step, say};
 use crate::places::Places;
 use crate::process::{capture, guarded, run};
-use crate::setup::{Lock, Tools, fresh_folder, key_of};
+use crate::setup::{Tools, fresh_folder, key_of};
 
 /// The most that the Worker may weigh, gzipped: a start-up cost that every cold request pays.
 /// (Cloudflare's own limit is 3 MB on the free plan.)
@@ -46,9 +47,19 @@ pub(crate) fn cargo(places: &Places) -> Command {
     command
 }
 
-/// Builds everything. The lock keeps other clones from putting their files in the shared target folder in between.
+/// A subcommand of cargo that resolves dependencies. What checks a change (`CI` is set) must not move a lock file.
+pub(crate) fn cargo_with(places: &Places, subcommand: &str) -> Command {
+    let mut command = cargo(places);
+    command.arg(subcommand);
+    if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") {
+        command.arg("--locked");
+    }
+    command
+}
+
+/// Builds everything. The claim keeps other clones from putting their files in the shared target folder in between.
 pub(crate) fn build_all(places: &Places, tools: &Tools) -> Result<()> {
-    let _lock = Lock::take(&places.cache.join("build.lock"))?;
+    let _claim = claim(places)?;
     rig(places)?;
     worker(places, tools)?;
     pages(places, tools)
@@ -56,7 +67,7 @@ pub(crate) fn build_all(places: &Places, tools: &Tools) -> Result<()> {
 
 /// Builds what wrangler deploys.
 pub(crate) fn build_worker_and_pages(places: &Places, tools: &Tools) -> Result<()> {
-    let _lock = Lock::take(&places.cache.join("build.lock"))?;
+    let _claim = claim(places)?;
     worker(places, tools)?;
     pages(places, tools)
 }
@@ -66,8 +77,8 @@ fn rig(places: &Places) -> Result<()> {
     let mut step = Step::begin("rig (the first build compiles llama.cpp: minutes)");
     let messages = capture(
         &mut step,
-        cargo(places)
-            .args(["build", "--release", "-p", "node-container"])
+        cargo_with(places, "build")
+            .args(["--release", "-p", "node-container"])
             .arg("--message-format=json-render-diagnostics"),
     )?;
     let mut binary = None;
@@ -231,16 +242,8 @@ fn wasm_module(places: &Places, step: &mut Step, package: &str, file: &str) -> R
     let target = "wasm32-unknown-unknown";
     run(
         step,
-        cargo(places)
-            .args([
-                "build",
-                "--lib",
-                "--release",
-                "--target",
-                target,
-                "-p",
-                package,
-            ])
+        cargo_with(places, "build")
+            .args(["--lib", "--release", "--target", target, "-p", package])
             // worker-build sets this; the same here, or each would undo the other's work.
             .env("WASM_BINDGEN_USE_JS_SYS", "1"),
     )?;

@@ -11,31 +11,48 @@ use crate::places::Places;
 use crate::setup::Lock;
 
 /// Folders whose sources are ours.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "crates",
     "edge-relay",
+    "fuzz",
     "node-container",
     "web",
     "tests",
     "xtask",
 ];
 
-/// Makes this clone the one whose sources count: where another one built last, ours are marked as new, so that our own
-/// crates are built again and nothing else is.
-pub(crate) fn claim(places: &Places) -> Result<()> {
-    let _lock = Lock::take(&places.cache.join("build.lock"))?;
-    let marker = places.target.join(".heliograph-clone");
-    let root = places.root.to_string_lossy();
-    if fs::read_to_string(&marker).is_ok_and(|last| last == root) {
-        return Ok(());
+/// While this is held, the target folder is this clone's.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _lock: Lock,
+}
+
+/// Makes this clone the one whose sources count, until the claim is dropped. Everything that compiles holds one: another
+/// clone may have built since the last. Not to be taken twice at a time.
+pub(crate) fn claim(places: &Places) -> Result<Claim> {
+    let lock = Lock::take(&places.cache.join("build.lock"))?;
+    take_over(&places.root, &places.target)?;
+    Ok(Claim { _lock: lock })
+}
+
+/// Where another clone built last, ours are marked as new, so that our own crates are built again and nothing else is.
+/// Says whether that was so; if not, it costs reading one small file.
+fn take_over(root: &Path, target: &Path) -> Result<bool> {
+    let marker = target.join(".heliograph-clone");
+    let name = root.to_string_lossy();
+    if fs::read_to_string(&marker).is_ok_and(|last| last == name) {
+        return Ok(false);
     }
     let now = SystemTime::now();
-    for folder in OURS {
-        renew(&places.root.join(folder), now)?;
+    for folder in OURS.map(|folder| root.join(folder)) {
+        if folder.is_dir() {
+            renew(&folder, now)?;
+        }
     }
-    fs::create_dir_all(&places.target)?;
-    fs::write(&marker, root.as_bytes())
-        .with_context(|| format!("cannot write {}", marker.display()))
+    fs::create_dir_all(target)?;
+    fs::write(&marker, name.as_bytes())
+        .with_context(|| format!("cannot write {}", marker.display()))?;
+    Ok(true)
 }
 
 fn renew(folder: &Path, now: SystemTime) -> Result<()> {
@@ -56,4 +73,37 @@ fn renew(folder: &Path, now: SystemTime) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn modified(path: &Path) -> SystemTime {
+        fs::metadata(path).unwrap().modified().unwrap()
+    }
+
+    #[test]
+    fn sources_are_new_exactly_when_another_clone_built_last() {
+        let base = std::env::temp_dir().join(format!("heliograph-clones-{}", std::process::id()));
+        let target = base.join("target");
+        let clones = [base.join("one"), base.join("two")];
+        for clone in &clones {
+            fs::create_dir_all(clone.join("web/src")).unwrap();
+            for name in ["web/src/lib.rs", "web/notes.txt"] {
+                let file = File::create(clone.join(name)).unwrap();
+                file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            }
+        }
+        let [one, two] = &clones;
+        assert!(take_over(one, &target).unwrap());
+        let renewed = modified(&one.join("web/src/lib.rs"));
+        assert!(renewed > SystemTime::UNIX_EPOCH);
+        assert_eq!(modified(&one.join("web/notes.txt")), SystemTime::UNIX_EPOCH);
+        assert!(!take_over(one, &target).unwrap());
+        assert_eq!(modified(&one.join("web/src/lib.rs")), renewed);
+        assert!(take_over(two, &target).unwrap());
+        assert!(take_over(one, &target).unwrap());
+        fs::remove_dir_all(&base).unwrap();
+    }
 }

@@ -88,6 +88,12 @@ impl Step {
         self.shown = Some(Instant::now());
     }
 
+    /// Says something while the step goes on.
+    pub(crate) fn remark(&self, line: &str) {
+        self.clear();
+        say(&format!("  {line}"));
+    }
+
     /// The step is over and did something worth a line.
     pub(crate) fn done(self) {
         self.finish("✓");

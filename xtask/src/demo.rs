@@ -5,10 +5,11 @@ mod network;
 mod question;
 mod ready;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::artefacts;
 use crate::console::say;
@@ -57,6 +58,9 @@ pub(crate) struct Options {
 
 /// Runs the demo to its end.
 pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
+    if let Some(path) = &options.ready_file {
+        forget(path)?;
+    }
     let tools = setup(places, Purpose::Demo)?;
     if std::env::var_os(crate::BUILT).is_none() {
         artefacts::build_all(places, &tools)?;
@@ -78,6 +82,16 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
         return Ok(());
     }
     result
+}
+
+/// Removes a ready file that an earlier run left because it was killed: its network is dead.
+fn forget(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _gone => Ok(()),
+    }
 }
 
 fn serve(network: &mut Network, options: &Options) -> Result<()> {

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::artefacts::cargo;
+use crate::artefacts::{cargo, cargo_with};
+use crate::clones::claim;
 use crate::console::{Step, say};
 use crate::places::Places;
 use crate::process::{guarded, interrupted, on_path, run, run_openly};
@@ -41,7 +42,7 @@ pub(crate) fn run_all(places: &Places, bless: bool) -> Result<()> {
     if bless {
         return tidy::bless(places);
     }
-    let tools = setup(places, Purpose::Demo)?;
+    let tools = setup(places, Purpose::Lint)?;
     let wasm = ["--release", "--target", "wasm32-unknown-unknown"];
     let checks: [(&str, &dyn Fn() -> Result<()>); 9] = [
         ("tidy", &|| tidy::check(places)),
@@ -83,19 +84,21 @@ pub(crate) fn run_all(places: &Places, bless: bool) -> Result<()> {
 }
 
 fn clippy(places: &Places, names: &[&str], options: &[&str]) -> Result<()> {
+    let _claim = claim(places)?;
     let mut step = Step::begin("clippy");
-    let mut command = cargo(places);
-    command.arg("clippy").args(options);
+    let mut command = cargo_with(places, "clippy");
+    command.args(options);
     packages(&mut command, names);
     run(&mut step, command.args(["--", "-D", "warnings"]))
 }
 
 /// Every link in the documentation leads somewhere.
 fn documentation(places: &Places) -> Result<()> {
+    let _claim = claim(places)?;
     let mut step = Step::begin("documentation");
     run(
         &mut step,
-        packages(cargo(places).arg("doc"), &NATIVE)
+        packages(&mut cargo_with(places, "doc"), &NATIVE)
             .args(["--no-deps", "--document-private-items"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
@@ -114,11 +117,12 @@ fn fuzz_targets(places: &Places) -> Result<()> {
     if !manifest.is_file() {
         return Ok(());
     }
+    let _claim = claim(places)?;
     let mut step = Step::begin("fuzz targets");
     run(
         &mut step,
-        cargo(places)
-            .args(["check", "--manifest-path"])
+        cargo_with(places, "check")
+            .arg("--manifest-path")
             .arg(manifest),
     )
 }

@@ -84,7 +84,8 @@ fn run(command: Command) -> Result<()> {
     process::catch_signals()?;
     let places = Places::find()?;
     if std::env::var_os(BUILT).is_none() {
-        clones::claim(&places)?;
+        // Already here, so that the next call at the latest runs this clone's own xtask.
+        drop(clones::claim(&places)?);
     }
     match command {
         Command::Setup { tests } => {

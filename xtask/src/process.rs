@@ -4,10 +4,10 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +24,10 @@ pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// What a program gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the last output of a program that has ended may take to arrive. It is cut off there, since something that
+/// the program left behind may hold its pipes open for ever.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 /// How many lines of a failed step are repeated.
 const TAIL_LINES: usize = 40;
@@ -63,6 +67,14 @@ pub(crate) fn guarded(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A command that outlives xtask, and that Ctrl-C in the terminal does not reach. For package managers only: one that
+/// is killed halfway leaves the machine broken.
+pub(crate) fn unguarded(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.process_group(0).stdin(Stdio::null());
+    command
+}
+
 /// Ends the whole process group when it is told to end itself.
 const GROUP_GUARD: &str =
     "trap 'trap \"\" TERM; kill -TERM 0; wait; kill -KILL 0' TERM; \"$@\" & wait $!";
@@ -83,11 +95,21 @@ pub(crate) fn guarded_with_children(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// What becomes of a step when somebody asks xtask to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupt {
+    /// It ends at once.
+    Ends,
+    /// It is finished first.
+    Waits,
+}
+
 /// A running program and everything in its process group. Dropping it kills the group.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
     group: Pid,
+    interrupt: Interrupt,
     ended: Option<ExitStatus>,
 }
 
@@ -101,6 +123,7 @@ impl Running {
         Ok(Self {
             child,
             group,
+            interrupt: Interrupt::Ends,
             ended: None,
         })
     }
@@ -140,7 +163,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        _ = killpg(self.group, Signal::SIGKILL);
+        if self.interrupt == Interrupt::Ends {
+            _ = killpg(self.group, Signal::SIGKILL);
+        }
         _ = self.child.wait();
     }
 }
@@ -150,11 +175,25 @@ pub(crate) fn run(step: &mut Step, command: &mut Command) -> Result<()> {
     capture(step, command).map(drop)
 }
 
+/// Runs a step made by [`unguarded`] to its end, even if somebody asks xtask to stop meanwhile.
+pub(crate) fn run_unbroken(step: &mut Step, command: &mut Command) -> Result<()> {
+    follow(step, command, Interrupt::Waits)?;
+    if interrupted() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
 /// Like [`run`], and returns what the step wrote to standard output.
 pub(crate) fn capture(step: &mut Step, command: &mut Command) -> Result<String> {
+    follow(step, command, Interrupt::Ends)
+}
+
+fn follow(step: &mut Step, command: &mut Command, interrupt: Interrupt) -> Result<String> {
     let what = describe(command);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running::start(command)?;
+    running.interrupt = interrupt;
     let (sender, lines) = mpsc::channel();
     if let Some(out) = running.child.stdout.take() {
         read_lines(out, true, sender.clone());
@@ -163,37 +202,74 @@ pub(crate) fn capture(step: &mut Step, command: &mut Command) -> Result<String> 
         read_lines(err, false, sender.clone());
     }
     drop(sender);
-    let mut out = String::new();
-    let mut tail: Vec<String> = Vec::new();
-    let mut open = true;
+    let mut output = Output::default();
+    let mut told = false;
     let status = loop {
         match lines.recv_timeout(POLL) {
-            Ok((is_result, line)) => {
-                step.heard(&line);
-                if tail.len() == TAIL_LINES {
-                    tail.remove(0);
+            Ok(line) => {
+                step.heard(&line.text);
+                output.take(line);
+                if !interrupted() {
+                    continue;
                 }
-                if is_result {
-                    out.push_str(&line);
-                    out.push('\n');
-                }
-                tail.push(line);
-                continue;
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) if open => open = false,
             Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL),
         }
         step.tick();
-        stop_if_interrupted(&mut running)?;
+        match interrupt {
+            Interrupt::Ends => stop_if_interrupted(&mut running)?,
+            Interrupt::Waits if interrupted() && !told => {
+                told = true;
+                step.remark(&format!("stopping as soon as `{what}` has finished"));
+            }
+            Interrupt::Waits => {}
+        }
         if let Some(status) = running.ended()? {
             break status;
         }
     };
+    output.drain(&lines, LAST_WORDS_MAX);
     if !status.success() {
-        bail!("`{what}` failed ({status}):\n{}", tail.join("\n"));
+        bail!("`{what}` failed ({status}):\n{}", output.tail.join("\n"));
     }
-    Ok(out)
+    Ok(output.result)
+}
+
+/// One line that a program wrote.
+struct Line {
+    /// It came by standard output.
+    is_result: bool,
+    text: String,
+}
+
+/// What a step wrote so far.
+#[derive(Default)]
+struct Output {
+    result: String,
+    tail: Vec<String>,
+}
+
+impl Output {
+    fn take(&mut self, line: Line) {
+        if self.tail.len() == TAIL_LINES {
+            self.tail.remove(0);
+        }
+        if line.is_result {
+            self.result.push_str(&line.text);
+            self.result.push('\n');
+        }
+        self.tail.push(line.text);
+    }
+
+    /// Takes what is still on its way once the program has ended: all of it, or what comes within a time.
+    fn drain(&mut self, lines: &Receiver<Line>, within: Duration) {
+        let deadline = Instant::now() + within;
+        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            self.take(line);
+        }
+    }
 }
 
 /// Runs a command whose output goes straight to the terminal.
@@ -215,8 +291,15 @@ pub(crate) fn run_openly(command: &mut Command) -> Result<()> {
 
 /// Whether a program exists on the search path.
 pub(crate) fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|paths| std::env::split_paths(&paths).any(|dir| dir.join(program).is_file()))
+    find_on_path(program).is_some()
+}
+
+/// Where a program is on the search path.
+pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
 fn stop_if_interrupted(running: &mut Running) -> Result<()> {
@@ -227,13 +310,13 @@ fn stop_if_interrupted(running: &mut Running) -> Result<()> {
     Ok(())
 }
 
-fn read_lines(source: impl Read + Send + 'static, is_result: bool, sender: Sender<(bool, String)>) {
+fn read_lines(source: impl Read + Send + 'static, is_result: bool, sender: Sender<Line>) {
     thread::spawn(move || {
         let mut reader = BufReader::new(source);
         let mut line = Vec::new();
         while let Ok(1..) = reader.read_until(b'\n', &mut line) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if sender.send((is_result, text)).is_err() {
+            if sender.send(Line { is_result, text }).is_err() {
                 break;
             }
             line.clear();
@@ -277,6 +360,37 @@ mod tests {
         .to_string();
         assert!(error.contains("why it broke"), "{error}");
         assert!(error.starts_with("`sh -c"), "{error}");
+    }
+
+    #[test]
+    fn the_last_output_of_a_program_that_has_ended_is_not_lost() {
+        let (sender, lines) = mpsc::channel();
+        let late = thread::spawn(move || {
+            for number in 0..100 {
+                let text = number.to_string();
+                let is_result = number % 2 == 0;
+                sender.send(Line { is_result, text }).unwrap();
+            }
+        });
+        let mut output = Output::default();
+        output.drain(&lines, Duration::from_mins(1));
+        late.join().unwrap();
+        assert_eq!(output.result.lines().count(), 50);
+        assert_eq!(output.result.lines().last(), Some("98"));
+        assert_eq!(output.tail.len(), TAIL_LINES);
+        assert_eq!(output.tail.last().map(String::as_str), Some("99"));
+    }
+
+    #[test]
+    fn a_pipe_that_stays_open_is_not_waited_for_for_ever() {
+        let (sender, lines) = mpsc::channel();
+        let text = "last".to_owned();
+        let is_result = true;
+        sender.send(Line { is_result, text }).unwrap();
+        let mut output = Output::default();
+        output.drain(&lines, Duration::from_millis(1));
+        assert_eq!(output.result, "last\n");
+        drop(sender);
     }
 
     #[test]

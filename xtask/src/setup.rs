@@ -20,6 +20,7 @@ use crate::console::Step;
 use crate::places::Places;
 use crate::process;
 
+pub(crate) use debian::chromium;
 pub(crate) use model::ModelFile;
 
 /// What the set-up is for.
@@ -27,7 +28,9 @@ pub(crate) use model::ModelFile;
 pub(crate) enum Purpose {
     /// Building and running.
     Demo,
-    /// The same and what only tests need: a browser.
+    /// The same and what only lint needs: components of the Rust toolchain.
+    Lint,
+    /// Building, running and what only tests need: a browser.
     Tests,
 }
 
@@ -95,10 +98,11 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
         model: ModelFile::of_the_demo(places)?,
     };
     let debian = debian::missing(purpose);
-    if !debian.is_empty() || !rust::target_is_there()? || !parts.all_there() {
+    let toolchain = rust::missing(purpose)?;
+    if !debian.is_empty() || !toolchain.is_empty() || !parts.all_there() {
         let _lock = Lock::take(&places.cache.join("setup.lock"))?;
         debian::install(&debian)?;
-        rust::add_target()?;
+        toolchain.install()?;
         parts.python.install()?;
         parts.node.install(places, &parts.python)?;
         parts.wasm_bindgen.install(places)?;

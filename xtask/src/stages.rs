@@ -1,15 +1,16 @@
 //! `test`: every test of the project, in stages from quick to whole-system.
 
+use std::ffi::OsString;
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::artefacts::{build_all, build_worker_and_pages, cargo};
+use crate::artefacts::{build_all, build_worker_and_pages, cargo_with};
+use crate::clones::claim;
 use crate::console::{Step, say};
 use crate::places::Places;
 use crate::process::{guarded, run_openly};
-use crate::setup::{Purpose, Tools, setup};
+use crate::setup::{Purpose, Tools, chromium, setup};
 
 /// A part of `test` that can be run alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -53,23 +54,24 @@ pub(crate) fn run(places: &Places, only: Option<Stage>) -> Result<()> {
 
 fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
     match stage {
-        Stage::Units => run_openly(cargo(places).arg("test")),
-        Stage::Rig => run_openly(with_tools(&mut cargo(places), places, tools)?.args([
-            "test",
-            "--release",
-            "-p",
-            "node-container",
-        ])),
-        Stage::Edge => run_openly(cargo(places).args(["test", "-p", "edge-relay", "-p", "web"])),
+        Stage::Units => test(places, &[], &[], &[]),
+        Stage::Rig => {
+            let options = ["--release", "-p", "node-container"];
+            test(places, &variables(places, tools)?, &options, &[])
+        }
+        Stage::Edge => test(places, &[], &["-p", "edge-relay", "-p", "web"], &[]),
         Stage::Build => build_all(places, tools),
         Stage::System => {
             build_all(places, tools)?;
+            let mut variables = variables(places, tools)?;
+            variables.push((crate::BUILT, "1".into()));
             // Every test starts programs of its own on two cores: one after the other is quicker, and steadier.
-            run_openly(
-                with_tools(&mut cargo(places), places, tools)?
-                    .env(crate::BUILT, "1")
-                    .args(["test", "-p", "tests", "--no-fail-fast", "--"])
-                    .arg("--test-threads=1"),
+            let harness = ["--test-threads=1"];
+            test(
+                places,
+                &variables,
+                &["-p", "tests", "--no-fail-fast"],
+                &harness,
             )
         }
         Stage::Deploy => {
@@ -82,12 +84,29 @@ fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
     }
 }
 
-/// Tells tests where the tools are.
-fn with_tools<'a>(
-    command: &'a mut Command,
+/// Runs tests with cargo. They are compiled while no other clone may put its own in their place; running them takes too
+/// long to keep the others waiting.
+fn test(
     places: &Places,
-    tools: &Tools,
-) -> Result<&'a mut Command> {
+    variables: &[(&str, OsString)],
+    options: &[&str],
+    harness: &[&str],
+) -> Result<()> {
+    let command = || {
+        let mut command = cargo_with(places, "test");
+        command
+            .args(options)
+            .envs(variables.iter().map(|(name, value)| (name, value)));
+        command
+    };
+    let claim = claim(places)?;
+    run_openly(command().arg("--no-run"))?;
+    drop(claim);
+    run_openly(command().arg("--").args(harness))
+}
+
+/// Tells tests where the tools are.
+fn variables(places: &Places, tools: &Tools) -> Result<Vec<(&'static str, OsString)>> {
     // A copy, since another clone that shares the target folder may replace the file at any time.
     let xtask = places.root.join("build/xtask");
     fs::create_dir_all(places.root.join("build"))?;
@@ -95,13 +114,15 @@ fn with_tools<'a>(
         fs::remove_file(&xtask)?;
     }
     fs::copy("/proc/self/exe", &xtask).context("cannot copy xtask")?;
-    Ok(command
-        .env("HELIOGRAPH_XTASK", xtask)
-        .env("HELIOGRAPH_MODEL_FILE", &tools.model.path)
-        .env("HELIOGRAPH_NODE", tools.node())
-        .env("HELIOGRAPH_NODE_MODULES", &tools.node_modules)
-        .env("HELIOGRAPH_PYTHON", &tools.python)
-        .env("HELIOGRAPH_CHROMIUM", "/usr/bin/chromium"))
+    let chromium = chromium().context("there is no chromium on the search path")?;
+    Ok(vec![
+        ("HELIOGRAPH_XTASK", xtask.into()),
+        ("HELIOGRAPH_MODEL_FILE", tools.model.path.clone().into()),
+        ("HELIOGRAPH_NODE", tools.node().into()),
+        ("HELIOGRAPH_NODE_MODULES", tools.node_modules.clone().into()),
+        ("HELIOGRAPH_PYTHON", tools.python.clone().into()),
+        ("HELIOGRAPH_CHROMIUM", chromium.into()),
+    ])
 }
 
 /// Runs wrangler on what is built.

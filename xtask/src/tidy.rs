@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::artefacts::cargo;
+use crate::artefacts::cargo_with;
 use crate::console::{Step, say};
 use crate::places::Places;
 use crate::process::capture;
@@ -31,7 +31,7 @@ pub(crate) fn check(places: &Places) -> Result<()> {
     let mut step = Step::begin("cargo metadata");
     let metadata = capture(
         &mut step,
-        cargo(places).args(["metadata", "--format-version", "1", "--no-deps"]),
+        cargo_with(places, "metadata").args(["--format-version", "1", "--no-deps"]),
     )?;
     complaints.extend(arrows::complaints(&metadata)?);
     for path in rust_files(&places.root)? {

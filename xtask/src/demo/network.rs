@@ -29,7 +29,7 @@ const LOG_TAIL_LINES: usize = 25;
 
 /// What the folder of a failed run is called, and how long it stays.
 const KEPT: &str = "kept-";
-const KEPT_MAX: Duration = Duration::from_hours(7 * 24);
+const KEPT_MAX: Duration = Duration::from_hours(24);
 
 /// A program of the network.
 pub(super) struct Part {

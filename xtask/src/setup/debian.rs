@@ -1,13 +1,13 @@
 //! What comes from Debian's packages: a compiler for llama.cpp, Python's venv, a browser for the tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use super::Purpose;
 use crate::console::Step;
-use crate::process::{guarded, on_path, run};
+use crate::process::{find_on_path, interrupted, on_path, run_unbroken, unguarded};
 
 /// A package and the file that shows that it, or something as good, is there.
 struct Package {
@@ -32,6 +32,9 @@ const fn test_package(name: &'static str, probe: &'static str) -> Package {
     }
 }
 
+/// The browser of the tests.
+const CHROMIUM: &str = "chromium";
+
 /// Clang and not GCC: Debian's GCC 12.2 miscompiles llama.cpp's AMX kernels.
 const PACKAGES: &[Package] = &[
     package("make", "make"),
@@ -40,12 +43,17 @@ const PACKAGES: &[Package] = &[
     package("libclang-19-dev", "/usr/lib/llvm-19/lib/libclang.so"),
     package("libomp-19-dev", "/usr/lib/llvm-19/lib/libomp.so"),
     package("python3", "python3"),
-    test_package("chromium", "chromium"),
+    test_package("chromium", CHROMIUM),
     test_package(
         "fonts-dejavu-core",
         "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     ),
 ];
+
+/// Where the browser of the tests is, once it is there.
+pub(crate) fn chromium() -> Option<PathBuf> {
+    find_on_path(CHROMIUM)
+}
 
 /// The packages that are not there. Absolute probes are files, others are programs.
 pub(super) fn missing(purpose: Purpose) -> Vec<&'static str> {
@@ -78,14 +86,17 @@ pub(super) fn install(names: &[&str]) -> Result<()> {
     let mut result = Ok(());
     for _ in 0..2 {
         // An update that fails (one dead source among many) does not mean that the install will.
-        _ = run(&mut step, apt(prefix).arg("update"));
-        result = run(
+        _ = run_unbroken(&mut step, apt(prefix).arg("update"));
+        if interrupted() {
+            bail!("interrupted");
+        }
+        result = run_unbroken(
             &mut step,
             apt(prefix)
                 .args(["install", "-y", "--no-install-recommends"])
                 .args(names),
         );
-        if result.is_ok() {
+        if result.is_ok() || interrupted() {
             break;
         }
     }
@@ -119,6 +130,7 @@ fn apt_prefix() -> Option<&'static [&'static str]> {
     sudo.then_some(&["sudo", "-n"])
 }
 
+/// Nothing of ours may kill it: dpkg that ends halfway leaves packages that have to be repaired by hand.
 fn apt(prefix: &[&str]) -> Command {
     let mut words = prefix.iter().copied().chain([
         "env",
@@ -127,7 +139,7 @@ fn apt(prefix: &[&str]) -> Command {
         "-o",
         "DPkg::Lock::Timeout=400",
     ]);
-    let mut command = guarded(words.next().unwrap_or("env"));
+    let mut command = unguarded(words.next().unwrap_or("env"));
     command.args(words);
     command
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::Purpose;
 use crate::console::Step;
 use crate::places::Places;
 use crate::process::{capture, guarded, on_path, run};
@@ -43,30 +44,70 @@ fn locked_version(lock: &str, name: &str) -> Option<String> {
     Some(version.strip_suffix('"')?.to_owned())
 }
 
-/// Whether the compiler in use has the wasm target.
-pub(super) fn target_is_there() -> Result<bool> {
+/// Components that lint needs, and the program that shows that each is there.
+const LINT: [(&str, &str); 2] = [("clippy", "cargo-clippy"), ("rustfmt", "rustfmt")];
+
+/// What the compiler in use lacks. `rust-toolchain.toml` names all of it, but rustup may be told not to install by
+/// itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    target: bool,
+    components: Vec<&'static str>,
+}
+
+/// Looks what the compiler in use lacks.
+pub(super) fn missing(purpose: Purpose) -> Result<Missing> {
     let output = std::process::Command::new("rustc")
         .args(["--print", "sysroot"])
         .output()
         .context("cannot run rustc")?;
     let sysroot = String::from_utf8(output.stdout)?;
-    Ok(Path::new(sysroot.trim())
-        .join("lib/rustlib")
-        .join(WASM)
-        .join("lib")
-        .is_dir())
+    let mut missing = Missing::below(Path::new(sysroot.trim()), on_path("rustup"));
+    if purpose != Purpose::Lint {
+        missing.components.clear();
+    }
+    Ok(missing)
 }
 
-/// Adds the wasm target. `rust-toolchain.toml` names it too, but rustup may be told not to install by itself.
-pub(super) fn add_target() -> Result<()> {
-    if target_is_there()? {
-        return Ok(());
+impl Missing {
+    /// With rustup, the search path has a stand-in for every program, so only the sysroot tells the truth.
+    fn below(sysroot: &Path, with_rustup: bool) -> Self {
+        let is_there = |program: &str| {
+            sysroot.join("bin").join(program).is_file() || (!with_rustup && on_path(program))
+        };
+        Self {
+            target: !sysroot.join("lib/rustlib").join(WASM).join("lib").is_dir(),
+            components: LINT
+                .iter()
+                .filter(|(_, program)| !is_there(program))
+                .map(|(component, _)| *component)
+                .collect(),
+        }
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.target && self.components.is_empty()
+    }
+
+    /// Adds it through rustup.
+    pub(super) fn install(&self) -> Result<()> {
+        if self.target {
+            rustup(&["target", "add", WASM])?;
+        }
+        if !self.components.is_empty() {
+            rustup(&[&["component", "add"], self.components.as_slice()].concat())?;
+        }
+        Ok(())
+    }
+}
+
+fn rustup(words: &[&str]) -> Result<()> {
+    let what = words.join(" ");
     if !on_path("rustup") {
-        bail!("please install the Rust target {WASM} (rustup is not there to do it)");
+        bail!("rustup is not there; please do what `rustup {what}` would do");
     }
-    let mut step = Step::begin(format!("Rust target {WASM}"));
-    run(&mut step, guarded("rustup").args(["target", "add", WASM]))?;
+    let mut step = Step::begin(format!("rustup {what}"));
+    run(&mut step, guarded("rustup").args(words))?;
     step.done();
     Ok(())
 }
@@ -127,6 +168,13 @@ impl CargoTool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_toolchain_lacks_the_wasm_target_and_what_lint_needs() {
+        let missing = Missing::below(Path::new("/nonexistent"), true);
+        assert!(missing.target);
+        assert_eq!(missing.components, ["clippy", "rustfmt"]);
+    }
 
     #[test]
     fn the_version_is_that_of_the_crate_with_exactly_this_name() {
