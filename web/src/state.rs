@@ -10,23 +10,16 @@
 
 mod answer;
 mod history;
+mod sending;
 #[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, Body, Message, MessageId, Meta, Phase, Trouble};
 
 use client_session::Event;
-use protocol::limits::CLIENT_FRAME_BYTES_MAX;
-use protocol::{ChatRequest, ErrorCode, Failure, JobId};
+use protocol::{ChatRequest, JobId};
 
-use self::history::history;
-
-/// What a request's JSON needs beside its text, with room for escapes.
-const FRAME_SPARE_BYTES: usize = 64 << 10;
-
-/// Tokens of an answer on this page. Small models may go round in circles until their context is full; who wants more
-/// asks for it.
-const ANSWER_TOKENS_MAX: u32 = 2048;
+use self::sending::request;
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -261,24 +254,15 @@ impl State {
         let (true, Some(tier)) = (unsent, self.tier.clone()) else {
             return Vec::new();
         };
-        let request = ChatRequest {
-            messages: history(&self.messages),
-            max_tokens: Some(ANSWER_TOKENS_MAX),
-            ..ChatRequest::default()
+        let request = match request(running.job, &tier, &self.messages) {
+            Ok(request) => request,
+            Err(failure) => return self.end(Phase::Failed(Trouble::Failure(failure))),
         };
-        let bytes: usize = request.messages.iter().map(|m| m.content.len()).sum();
-        if bytes > CLIENT_FRAME_BYTES_MAX - FRAME_SPARE_BYTES {
-            let failure = Failure::new(
-                ErrorCode::TooLarge,
-                "This conversation has grown too long to send.",
-            );
-            return self.end(Phase::Failed(Trouble::Failure(failure)));
-        }
         self.set_phase(Phase::Sent);
         vec![Effect::Submit {
             job: running.job,
             model: tier,
-            request: Box::new(request),
+            request,
         }]
     }
 

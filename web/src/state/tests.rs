@@ -1,10 +1,14 @@
 //! The conversation's rules.
 
 use client_session::Event;
-use protocol::{DeltaKind, ErrorCode, Failure, FinishReason, JobId, NodeClass, Speed, Usage};
+use protocol::limits::{CLIENT_FRAME_BYTES_MAX, MESSAGES_MAX};
+use protocol::{
+    ClientToRelay, DeltaKind, ErrorCode, Failure, FinishReason, JobId, NodeClass, Speed, Usage,
+};
 
-use super::{Action, Effect, Phase, State, Trouble};
+use super::{Action, Effect, Message, MessageId, Phase, State, Trouble};
 use crate::storage;
+use crate::wording::Remedy;
 
 fn job(number: u8) -> JobId {
     JobId::from_random([number; 16])
@@ -243,13 +247,72 @@ fn a_reload_keeps_the_text_and_says_that_the_answer_broke() {
     assert!(state.messages().is_sorted_by(|a, b| a.id < b.id));
 }
 
+fn is_too_large(state: &State) -> bool {
+    let Phase::Failed(trouble) = last_phase(state) else {
+        return false;
+    };
+    crate::wording::failure(&trouble).1 == Remedy::NewChat
+        && matches!(trouble, Trouble::Failure(failure) if failure.code == ErrorCode::TooLarge)
+}
+
 #[test]
 fn a_conversation_over_the_frame_limit_is_not_sent() {
     let mut state = ready();
-    let effects = ask(&mut state, &"x".repeat(4 << 20), 1);
+    let effects = ask(&mut state, &"x".repeat(CLIENT_FRAME_BYTES_MAX), 1);
     assert_eq!(submitted(&effects), None);
-    assert!(matches!(
-        last_phase(&state),
-        Phase::Failed(Trouble::Failure(failure)) if failure.code == ErrorCode::TooLarge
-    ));
+    assert!(is_too_large(&state));
+}
+
+#[test]
+fn what_only_grows_over_the_frame_limit_as_json_is_not_sent_either() {
+    let mut state = ready();
+    // Each of these takes one byte here and two in the frame.
+    let effects = ask(&mut state, &"\n\"".repeat(CLIENT_FRAME_BYTES_MAX / 3), 1);
+    assert_eq!(submitted(&effects), None);
+    assert!(is_too_large(&state));
+}
+
+#[test]
+fn every_frame_that_fits_is_sent() {
+    let text = "é\n".repeat(CLIENT_FRAME_BYTES_MAX / 4 - 200);
+    let mut state = ready();
+    let effects = ask(&mut state, &text, 1);
+    let Some(Effect::Submit {
+        job,
+        model,
+        request,
+    }) = effects.into_iter().next()
+    else {
+        panic!("it was not sent");
+    };
+    let frame = protocol::encode(&ClientToRelay::Submit {
+        job,
+        model,
+        request: *request,
+    });
+    assert!(frame.len() > CLIENT_FRAME_BYTES_MAX - 2000);
+    assert!(protocol::decode::<ClientToRelay>(&frame, CLIENT_FRAME_BYTES_MAX).is_ok());
+}
+
+#[test]
+fn a_conversation_of_too_many_messages_is_not_sent() {
+    let mut before = ready();
+    answered(&mut before, "Ping", "Pong", 1);
+    let messages: Vec<Message> = before
+        .messages()
+        .iter()
+        .cycle()
+        .cloned()
+        .zip(0..)
+        .map(|(message, id)| Message {
+            id: MessageId(id),
+            ..message
+        })
+        .take(MESSAGES_MAX)
+        .collect();
+    let mut state = State::restore(messages, Some("demo".to_owned()));
+    state.apply(Action::Welcomed);
+    let effects = ask(&mut state, "Ping", 1);
+    assert_eq!(submitted(&effects), None);
+    assert!(is_too_large(&state));
 }
