@@ -12,9 +12,10 @@ use protocol::{CloseCode, Failure, JobId};
 
 use crate::browser;
 use crate::link::{Link, pause_ms};
+use crate::pulse::{Heard, PROBE, Pulse, Signal, Step};
 use crate::state::{Action, Effect};
 
-use self::socket::{Signal, Socket};
+use self::socket::Socket;
 
 /// What the page hears from its connection.
 #[derive(Debug)]
@@ -45,8 +46,7 @@ struct Line {
     failures: u32,
     key: Option<String>,
     retry: Option<TimeoutHandle>,
-    /// Whether anything came since the last heartbeat.
-    heard: bool,
+    pulse: Pulse,
 }
 
 impl Connection {
@@ -69,7 +69,7 @@ impl Connection {
                 retry.clear();
             }
             line.generation += 1;
-            line.heard = true;
+            line.pulse = Pulse::default();
             // The old socket's handlers go with it.
             line.socket = None;
             line.generation
@@ -82,11 +82,16 @@ impl Connection {
         }
     }
 
-    /// Tries at once what would be tried later: the network is back, or somebody looks.
+    /// Tries at once what would be tried later, and doubts what seems open: the network is back, or somebody looks.
     pub(crate) fn hurry(&self) {
-        let waiting = self.0.state.borrow().retry.is_some();
+        let (waiting, generation, step) = {
+            let line = self.0.state.borrow();
+            (line.retry.is_some(), line.generation, line.pulse.doubt())
+        };
         if waiting {
             self.open();
+        } else {
+            self.step(generation, step);
         }
     }
 
@@ -133,7 +138,8 @@ impl Connection {
         if self.0.state.borrow().generation != generation {
             return;
         }
-        self.0.state.borrow_mut().heard = true;
+        let step = self.0.state.borrow_mut().pulse.notice(&signal);
+        self.step(generation, step);
         match signal {
             Signal::Opened => {
                 let key = self.0.state.borrow().key.clone();
@@ -141,21 +147,33 @@ impl Connection {
             }
             Signal::Text(text) => self.session(Input::Text(&text)),
             Signal::Bytes(bytes) => self.session(Input::Binary(&bytes)),
-            Signal::Heartbeat => self.heartbeat(generation),
+            Signal::Heartbeat => {}
             Signal::Closed(code) => self.lost(generation, code),
         }
     }
 
-    fn heartbeat(&self, generation: u32) {
-        let heard = {
-            let mut line = self.0.state.borrow_mut();
-            if let Some(socket) = &line.socket {
-                socket.send(protocol::PING);
+    fn step(&self, generation: u32, step: Step) {
+        match step {
+            Step::Rest => {}
+            Step::Ping => self.ping(),
+            Step::Probe(then) => {
+                self.ping();
+                let connection = self.clone();
+                leptos::prelude::set_timeout(move || connection.overdue(generation, then), PROBE);
             }
-            std::mem::replace(&mut line.heard, false)
-        };
-        // The browser may take minutes to notice a dead connection; two heartbeats without an answer are enough.
-        if !heard {
+        }
+    }
+
+    fn ping(&self) {
+        if let Some(socket) = &self.0.state.borrow().socket {
+            socket.send(protocol::PING);
+        }
+    }
+
+    fn overdue(&self, generation: u32, then: Heard) {
+        let silent = self.0.state.borrow().pulse.is_silent_since(then);
+        // A socket that has meanwhile been replaced is none of its business: `lost` sees to that.
+        if silent {
             self.lost(generation, 0);
         }
     }

@@ -13,6 +13,7 @@
 pub mod announce;
 pub mod link;
 pub mod markdown;
+pub mod pulse;
 pub mod state;
 pub mod storage;
 pub mod tiers;

@@ -9,22 +9,10 @@ use wasm_bindgen::prelude::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{BinaryType, CloseEvent, MessageEvent, WebSocket};
 
+use crate::pulse::Signal;
+
 /// Proxies cut connections that are silent for a minute, some for half of one.
 const HEARTBEAT: Duration = Duration::from_secs(25);
-
-/// What a socket reports.
-pub(super) enum Signal {
-    /// It is open.
-    Opened,
-    /// A text message.
-    Text(String),
-    /// A binary message.
-    Bytes(Vec<u8>),
-    /// Time to show that this end lives.
-    Heartbeat,
-    /// It ended, with the WebSocket's close code.
-    Closed(u16),
-}
 
 pub(super) struct Socket {
     inner: WebSocket,
