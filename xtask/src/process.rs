@@ -1,13 +1,14 @@
 //! Starting other programs so that none outlives us: each in its own process group, each told by the kernel
 //! to die when xtask dies (even by `kill -9`), and every wait ends early when somebody asks xtask to stop.
 
+mod output;
+
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,19 +19,13 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::console::Step;
+use output::{Output, read_lines};
 
 /// How often a wait looks for an interrupt.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// What a program gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// How long the last output of a program that has ended may take to arrive. It is cut off there, since something that
-/// the program left behind may hold its pipes open for ever.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
-
-/// How many lines of a failed step are repeated.
-const TAIL_LINES: usize = 40;
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
@@ -229,47 +224,11 @@ fn follow(step: &mut Step, command: &mut Command, interrupt: Interrupt) -> Resul
             break status;
         }
     };
-    output.drain(&lines, LAST_WORDS_MAX);
+    output.drain(&lines, output::LAST_WORDS_MAX);
     if !status.success() {
         bail!("`{what}` failed ({status}):\n{}", output.tail.join("\n"));
     }
     Ok(output.result)
-}
-
-/// One line that a program wrote.
-struct Line {
-    /// It came by standard output.
-    is_result: bool,
-    text: String,
-}
-
-/// What a step wrote so far.
-#[derive(Default)]
-struct Output {
-    result: String,
-    tail: Vec<String>,
-}
-
-impl Output {
-    fn take(&mut self, line: Line) {
-        if self.tail.len() == TAIL_LINES {
-            self.tail.remove(0);
-        }
-        if line.is_result {
-            self.result.push_str(&line.text);
-            self.result.push('\n');
-        }
-        self.tail.push(line.text);
-    }
-
-    /// Takes what is still on its way once the program has ended: all of it, or what comes within a time.
-    fn drain(&mut self, lines: &Receiver<Line>, within: Duration) {
-        let deadline = Instant::now() + within;
-        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
-            self.take(line);
-        }
-    }
 }
 
 /// Runs a command whose output goes straight to the terminal.
@@ -310,20 +269,6 @@ fn stop_if_interrupted(running: &mut Running) -> Result<()> {
     Ok(())
 }
 
-fn read_lines(source: impl Read + Send + 'static, is_result: bool, sender: Sender<Line>) {
-    thread::spawn(move || {
-        let mut reader = BufReader::new(source);
-        let mut line = Vec::new();
-        while let Ok(1..) = reader.read_until(b'\n', &mut line) {
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if sender.send(Line { is_result, text }).is_err() {
-                break;
-            }
-            line.clear();
-        }
-    });
-}
-
 /// The command as a person would type it, without the guard in front.
 fn describe(command: &Command) -> String {
     let words: Vec<_> = std::iter::once(command.get_program())
@@ -340,6 +285,8 @@ fn describe(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _};
+
     use super::*;
 
     #[test]
@@ -360,37 +307,6 @@ mod tests {
         .to_string();
         assert!(error.contains("why it broke"), "{error}");
         assert!(error.starts_with("`sh -c"), "{error}");
-    }
-
-    #[test]
-    fn the_last_output_of_a_program_that_has_ended_is_not_lost() {
-        let (sender, lines) = mpsc::channel();
-        let late = thread::spawn(move || {
-            for number in 0..100 {
-                let text = number.to_string();
-                let is_result = number % 2 == 0;
-                sender.send(Line { is_result, text }).unwrap();
-            }
-        });
-        let mut output = Output::default();
-        output.drain(&lines, Duration::from_mins(1));
-        late.join().unwrap();
-        assert_eq!(output.result.lines().count(), 50);
-        assert_eq!(output.result.lines().last(), Some("98"));
-        assert_eq!(output.tail.len(), TAIL_LINES);
-        assert_eq!(output.tail.last().map(String::as_str), Some("99"));
-    }
-
-    #[test]
-    fn a_pipe_that_stays_open_is_not_waited_for_for_ever() {
-        let (sender, lines) = mpsc::channel();
-        let text = "last".to_owned();
-        let is_result = true;
-        sender.send(Line { is_result, text }).unwrap();
-        let mut output = Output::default();
-        output.drain(&lines, Duration::from_millis(1));
-        assert_eq!(output.result, "last\n");
-        drop(sender);
     }
 
     #[test]
