@@ -35,21 +35,12 @@ pub(crate) async fn completions(
     env: &Env,
     access: &Access,
 ) -> Result<Response> {
-    let account = match account(&request, access)? {
-        Ok(account) => account,
-        Err(refusal) => return Ok(refusal),
-    };
-    let bytes = match body::announced_bytes(&request) {
-        Ok(bytes) => bytes,
-        Err(error) => return reply::error(&error),
-    };
-    let upgrade = upgrade::to_pool("/client", Some(&account), Some(bytes))?;
-    let response = upgrade::pool(env)?.fetch_with_request(upgrade).await?;
-    if response.status_code() != 101 {
-        return Ok(response); // The pool has no room, and says so in our shape.
-    }
-    let Some(socket) = response.websocket() else {
-        return reply::internal();
+    let socket = match admit(&request, env, access).await? {
+        Ok(socket) => socket,
+        Err(refusal) => {
+            body::drop_body(&mut request).await;
+            return Ok(refusal);
+        }
     };
     let parsed = match body::read(&mut request).await {
         Ok(read) => read.and_then(|body| parse_chat_completion(&body)),
@@ -64,6 +55,31 @@ pub(crate) async fn completions(
             hang_up(&socket);
             reply::error(&error)
         }
+    }
+}
+
+/// All that can be said before the body is read: a socket to the pool, or why there is none.
+async fn admit(
+    request: &Request,
+    env: &Env,
+    access: &Access,
+) -> Result<std::result::Result<WebSocket, Response>> {
+    let account = match account(request, access)? {
+        Ok(account) => account,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let bytes = match body::announced_bytes(request) {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Err(reply::error(&error)?)),
+    };
+    let upgrade = upgrade::to_pool("/client", Some(&account), Some(bytes))?;
+    let response = upgrade::pool(env)?.fetch_with_request(upgrade).await?;
+    if response.status_code() != 101 {
+        return Ok(Err(response)); // The pool has no room, and says so in our shape.
+    }
+    match response.websocket() {
+        Some(socket) => Ok(Ok(socket)),
+        None => Ok(Err(reply::internal()?)),
     }
 }
 
