@@ -20,7 +20,7 @@ pub(crate) fn App() -> impl IntoView {
     let is_empty = Memo::new(move |_| chat.state.with(|state| state.messages().is_empty()));
     view! {
         <Header chat=chat />
-        <main class="middle" class:is-empty=move || is_empty.get()>
+        <main class="middle" tabindex="-1" class:is-empty=move || is_empty.get()>
             <div class="conversation">
                 <Show when=move || is_empty.get()>
                     <Empty chat=chat />
@@ -55,12 +55,12 @@ fn listen(chat: Chat) {
         if event.key() != "Escape" || event.is_composing() {
             return;
         }
-        if chat.editing.get_untracked().is_some() {
-            chat.editing.set(None);
-            chat.focus_composer();
-        } else if chat.state.with_untracked(|state| state.running().is_some()) {
+        // Stopping comes first: an answer is gone while an editor waits.
+        if chat.state.with_untracked(|state| state.running().is_some()) {
             event.prevent_default();
             chat.stop();
+        } else {
+            chat.close_editor();
         }
     });
     let online = window_event_listener(ev::online, move |_| chat.hurry());

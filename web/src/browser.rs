@@ -2,14 +2,17 @@
 
 use leptos::prelude::window;
 use protocol::JobId;
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::Storage;
+use web_sys::{FocusOptions, HtmlElement, Storage};
+
+use crate::state::MessageId;
 
 /// Where a conversation, a draft and a choice lie. This tab's copy comes first, so that two tabs do not mix; the shared
 /// one is what a new tab begins with.
 pub(crate) const CONVERSATION: &str = "heliograph.conversation";
 pub(crate) const DRAFT: &str = "heliograph.draft";
+pub(crate) const EDITS: &str = "heliograph.edits";
 pub(crate) const TIER: &str = "heliograph.tier";
 pub(crate) const MODELS: &str = "heliograph.models";
 const KEY: &str = "heliograph.key";
@@ -93,6 +96,37 @@ pub(crate) fn has_keyboard() -> bool {
         .ok()
         .flatten()
         .is_some_and(|query| query.matches())
+}
+
+/// Moves the focus to where there is something to read, and opens no keyboard: to this message, to the last one, or to
+/// the whole of the page's middle. Not before what is going on now has been drawn; nothing moves where somebody writes.
+pub(crate) fn focus_reading(message: Option<MessageId>) {
+    leptos::prelude::request_animation_frame(move || {
+        let document = leptos::prelude::document();
+        let writes = document
+            .active_element()
+            .is_some_and(|element| element.id() == "composer");
+        if writes {
+            return;
+        }
+        let one = message.and_then(|id| document.get_element_by_id(&message_element(id)));
+        let last = || {
+            let all = document.query_selector_all("main article").ok()?;
+            all.item(all.length().checked_sub(1)?)?.dyn_into().ok()
+        };
+        let middle = || document.query_selector("main").ok().flatten();
+        let target = one.or_else(last).or_else(middle);
+        if let Some(target) = target.and_then(|target| target.dyn_into::<HtmlElement>().ok()) {
+            let options = FocusOptions::new();
+            options.set_prevent_scroll(true);
+            drop(target.focus_with_options(&options));
+        }
+    });
+}
+
+/// The id of a message's element.
+pub(crate) fn message_element(id: MessageId) -> String {
+    format!("message-{}", id.0)
 }
 
 /// Whether anybody can see the page.

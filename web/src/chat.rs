@@ -1,5 +1,6 @@
 //! The page's hub: what views read, what they may do, and once a frame what the relay said.
 
+mod editing;
 mod models;
 mod voice;
 
@@ -11,6 +12,7 @@ use protocol::ErrorCode;
 
 use crate::browser;
 use crate::connection::{Connection, News};
+use crate::edits::Edits;
 use crate::link::Link;
 use crate::state::{Action, Effect, MessageId, State};
 use crate::storage;
@@ -36,8 +38,8 @@ pub(crate) struct Chat {
     pub(crate) catalog: RwSignal<Option<Catalog>>,
     /// What stands in the composer.
     pub(crate) draft: RwSignal<String>,
-    /// The question that is being rewritten.
-    pub(crate) editing: RwSignal<Option<MessageId>>,
+    /// Questions that are being rewritten.
+    pub(crate) edits: RwSignal<Edits>,
     /// Grows whenever the composer should take the focus, always as an answer to something the person did.
     pub(crate) focus: RwSignal<u32>,
     /// Grows whenever the page should follow the answer again.
@@ -62,6 +64,9 @@ impl Chat {
         let messages = browser::load(browser::CONVERSATION)
             .map(|text| storage::read(&text))
             .unwrap_or_default();
+        let edits = browser::load(browser::EDITS)
+            .map(|text| Edits::read(&text, &messages))
+            .unwrap_or_default();
         let key = browser::key();
         let hub = StoredValue::new_local(Hub {
             // Replaced below, once there is a chat to talk to.
@@ -76,7 +81,7 @@ impl Chat {
             link: RwSignal::new(Link::Connecting),
             catalog: RwSignal::new(models::kept()),
             draft: RwSignal::new(browser::load(browser::DRAFT).unwrap_or_default()),
-            editing: RwSignal::new(None),
+            edits: RwSignal::new(edits),
             focus: RwSignal::new(0),
             follow: RwSignal::new(0),
             sayings: RwSignal::new(Vec::new()),
@@ -120,12 +125,12 @@ impl Chat {
 
     /// Asks differently.
     pub(crate) fn rewrite(&self, message: MessageId, text: &str) {
-        self.editing.set(None);
-        self.focus_composer();
         let text = text.trim();
         if text.is_empty() {
             return;
         }
+        self.discard_edit(message);
+        self.focus_composer();
         self.follow.update(|count| *count += 1);
         self.dispatch(Action::Rewrite {
             message,
@@ -142,7 +147,7 @@ impl Chat {
 
     /// Starts over.
     pub(crate) fn new_chat(&self) {
-        self.editing.set(None);
+        self.change_edits(Edits::close);
         self.dispatch(Action::NewChat);
         self.focus_composer();
     }
@@ -185,11 +190,10 @@ impl Chat {
         self.draft.set(text);
     }
 
-    /// Puts the cursor where the next question goes, unless a keyboard on the screen would come up over the answer.
+    /// Puts the cursor where the next question goes. Where that would bring up a keyboard over the answer, the answer
+    /// takes the focus: what had it is often gone.
     pub(crate) fn focus_composer(&self) {
-        if browser::has_keyboard() {
-            self.focus.update(|count| *count += 1);
-        }
+        self.leave(None);
     }
 
     fn hear(&self, news: News) {
@@ -244,6 +248,7 @@ impl Chat {
                 effects.extend(state.apply(action));
             }
         });
+        self.forget_edits();
         let connection = self.hub.with_value(|hub| hub.connection.clone());
         let mut save = false;
         for effect in effects {

@@ -11,6 +11,7 @@
 //! State, wording and Markdown are pure and tested natively; only what is marked `wasm32` below touches a browser.
 
 pub mod announce;
+pub mod edits;
 pub mod link;
 pub mod markdown;
 pub mod pulse;

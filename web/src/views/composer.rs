@@ -69,15 +69,17 @@ fn Field(chat: Chat, send: Callback<()>) -> impl IntoView {
             && let Some(last) = chat.state.with_untracked(State::last_question)
         {
             event.prevent_default();
-            chat.editing.set(Some(last));
+            chat.edit(last);
         }
     };
     // Only ever after something the person did, such as opening the page.
     Effect::new(move |before: Option<u32>| {
         let count = chat.focus.get();
-        if before.map_or_else(browser::has_keyboard, |before| before != count)
-            && let Some(field) = field.get_untracked()
-        {
+        let wanted = before.map_or_else(
+            || browser::has_keyboard() && chat.edits.with_untracked(|edits| edits.open().is_none()),
+            |before| before != count,
+        );
+        if wanted && let Some(field) = field.get_untracked() {
             drop(field.focus());
         }
         count

@@ -85,7 +85,10 @@ pub(crate) fn Notice(chat: Chat) -> impl IntoView {
             <p data-testid="no-node">
                 {format!("No node serves {name} right now. Ask anyway: you wait in line until one joins. ")}
                 {other.map(|(id, name)| view! {
-                    <button type="button" class="link" on:click=move |_| chat.choose_tier(id.clone())>
+                    <button type="button" class="link" on:click=move |_| {
+                        chat.choose_tier(id.clone());
+                        chat.focus_composer();
+                    }>
                         {format!("Switch to {name}")}
                     </button>
                 })}

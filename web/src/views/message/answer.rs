@@ -52,7 +52,10 @@ pub(super) fn AnswerView(chat: Chat, id: MessageId) -> impl IntoView {
     });
     let streaming = move || phase.with(|phase| *phase == Phase::Streaming);
     view! {
-        <article aria-busy=move || phase.with(|phase| !phase.is_final()).to_string()>
+        <article
+            id=browser::message_element(id)
+            tabindex="-1"
+            aria-busy=move || phase.with(|phase| !phase.is_final()).to_string()>
             <h2 class="unseen">"Answer"</h2>
             <div class="answer" data-testid="message-assistant">
                 <div

@@ -5,6 +5,7 @@ use leptos::html::Textarea;
 use leptos::prelude::*;
 
 use super::CopyButton;
+use crate::browser;
 use crate::chat::Chat;
 use crate::state::MessageId;
 use crate::views::composer::sends;
@@ -20,10 +21,10 @@ pub(super) fn QuestionView(chat: Chat, id: MessageId) -> impl IntoView {
                 .unwrap_or_default()
         })
     });
-    let editing = Memo::new(move |_| chat.editing.get() == Some(id));
+    let editing = Memo::new(move |_| chat.edits.with(|edits| edits.open() == Some(id)));
     let shown = move || {
         if editing.get() {
-            view! { <Editor chat=chat id=id text=text.get_untracked() /> }.into_any()
+            view! { <Editor chat=chat id=id question=text.get_untracked() /> }.into_any()
         } else {
             view! {
                 <div class="bubble">{move || text.get()}</div>
@@ -33,7 +34,7 @@ pub(super) fn QuestionView(chat: Chat, id: MessageId) -> impl IntoView {
                         class="icon-button"
                         aria-label="Edit and ask again"
                         title="Edit and ask again"
-                        on:click=move |_| chat.editing.set(Some(id))
+                        on:click=move |_| chat.edit(id)
                     >
                         {icons::edit()}
                     </button>
@@ -44,7 +45,7 @@ pub(super) fn QuestionView(chat: Chat, id: MessageId) -> impl IntoView {
         }
     };
     view! {
-        <article>
+        <article id=browser::message_element(id) tabindex="-1">
             <h2 class="unseen">"You"</h2>
             <div class="question" data-testid="message-user">
                 {shown}
@@ -54,8 +55,11 @@ pub(super) fn QuestionView(chat: Chat, id: MessageId) -> impl IntoView {
 }
 
 #[component]
-fn Editor(chat: Chat, id: MessageId, text: String) -> impl IntoView {
-    let draft = RwSignal::new(text);
+fn Editor(chat: Chat, id: MessageId, question: String) -> impl IntoView {
+    let kept = chat
+        .edits
+        .with_untracked(|edits| edits.text(id).map(str::to_owned));
+    let draft = RwSignal::new(kept.unwrap_or_else(|| question.clone()));
     let field = NodeRef::<Textarea>::new();
     Effect::new(move |_| {
         if let Some(field) = field.get() {
@@ -86,7 +90,11 @@ fn Editor(chat: Chat, id: MessageId, text: String) -> impl IntoView {
                     data-testid="editor"
                     node_ref=field
                     prop:value=move || draft.get()
-                    on:input=move |event| draft.set(event_target_value(&event))
+                    on:input=move |event| {
+                        let text = event_target_value(&event);
+                        chat.write_edit(id, text.clone(), &question);
+                        draft.set(text);
+                    }
                     on:keydown=on_key
                 ></textarea>
             </div>
@@ -94,10 +102,7 @@ fn Editor(chat: Chat, id: MessageId, text: String) -> impl IntoView {
                 <button
                     type="button"
                     class="quiet"
-                    on:click=move |_| {
-                        chat.editing.set(None);
-                        chat.focus_composer();
-                    }
+                    on:click=move |_| chat.give_up_edit(id)
                 >
                     "Cancel"
                 </button>
