@@ -58,6 +58,9 @@ pub trait Engine {
     /// Whether there is nothing to decode.
     fn is_idle(&self) -> bool;
 
+    /// Whether it can never do anything again.
+    fn is_dead(&self) -> bool;
+
     /// One decode step over all slots.
     fn step(&mut self);
 
@@ -65,7 +68,7 @@ pub trait Engine {
     fn poll_event(&mut self) -> Option<EngineEvent>;
 }
 
-/// Drives an engine until it is told to shut down or nobody listens any more.
+/// Drives an engine until it is told to shut down, nobody listens any more or it is dead.
 ///
 /// Every command that was sent before a step began is handled before it: that is what makes `Stop` prompt.
 pub fn run(
@@ -73,7 +76,7 @@ pub fn run(
     commands: &mut UnboundedReceiver<Command>,
     events: &UnboundedSender<EngineEvent>,
 ) {
-    loop {
+    while !engine.is_dead() {
         let command = if engine.is_idle() {
             commands.blocking_recv()
         } else {
@@ -113,4 +116,43 @@ fn tell(engine: &mut dyn Engine, events: &UnboundedSender<EngineEvent>) -> bool 
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dies of the first command.
+    struct Mortal {
+        is_dead: bool,
+    }
+
+    impl Engine for Mortal {
+        fn handle_command(&mut self, _: Command) {
+            self.is_dead = true;
+        }
+
+        fn is_idle(&self) -> bool {
+            true
+        }
+
+        fn is_dead(&self) -> bool {
+            self.is_dead
+        }
+
+        fn step(&mut self) {}
+
+        fn poll_event(&mut self) -> Option<EngineEvent> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_dead_engine_is_driven_no_longer() {
+        let (commands, mut received) = tokio::sync::mpsc::unbounded_channel();
+        let (events, _listener) = tokio::sync::mpsc::unbounded_channel();
+        commands.send(Command::Wake).expect("received");
+        // Would wait for ever, since `commands` is still there.
+        run(&mut Mortal { is_dead: false }, &mut received, &events);
+    }
 }

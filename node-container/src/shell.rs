@@ -20,7 +20,7 @@ use node_session::{End, Input, Millis, NodeSession, Output};
 use protocol::{Capabilities, CloseCode, ModelOffer, NodeClass};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
 use crate::engine::llama::{self, LlamaOptions, Loaded, Spawned};
@@ -36,6 +36,9 @@ const EXIT_REFUSED: u8 = 3;
 const EXIT_ENGINE: u8 = 4;
 /// A second signal came while draining.
 const EXIT_SIGNAL: u8 = 130;
+
+/// How long the engine may take to finish its step at the end.
+const ENGINE_END_MAX: Duration = Duration::from_secs(2);
 
 /// What runs jobs here.
 const RUNTIME: &str = "llama.cpp";
@@ -57,7 +60,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     }
     // A failure means that a provider is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let (event_sender, events) = unbounded_channel();
+    let (event_sender, mut events) = unbounded_channel();
     tracing::info!(file = %config.model_file.display(), "loading the model");
     let options = LlamaOptions {
         model_file: config.model_file.clone(),
@@ -96,8 +99,8 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
             drain_until: None,
             ending: None,
         };
-        let code = shell.drive(events).await?;
-        shell.end(thread).await;
+        let code = shell.drive(&mut events).await?;
+        shell.end(&mut events, thread).await;
         Ok(code)
     })
 }
@@ -163,7 +166,7 @@ struct Shell<'c> {
 
 impl Shell<'_> {
     /// Returns the exit code.
-    async fn drive(&mut self, mut events: UnboundedReceiver<EngineEvent>) -> anyhow::Result<u8> {
+    async fn drive(&mut self, events: &mut UnboundedReceiver<EngineEvent>) -> anyhow::Result<u8> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         self.act().await;
@@ -304,13 +307,11 @@ impl Shell<'_> {
         }
     }
 
-    /// Leaves nothing behind: the relay hears of the end at once, and the engine is done with its step.
-    async fn end(&mut self, thread: JoinHandle<()>) {
+    /// The relay hears of the end at once, and the engine may finish its step.
+    async fn end(&mut self, events: &mut UnboundedReceiver<EngineEvent>, thread: JoinHandle<()>) {
         self.close(CloseCode::GoingAway.number()).await;
         self.command(Command::Shutdown);
-        if thread.join().is_err() {
-            tracing::error!("the engine's thread panicked");
-        }
+        engine_end(events, thread).await;
     }
 
     fn now(&self) -> Millis {
@@ -327,9 +328,38 @@ impl Shell<'_> {
     }
 }
 
+/// Waits until the engine's thread is gone, but not for ever: one that is stuck ends with the process.
+async fn engine_end(events: &mut UnboundedReceiver<EngineEvent>, thread: JoinHandle<()>) {
+    // The thread drops its sender last.
+    let gone = async { while events.recv().await.is_some() {} };
+    if timeout(ENGINE_END_MAX, gone).await.is_err() {
+        tracing::warn!("the engine does not end; leaving it behind");
+    } else if thread.join().is_err() {
+        tracing::error!("the engine's thread panicked");
+    }
+}
+
 async fn either(one: &mut Signal, other: &mut Signal) {
     tokio::select! {
         _ = one.recv() => {}
         _ = other.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stuck_engine_does_not_keep_the_rig_from_ending() {
+        let (event_sender, mut events) = unbounded_channel();
+        let (release, stuck) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            assert!(stuck.recv().is_err(), "released by the other end's drop");
+            drop(event_sender);
+        });
+        engine_end(&mut events, thread).await;
+        drop(release);
+        assert!(events.recv().await.is_none(), "it was stuck until now");
     }
 }

@@ -16,7 +16,7 @@ mod reader;
 mod slot;
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -24,7 +24,7 @@ use llama_cpp_2::model::LlamaModel;
 use protocol::{ChatRequest, ErrorCode, Failure, Usage};
 
 use super::{Command, Engine, EngineEvent, JobKey};
-use reader::{Done, Task};
+use reader::{Done, Task, Ticket};
 use slot::{Ending, Slot};
 
 pub use load::{LlamaOptions, LoadError, Loaded, Spawned, spawn};
@@ -39,30 +39,50 @@ const PREFILL_TOKENS_BESIDE: usize = 64;
 /// Tokens of one batch at most: every slot's newest one, and a piece of a prompt.
 const BATCH_TOKENS_MAX: usize = protocol::limits::NODE_SLOTS_MAX as usize + PREFILL_TOKENS_ALONE;
 
+/// Decode steps that fail one after another before the engine gives up.
+const FAILURES_MAX: u32 = 3;
+
+/// A job whose prompt is being tokenised.
+#[derive(Debug)]
+struct Reading {
+    key: JobKey,
+    ticket: Ticket,
+    is_stopped: bool,
+}
+
 /// The engine proper; lives on its own thread, inside [`spawn`].
 struct LlamaEngine<'m> {
     model: &'m LlamaModel,
     context: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
     context_tokens: u32,
-    /// Jobs whose prompts are being tokenised; each has a slot in hand.
-    reading: Vec<JobKey>,
+    /// Each has a slot in hand until the reader is done with it.
+    reading: Vec<Reading>,
     reader: Sender<Task>,
     done: Receiver<Done>,
     /// The index is the slot's sequence in the KV cache.
     slots: Vec<Option<Slot>>,
     events: VecDeque<EngineEvent>,
+    /// Failed steps since the last good one.
+    failures: u32,
+    is_reader_gone: bool,
 }
 
 impl LlamaEngine<'_> {
     fn start(&mut self, key: JobKey, request: Box<ChatRequest>) {
         let taken = self.reading.len() + self.slots.iter().flatten().count();
+        let ticket = Ticket::default();
+        let task = Task::Prepare(key, ticket.clone(), request);
         let refused = if taken >= self.slots.len() {
             Some("all slots of this node are busy")
-        } else if self.reader.send(Task::Prepare(key, request)).is_err() {
+        } else if self.reader.send(task).is_err() {
             Some("the node's engine could not go on")
         } else {
-            self.reading.push(key);
+            self.reading.push(Reading {
+                key,
+                ticket,
+                is_stopped: false,
+            });
             None
         };
         if let Some(message) = refused {
@@ -84,22 +104,30 @@ impl LlamaEngine<'_> {
 
     /// Takes over what the reader has done.
     fn collect(&mut self) {
-        while let Ok(done) = self.done.try_recv() {
-            match done {
-                Done::Prepared(key, prepared) => self.admit(key, prepared),
-                Done::Checked(check, failure) => self
+        loop {
+            match self.done.try_recv() {
+                Ok(Done::Prepared(key, prepared)) => self.admit(key, prepared),
+                Ok(Done::Checked(check, failure)) => self
                     .events
                     .push_back(EngineEvent::Checked { check, failure }),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.is_reader_gone = true;
+                    return;
+                }
             }
         }
     }
 
     fn admit(&mut self, key: JobKey, prepared: Result<Box<Slot>, Failure>) {
-        let Some(index) = self.reading.iter().position(|reading| *reading == key) else {
-            // Stopped in the meantime.
+        let Some(index) = self.reading.iter().position(|reading| reading.key == key) else {
             return;
         };
-        self.reading.swap_remove(index);
+        if self.reading.swap_remove(index).is_stopped {
+            let usage = Usage::default();
+            self.events.push_back(EngineEvent::Cancelled { key, usage });
+            return;
+        }
         match prepared {
             Ok(slot) => {
                 self.events.push_back(EngineEvent::Accepted {
@@ -117,10 +145,20 @@ impl LlamaEngine<'_> {
     }
 
     fn stop(&mut self, key: JobKey) {
-        if let Some(index) = self.reading.iter().position(|reading| *reading == key) {
-            self.reading.swap_remove(index);
-            let usage = Usage::default();
-            self.events.push_back(EngineEvent::Cancelled { key, usage });
+        let reading = self
+            .reading
+            .iter_mut()
+            .enumerate()
+            .find(|(_, reading)| reading.key == key);
+        if let Some((index, reading)) = reading {
+            if reading.ticket.cancel() {
+                self.reading.swap_remove(index);
+                let usage = Usage::default();
+                self.events.push_back(EngineEvent::Cancelled { key, usage });
+            } else {
+                // Its slot is free when the reader is.
+                reading.is_stopped = true;
+            }
             return;
         }
         let found = self
@@ -178,6 +216,14 @@ impl LlamaEngine<'_> {
                         finish_reason,
                         usage: slot.usage(),
                     },
+                    Ending::TooSlow => EngineEvent::Failed {
+                        key: slot.key(),
+                        failure: Failure::new(
+                            ErrorCode::InvalidRequest,
+                            "holding this answer to the response format takes too long; use fewer alternatives and repetitions in the schema",
+                        )
+                        .with_param("response_format"),
+                    },
                     Ending::Broken => EngineEvent::Failed {
                         key: slot.key(),
                         failure: Failure::new(
@@ -199,6 +245,7 @@ impl LlamaEngine<'_> {
 
     /// The batch could not be evaluated, and the cache is in an unknown state: every job breaks, the next ones start afresh.
     fn fail_all(&mut self, why: &str) {
+        self.failures += 1;
         tracing::error!(why, "decode failed");
         for slot in self.slots.iter_mut().filter_map(Option::take) {
             self.events.push_back(EngineEvent::Failed {
@@ -239,6 +286,10 @@ impl Engine for LlamaEngine<'_> {
         self.slots.iter().all(Option::is_none)
     }
 
+    fn is_dead(&self) -> bool {
+        self.is_reader_gone || self.failures >= FAILURES_MAX
+    }
+
     fn step(&mut self) {
         if !self.compose() {
             self.fail_all("the batch is full");
@@ -248,7 +299,10 @@ impl Engine for LlamaEngine<'_> {
             return;
         }
         match self.context.decode(&mut self.batch) {
-            Ok(()) => self.harvest(),
+            Ok(()) => {
+                self.failures = 0;
+                self.harvest();
+            }
             Err(error) => self.fail_all(&error.to_string()),
         }
     }

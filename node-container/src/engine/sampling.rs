@@ -9,6 +9,8 @@
 //! A grammar is asked about the drawn token first; only when it says no is it applied to the whole vocabulary and the
 //! token drawn again. That is far cheaper, since models mostly keep to the form by themselves.
 
+use std::time::{Duration, Instant};
+
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
@@ -70,6 +72,18 @@ impl Defaults {
     }
 }
 
+/// One draw keeps every job of the node waiting; usual ones take a few milliseconds.
+const DRAW_TIME_MAX: Duration = Duration::from_millis(250);
+
+/// Why no token was drawn. The job cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrawError {
+    /// Nothing can be drawn.
+    NoToken,
+    /// The grammar costs too much.
+    TooSlow,
+}
+
 /// Draws the tokens of one answer.
 #[derive(Debug)]
 pub struct Sampler {
@@ -92,8 +106,17 @@ impl Sampler {
         })
     }
 
-    /// Draws a token from one row of logits and remembers it. `None`: nothing can be drawn; the job cannot go on.
-    pub fn draw(&mut self, logits: &[f32]) -> Option<LlamaToken> {
+    /// Draws a token from one row of logits and remembers it.
+    pub fn draw(&mut self, logits: &[f32]) -> Result<LlamaToken, DrawError> {
+        let began = Instant::now();
+        let token = self.draw_any(logits).ok_or(DrawError::NoToken)?;
+        if self.grammar.is_some() && began.elapsed() > DRAW_TIME_MAX {
+            return Err(DrawError::TooSlow);
+        }
+        Ok(token)
+    }
+
+    fn draw_any(&mut self, logits: &[f32]) -> Option<LlamaToken> {
         let mut token = select(&mut self.chain, candidates(logits))?;
         if let Some(grammar) = &mut self.grammar {
             if !allows(grammar, token) {

@@ -178,18 +178,38 @@ fn live(
     };
     let reader = Reader::new(&model, template, context_tokens);
     std::thread::scope(|scope| {
-        std::thread::Builder::new()
+        let reading = std::thread::Builder::new()
             .name("reader".to_owned())
             .stack_size(READER_STACK_BYTES)
-            .spawn_scoped(scope, move || reader.run(&tasks, &to_engine, wake))
+            .spawn_scoped(scope, move || {
+                // Dropped in reverse, in a panic too: the engine wakes up and finds the channel closed.
+                let _wake = WakeAtEnd(wake);
+                let to_engine = to_engine;
+                reader.run(&tasks, &to_engine, wake);
+            })
             .map_err(|error| LoadError::Thread(error.to_string()))?;
         if tell_loaded.send(Ok(loaded)).is_ok() {
             run(&mut engine, &mut commands, events);
         }
-        // Ends the reader, for which the scope waits.
+        // Ends the reader.
         drop(engine);
+        if reading.join().is_err() {
+            tracing::error!("the thread that reads prompts panicked");
+        }
         Ok(())
     })
+}
+
+/// Lets the engine look again when the reader is gone.
+struct WakeAtEnd<'w>(&'w WeakUnboundedSender<Command>);
+
+impl Drop for WakeAtEnd<'_> {
+    fn drop(&mut self) {
+        if let Some(engine) = self.0.upgrade() {
+            // Fails where the loop has ended already.
+            drop(engine.send(Command::Wake));
+        }
+    }
 }
 
 fn load_model(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
@@ -306,6 +326,8 @@ impl<'m> LlamaEngine<'m> {
             done,
             slots: (0..options.slots).map(|_| None).collect(),
             events: VecDeque::new(),
+            failures: 0,
+            is_reader_gone: false,
         })
     }
 }

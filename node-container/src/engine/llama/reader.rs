@@ -1,6 +1,9 @@
 //! The thread that prepares jobs: checks, renders, tokenises, compiles grammars. The decode loop never waits for it.
 
-use std::sync::mpsc::{Receiver, Sender};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -13,16 +16,40 @@ use crate::engine::sampling::{Defaults, Sampler};
 use crate::engine::template::ChatTemplate;
 use crate::engine::{Command, JobKey};
 
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const CANCELLED: u8 = 2;
+
+/// Where the reader and the engine agree whether a job is still to be read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ticket(Arc<AtomicU8>);
+
+impl Ticket {
+    /// Whether the reader has not begun, and now never will.
+    pub(super) fn cancel(&self) -> bool {
+        self.0
+            .compare_exchange(WAITING, CANCELLED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Whether it may be read.
+    fn begin(&self) -> bool {
+        self.0
+            .compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
 /// What the reader is given.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// Make this a job that can be decoded.
-    Prepare(JobKey, Box<ChatRequest>),
+    /// Make this a job that can be decoded, unless it is cancelled before.
+    Prepare(JobKey, Ticket, Box<ChatRequest>),
     /// Find out whether it could be made one.
     Check(u32, Box<ChatRequest>),
 }
 
-/// What the reader gives back, in the same order.
+/// What the reader gives back: jobs before questions, else in the same order.
 #[derive(Debug)]
 pub(super) enum Done {
     Prepared(JobKey, Result<Box<Slot>, Failure>),
@@ -63,9 +90,31 @@ impl<'m> Reader<'m> {
         done: &Sender<Done>,
         engine: &WeakUnboundedSender<Command>,
     ) {
-        for task in tasks {
+        let (mut jobs, mut questions) = (VecDeque::new(), VecDeque::new());
+        loop {
+            let task = if jobs.is_empty() && questions.is_empty() {
+                tasks.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                tasks.try_recv()
+            };
+            match task {
+                Ok(task @ Task::Prepare(..)) => {
+                    jobs.push_back(task);
+                    continue;
+                }
+                Ok(task @ Task::Check(..)) => {
+                    questions.push_back(task);
+                    continue;
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
+            }
+            let Some(task) = jobs.pop_front().or_else(|| questions.pop_front()) else {
+                continue;
+            };
             let result = match task {
-                Task::Prepare(key, request) => {
+                Task::Prepare(_, ticket, _) if !ticket.begin() => continue,
+                Task::Prepare(key, _, request) => {
                     Done::Prepared(key, self.prepare(key, &request).map(Box::new))
                 }
                 // The key names nothing: the slot is dropped at once.
@@ -77,7 +126,7 @@ impl<'m> Reader<'m> {
                 return;
             }
             if let Some(engine) = engine.upgrade() {
-                // Fails where the loop has ended, which ends `tasks` too.
+                // Fails where the loop has ended, which ends the tasks too.
                 drop(engine.send(Command::Wake));
             }
         }
@@ -147,5 +196,20 @@ impl<'m> Reader<'m> {
             ),
         )
         .with_param("messages")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_either_read_or_cancelled() {
+        let ticket = Ticket::default();
+        assert!(ticket.cancel());
+        assert!(!ticket.begin());
+        let ticket = Ticket::default();
+        assert!(ticket.begin());
+        assert!(!ticket.cancel());
     }
 }

@@ -9,7 +9,7 @@ use protocol::{FinishReason, Usage};
 
 use crate::engine::answer::Answer;
 use crate::engine::logprobs::token_logprob;
-use crate::engine::sampling::Sampler;
+use crate::engine::sampling::{DrawError, Sampler};
 use crate::engine::{Advance, JobKey};
 
 /// How a job ended by itself.
@@ -18,6 +18,8 @@ pub(super) enum Ending {
     Finished(FinishReason),
     /// No token could be drawn.
     Broken,
+    /// Drawing one took too long.
+    TooSlow,
 }
 
 /// A running job.
@@ -138,11 +140,12 @@ impl Slot {
     ) -> Option<Ending> {
         let row = self.row.take()?;
         let logits = context.get_logits_ith(row);
-        let drawn = self
-            .sampler
-            .draw(logits)
-            .and_then(|token| Some((token, u32::try_from(token.0).ok()?)));
-        let Some((token, id)) = drawn else {
+        let token = match self.sampler.draw(logits) {
+            Ok(token) => token,
+            Err(DrawError::NoToken) => return Some(Ending::Broken),
+            Err(DrawError::TooSlow) => return Some(Ending::TooSlow),
+        };
+        let Ok(id) = u32::try_from(token.0) else {
             return Some(Ending::Broken);
         };
         self.drawn += 1;
