@@ -6,9 +6,11 @@ mod relay;
 mod rig;
 
 use nix::sys::signal::Signal;
-use protocol::{FinishReason, JobId, NodeClass, NodeToRelay, RelayToNode};
+use protocol::chat::ResponseFormat;
+use protocol::{ErrorCode, FinishReason, JobId, NodeClass, NodeToRelay, RelayToNode};
 use relay::Relay;
 use rig::{KEY, assign, exit_code, log_file, request, rig, signal};
+use serde_json::{Value, json};
 
 /// Written into a prompt; must not turn up in the log.
 const MARKER: &str = "zanzibar-quokka";
@@ -108,6 +110,45 @@ async fn a_cancel_stops_the_job_and_frees_the_slot() {
     }
     signal(&child, Signal::SIGTERM);
     assert_eq!(exit_code(child).await, Some(0));
+    std::fs::remove_file(log).expect("removed");
+}
+
+#[tokio::test]
+async fn a_refused_schema_leaves_no_word_in_the_log() {
+    let relay = Relay::bind().await;
+    let log = log_file("schema");
+    let child = rig(&relay, &log).spawn().expect("rig starts");
+    let mut connection = relay.accept(Some(KEY)).await;
+    connection.message().await;
+    connection.welcome().await;
+    let marked = json!({"enum": [MARKER]});
+    let many = |items: Value| json!({"type": "array", "items": items, "minItems": 900});
+    let schemas = [
+        json!({"type": "object", "properties": {"default": {"pattern": format!("{MARKER}[0-9]+")}}}),
+        json!({"type": "string", "pattern": format!("^{MARKER}\\!$")}),
+        json!({"type": "string", "pattern": format!("^[\\.]{MARKER}|*$")}),
+        json!({"type": "array", "items": marked, "minItems": 1900, "maxItems": 3000}),
+        json!({"type": "object", "properties": {format!("]{MARKER}"): marked}, "additionalProperties": true}),
+        json!({"$ref": format!("#/$defs/{MARKER}")}),
+    ];
+    for (alias, schema) in (1..).zip(schemas) {
+        let mut asked = request(MARKER, 5);
+        asked.response_format = ResponseFormat::JsonSchema { schema };
+        assign(&mut connection, alias, asked).await;
+        let failure = connection.failed(alias).await;
+        assert_eq!(failure.code, ErrorCode::InvalidRequest, "{failure}");
+        assert!(!failure.message.contains(MARKER), "{failure}");
+    }
+    let mut asked = request(MARKER, 5);
+    asked.response_format = ResponseFormat::JsonSchema {
+        schema: many(many(many(marked))),
+    };
+    assign(&mut connection, 20, asked).await;
+    connection.follow(20).await;
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(exit_code(child).await, Some(0));
+    let text = std::fs::read_to_string(&log).expect("the log");
+    assert!(!text.contains(MARKER), "{text}");
     std::fs::remove_file(log).expect("removed");
 }
 

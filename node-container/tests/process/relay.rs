@@ -3,8 +3,8 @@
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use protocol::limits::NODE_FRAME_BYTES_MAX;
 use protocol::{
-    DeltaKind, FinishReason, NodeToRelay, RelayToNode, SUBPROTOCOL, TokenFrame, Usage, decode,
-    encode,
+    DeltaKind, Failure, FinishReason, NodeToRelay, RelayToNode, SUBPROTOCOL, TokenFrame, Usage,
+    decode, encode,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -218,6 +218,16 @@ impl Connection {
                 }
                 Said::Message(NodeToRelay::Failed { failure, .. }) => panic!("{failure}"),
                 Said::Message(_) => {}
+            }
+        }
+    }
+
+    pub(crate) async fn failed(&mut self, alias: u32) -> Failure {
+        loop {
+            if let Said::Message(NodeToRelay::Failed { alias: of, failure }) = self.said().await
+                && of == alias
+            {
+                return failure;
             }
         }
     }

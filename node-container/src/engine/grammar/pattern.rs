@@ -111,9 +111,9 @@ impl Parser<'_> {
                 }
             }
             Some('[') => self.class().map(|()| one),
-            // `\d`, `\b`, `\1`, …; a backslash before punctuation is fine.
+            // Not `\d`, `\b`, `\1`, …, and no escape that nobody needs.
             Some('\\') => match self.take() {
-                Some(escaped) if escaped.is_ascii_punctuation() => Ok(one),
+                Some(escaped) if r#"\"-[]^$.()|{}*+?"#.contains(escaped) => Ok(one),
                 Some(_) | None => Err(UNSUPPORTED),
             },
             None | Some(')' | ']' | '{' | '}' | '*' | '+' | '?' | '^' | '$' | '|') => {
@@ -130,7 +130,7 @@ impl Parser<'_> {
             match self.take() {
                 Some(']') if !is_empty => return Ok(()),
                 Some('\\') => match self.take() {
-                    Some(escaped) if escaped.is_ascii_punctuation() => {}
+                    Some(escaped) if r#"\"-[]"#.contains(escaped) => {}
                     Some(_) | None => return Err(UNSUPPORTED),
                 },
                 Some(']' | '[') | None => return Err(UNSUPPORTED),
@@ -210,6 +210,8 @@ mod tests {
             "^a{0}$",
             "^|*$",
             "^[]$",
+            r"^\!$",
+            r"^[\.]$",
             "^a\u{0}$",
         ] {
             assert!(check(pattern).is_err(), "{pattern}");
@@ -235,6 +237,7 @@ mod tests {
             "^[0-9]{2,3}$",
             "^(a|b)*$",
             r"^a\.b$",
+            r#"^[\-\]"]\$$"#,
             "^[a-z0-9]+(-[a-z0-9]+)*$",
             "^[A-Za-z0-9._]+@[a-z]+[.][a-z]{2,}$",
             "^.{0,500}$",
