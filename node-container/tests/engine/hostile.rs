@@ -124,3 +124,31 @@ fn jobs_that_are_cancelled_at_once_leave_the_slot_to_the_next() {
     }
     assert!(rig.ask(greedy("What is 2+2?")).text.contains('4'));
 }
+
+#[test]
+fn whatever_passes_our_checks_is_a_grammar_to_llama_cpp() {
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    let mut rig = Rig::new(1, 512);
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let atom = r#"(a|b|\.|[.]|\[[\^]?[a-z\-\\"]{1,3}\]|\(|\)|\||\\[-.n"\\d\]]|"|/|é)"#;
+    let pattern = proptest::string::string_regex(&format!(
+        r"\^({atom}([*+?]|\{{[0-9]{{1,2}}(,[0-9]{{0,2}})?\}})?){{1,6}}\$"
+    ))
+    .expect("a strategy");
+    let mut taken = 0;
+    for check in 0..2000 {
+        let pattern = pattern.new_tree(&mut runner).expect("a pattern").current();
+        rig.send(Command::Check {
+            check,
+            request: Box::new(held_to(json!({"type": "string", "pattern": &pattern}))),
+        });
+        let EngineEvent::Checked { failure, .. } = rig.event() else {
+            panic!("expected an answer");
+        };
+        match failure {
+            None => taken += 1,
+            Some(failure) => assert!(failure.message.contains("pattern"), "{pattern}: {failure}"),
+        }
+    }
+    assert!(taken >= 100, "only {taken} were taken");
+}
