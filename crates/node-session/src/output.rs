@@ -62,7 +62,7 @@ pub enum End {
     Drained,
     /// The relay will not have this node as it is: a wrong key, or versions that do not fit. Dialling again would not help.
     #[error(
-        "the relay refused this node (close code {code}); mend the key or the version and start again"
+        "the relay refused this node (close code {code}); mend the key, the model's name or the version, and start again"
     )]
     Refused {
         /// The close code.

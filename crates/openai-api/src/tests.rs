@@ -150,7 +150,7 @@ fn comments_and_errors_are_single_events() {
     assert_eq!(sse_comment("waiting\n\ndata: x"), ": waiting  data: x\n\n");
     let error = ApiError::from(Failure::new(ErrorCode::NodeLost, "The node left."));
     let expected = concat!(
-        r#"data: {"error":{"code":"node_lost","message":"The node left.","param":null,"type":"server_error"}}"#,
+        r#"data: {"error":{"message":"The node left.","type":"server_error","param":null,"code":"node_lost"}}"#,
         "\n\n"
     );
     assert_eq!(sse_error(&error), expected);

@@ -17,9 +17,13 @@ use crate::config::Access;
 use crate::random::random;
 use crate::{reply, upgrade};
 
-/// A stream's headers go out after this, although the job still waits: clients and proxies give up on a connection that
-/// shows no sign of life.
-const HEADERS_MS_MAX: u64 = 15_000;
+/// A stream's headers go out after this, although the job still waits. A busy node says within milliseconds whether a
+/// waiting prompt fits; from the headers on, comments show that the connection lives and find out when it does not.
+const STREAM_HEADERS_MS_MAX: u64 = 2_000;
+
+/// The same for an answer in one piece, which has no way to tell an error once its status has gone out; clients and
+/// proxies give up on a connection that says nothing for much longer.
+const WHOLE_HEADERS_MS_MAX: u64 = 15_000;
 
 /// What came before the answer itself.
 enum Opening {
@@ -99,7 +103,12 @@ async fn answer(
     let job = JobId::from_random(random());
     let mut exchange = Exchange::new(socket, &request.inner().signal(), job)?;
     exchange.submit(model.clone(), chat);
-    let headers_by = stream.then_some(submitted_at + HEADERS_MS_MAX);
+    let headers_by = submitted_at
+        + if stream {
+            STREAM_HEADERS_MS_MAX
+        } else {
+            WHOLE_HEADERS_MS_MAX
+        };
     match open(&mut exchange, model, headers_by).await {
         Opening::Refused(failure) => reply::failure(failure),
         Opening::Answering { model } => {
@@ -113,9 +122,8 @@ async fn answer(
     }
 }
 
-/// Waits for the node's word that the prompt fits. A stream that waits for too long must show a sign of life, by
-/// `headers_by`; a whole answer's client has none to see.
-async fn open(exchange: &mut Exchange, asked: String, headers_by: Option<u64>) -> Opening {
+/// Waits for the node's word that the prompt fits, until `headers_by`: then there must be a sign of life.
+async fn open(exchange: &mut Exchange, asked: String, headers_by: u64) -> Opening {
     let mut model = asked;
     loop {
         match exchange.next().await {
@@ -137,7 +145,7 @@ async fn open(exchange: &mut Exchange, asked: String, headers_by: Option<u64>) -
                 return Opening::Refused(interrupted());
             }
         }
-        if headers_by.is_some_and(|by| Date::now().as_millis() >= by) {
+        if Date::now().as_millis() >= headers_by {
             return Opening::Answering { model };
         }
     }

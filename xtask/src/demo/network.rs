@@ -268,7 +268,12 @@ impl Network {
 
     /// What a person wants to know.
     pub(super) fn summary(&self) -> String {
-        let Self { port, api_key, .. } = self;
+        let Self {
+            port,
+            api_key,
+            node_key,
+            ..
+        } = self;
         let model = &self.model.id;
         let logs = self.logs();
         format!(
@@ -280,8 +285,12 @@ impl Network {
              \x20   -H 'Authorization: Bearer {api_key}' -H 'Content-Type: application/json' \\\n\
              \x20   -d '{{\"model\": \"{model}\", \"stream\": true, \"messages\": \
              [{{\"role\": \"user\", \"content\": \"Name three primary colours.\"}}]}}'\n\n\
+             Another rig:\n\
+             \x20 HELIOGRAPH_KEY={node_key} build/rig/rig --relay ws://127.0.0.1:{port} --name rig-9 \\\n\
+             \x20   --model {model} --model-file {}\n\n\
              Ctrl-C ends it.",
-            logs.display()
+            logs.display(),
+            self.model.path.display()
         )
     }
 
