@@ -210,10 +210,8 @@ async fn aborting_an_http_request_that_waits_takes_it_out_of_the_queue() -> Resu
     let scene = scene(1).await?;
     let mut client = Client::connect(&scene.network).await?;
     let running = client
-        .submit(MODEL, endless("Tell a story.", 4_000))
+        .submit(MODEL, endless("Tell a story.", 8_000))
         .await?;
-    let request = scene.network.api()?.chat(&body(true));
-    let request = tokio::spawn(async move { request.send().await.map(drop) });
     let queued = async |wanted: u64| {
         until(&format!("{wanted} waiting"), || async {
             let model = scene.network.api()?.model(MODEL).await?;
@@ -221,12 +219,16 @@ async fn aborting_an_http_request_that_waits_takes_it_out_of_the_queue() -> Resu
         })
         .await
     };
-    queued(1).await?;
-    request.abort();
-    queued(0).await?;
+    for stream in [true, false] {
+        let request = scene.network.api()?.chat(&body(stream));
+        let request = tokio::spawn(async move { request.send().await.map(drop) });
+        queued(1).await?;
+        request.abort();
+        queued(0).await?;
+    }
     client.cancel(running).await?;
     scene.network.free_slots(1).await?;
-    // It never reached the node.
+    // Neither reached the node.
     let assigned = |passed: &&Passed| matches!(passed, Passed::ToNode(RelayToNode::Assign { .. }));
     assert_eq!(scene.tap.passed().iter().filter(assigned).count(), 1);
     Ok(())
