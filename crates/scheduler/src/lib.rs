@@ -21,6 +21,7 @@ mod attempts;
 mod checks;
 mod clients;
 mod config;
+mod ends;
 mod input;
 mod job;
 mod measure;
