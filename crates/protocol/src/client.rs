@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::answer::{Answer, AnswerHash};
 use crate::chat::{ChatRequest, FinishReason, Usage};
 use crate::failure::Failure;
 use crate::id::{Alias, JobId};
@@ -26,12 +27,38 @@ pub enum ClientToRelay {
         /// What to answer.
         request: ChatRequest,
     },
+    /// Take up a job of an earlier connection. Carries the whole request and the answer so far, since a relay that
+    /// restarted has neither.
+    Resume {
+        /// Which job.
+        job: JobId,
+        /// From [`RelayToClient::Submitted`].
+        ticket: String,
+        /// The highest attempt that this client heard of; 0 before the first.
+        attempt: u32,
+        /// Answer bytes received in order.
+        offset: u32,
+        /// Tokens that they stand for.
+        tokens: u32,
+        /// Hash of those bytes.
+        hash: AnswerHash,
+        /// As submitted.
+        model: String,
+        /// As submitted.
+        request: ChatRequest,
+        /// The answer so far; absent where nothing has come, or where it is too long to be carried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<Answer>,
+    },
     /// All answer bytes before `offset` have arrived; cumulative.
     Acknowledge {
         /// Which job.
         job: JobId,
         /// Bytes received in order.
         offset: u32,
+        /// Whether `completed` has arrived too: nothing of the job needs to be kept any more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        whole: bool,
     },
     /// Stop the job.
     Cancel {
@@ -54,6 +81,13 @@ pub enum RelayToClient {
         /// Who the relay takes it for.
         account: String,
     },
+    /// The job is taken in. The first word about every submitted and every resumed job.
+    Submitted {
+        /// Which job.
+        job: JobId,
+        /// What [`ClientToRelay::Resume`] must show; opaque.
+        ticket: String,
+    },
     /// The job waits. Sent again whenever its place changes.
     Queued {
         /// Which job.
@@ -64,6 +98,9 @@ pub enum RelayToClient {
         position: u32,
         /// Nodes that offer the model now, busy or not.
         nodes: u32,
+        /// How long it may take until a node has it; absent while nothing is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait: Option<WaitRange>,
     },
     /// A node has it. Token frames with `alias` follow.
     Assigned {
@@ -79,6 +116,9 @@ pub enum RelayToClient {
         node: String,
         /// What kind of node it is.
         class: NodeClass,
+        /// Where its token frames begin: at what this client has, or before.
+        #[serde(default)]
+        offset: u32,
     },
     /// The node has read the prompt and it fits; the answer follows.
     Started {
@@ -119,6 +159,15 @@ pub enum RelayToClient {
     /// A message that this version does not know; counted.
     #[serde(other)]
     Unknown,
+}
+
+/// A time range, in milliseconds from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitRange {
+    /// Hardly sooner.
+    pub ms_min: u64,
+    /// Hardly later.
+    pub ms_max: u64,
 }
 
 /// How fast an answer came, by the relay's clock.

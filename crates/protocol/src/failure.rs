@@ -42,6 +42,8 @@ pub enum ErrorCode {
     Cancelled,
     /// The client stayed away for longer than the grace period.
     ClientGone,
+    /// The client read too slowly for too long.
+    SlowReader,
     /// A fault of the relay's own.
     Internal,
     /// A code that this version does not know.

@@ -10,6 +10,7 @@
 //!
 //! `PROTOCOL.md` is the specification; `fixtures/v1` holds golden frames.
 
+pub mod answer;
 pub mod chat;
 pub mod client;
 pub mod close;
@@ -22,8 +23,9 @@ pub mod node;
 #[cfg(test)]
 mod tests;
 
+pub use answer::{Answer, AnswerHash, InvalidAnswer, Piece, PieceKind, RunningHash, Transcript};
 pub use chat::{ChatMessage, ChatRequest, FinishReason, InvalidRequest, Role, Usage};
-pub use client::{ClientToRelay, RelayToClient, Speed};
+pub use client::{ClientToRelay, RelayToClient, Speed, WaitRange};
 pub use close::CloseCode;
 pub use failure::{ErrorCode, Failure};
 pub use frame::{DeltaKind, Entry, FrameError, TokenFrame, TokenFrameWriter};

@@ -14,8 +14,20 @@ pub const STRANGER_FRAME_BYTES_MAX: usize = 16 << 10;
 /// A control frame from a node. The largest is `hello` with all its models.
 pub const NODE_FRAME_BYTES_MAX: usize = 256 << 10;
 
-/// A control frame from the relay to a node carries a whole request and a little more.
-pub const RELAY_FRAME_BYTES_MAX: usize = CLIENT_FRAME_BYTES_MAX + (64 << 10);
+/// A control frame from the relay to a node carries a whole request and the answer so far: its text, escaped, and a
+/// number per token.
+pub const RELAY_FRAME_BYTES_MAX: usize = 4 << 20;
+/// Text of an answer that a control frame carries, so that another node can go on with it: more than the longest
+/// context of the models in use, and what a pool can afford to keep of each running job.
+pub const CARRIED_BYTES_MAX: usize = 256 << 10;
+/// Tokens of such an answer.
+pub const CARRIED_TOKENS_MAX: usize = 64 << 10;
+/// Pieces of such an answer: a new one begins only where the kind changes.
+pub const CARRIED_PIECES_MAX: usize = 16 << 10;
+/// A ticket; peers need not read it.
+pub const TICKET_BYTES_MAX: usize = 1024;
+/// The longest time for which a node may be asked to gather deltas: what a reader does not notice.
+pub const MERGE_MS_MAX: u64 = 50;
 
 /// A token frame. One decode step is a few hundred bytes; merged or resent text may be larger.
 pub const TOKEN_FRAME_BYTES_MAX: usize = 1 << 20;
@@ -34,6 +46,8 @@ pub const ANSWER_BYTES_MAX: u32 = 16 << 20;
 
 /// Answer bytes that a client may leave unacknowledged before it must say where it is.
 pub const ACKNOWLEDGE_BYTES: u32 = 4 << 10;
+/// Answer bytes that a client acknowledges at once, however short ago the last time was: a quarter of the window.
+pub const ACKNOWLEDGE_BYTES_AT_ONCE: u32 = 16 << 10;
 
 /// Messages in one conversation.
 pub const MESSAGES_MAX: usize = 4096;

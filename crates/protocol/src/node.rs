@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::answer::{Answer, AnswerHash};
 use crate::chat::{ChatRequest, FinishReason, Usage};
 use crate::failure::Failure;
 use crate::id::{Alias, JobId};
@@ -31,6 +32,18 @@ pub struct Capabilities {
     /// Log-probabilities of tokens.
     #[serde(default)]
     pub logprobs: bool,
+    /// `presence_penalty` and `frequency_penalty`.
+    #[serde(default)]
+    pub penalties: bool,
+    /// `logit_bias`.
+    #[serde(default)]
+    pub logit_bias: bool,
+    /// `seed`: draws are a function of seed and position, so that a continued answer is the same answer.
+    #[serde(default)]
+    pub seed: bool,
+    /// Can go on with an answer that another node began.
+    #[serde(default)]
+    pub continuation: bool,
 }
 
 /// A model that a node has loaded.
@@ -66,6 +79,27 @@ pub enum NodeToRelay {
         slots: u32,
         /// What it can run.
         models: Vec<ModelOffer>,
+        /// How many `announce` follow the welcome. It gets no work before the last of them.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        announces: u32,
+    },
+    /// An answer that an earlier connection left unacknowledged, running or whole. Said right after the welcome.
+    Announce {
+        /// Which job.
+        job: JobId,
+        /// Which attempt at it.
+        attempt: u32,
+        /// From [`RelayToNode::Assign`].
+        ticket: String,
+        /// The offset of the first byte that the node still has.
+        from: u32,
+        /// Hash of the bytes before `from`.
+        hash: AnswerHash,
+        /// Bytes of the answer by now.
+        offset: u32,
+        /// Whether the engine has ended with it: it holds no slot.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ended: bool,
     },
     /// The prompt is read and fits.
     Accepted {
@@ -148,8 +182,49 @@ pub enum RelayToNode {
         model: String,
         /// Without any progress for this long, the attempt is lost.
         lease_ms: u64,
+        /// Pause once this many answer bytes are unacknowledged, and go on when they no longer are.
+        window_bytes: u32,
+        /// What [`NodeToRelay::Announce`] must show; opaque.
+        ticket: String,
         /// What to answer.
         request: ChatRequest,
+        /// What the client has of the answer already: go on from there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<Answer>,
+    },
+    /// Go on with an announced answer under a new name: send `accepted` (where the prompt was), what lies beyond
+    /// `offset` and `tokens`, and the end, if it has come.
+    Adopt {
+        /// Which job.
+        job: JobId,
+        /// Which attempt at it.
+        attempt: u32,
+        /// The attempt's name on this connection.
+        alias: Alias,
+        /// As in `assign`.
+        lease_ms: u64,
+        /// As in `assign`.
+        window_bytes: u32,
+        /// Answer bytes that the client has; everything before is acknowledged.
+        offset: u32,
+        /// Tokens that they stand for.
+        tokens: u32,
+        /// Hash of those bytes: where the node's differ it says `failed` with `unknown_job`.
+        hash: AnswerHash,
+    },
+    /// Stop an announced attempt and forget it: nobody wants it, or its ticket is not good.
+    Fence {
+        /// Which job.
+        job: JobId,
+        /// Which attempt at it.
+        attempt: u32,
+        /// Why; the same code whatever was wrong with the ticket.
+        failure: Failure,
+    },
+    /// Gather the deltas of this long into one frame: the relay is loaded. 0: one frame per decode step again.
+    Merge {
+        /// At most [`crate::limits::MERGE_MS_MAX`].
+        ms: u64,
     },
     /// Read this prompt and say whether it fits; needs no slot. Asked while a job waits, so that an impossible request
     /// is refused at once and not after its wait.
@@ -166,12 +241,15 @@ pub enum RelayToNode {
         /// Which attempt.
         alias: Alias,
     },
-    /// The client has all answer bytes before `offset`; cumulative. After the end, the whole is released.
+    /// The client has all answer bytes before `offset`; cumulative.
     Acknowledge {
         /// Which attempt.
         alias: Alias,
         /// Bytes that the client has.
         offset: u32,
+        /// Whether it has the end too: everything is released.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        whole: bool,
     },
     /// A frame that was not understood; the connection goes on.
     Refused {
@@ -213,7 +291,8 @@ impl NodeToRelay {
                 }
                 Ok(())
             }
-            Self::Accepted { .. }
+            Self::Announce { .. }
+            | Self::Accepted { .. }
             | Self::Progress { .. }
             | Self::Completed { .. }
             | Self::Failed { .. }
@@ -224,4 +303,12 @@ impl NodeToRelay {
             | Self::Unknown => Ok(()),
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
