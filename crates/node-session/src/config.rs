@@ -39,6 +39,7 @@ impl Config {
             software: self.software.clone(),
             slots: self.slots,
             models: self.models.clone(),
+            announces: 0,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A job on this node, and what is kept of it after its end.
 
-use protocol::{Alias, ChatRequest, JobId};
+use protocol::{Alias, Answer, ChatRequest, JobId};
 
 use crate::Millis;
 use crate::buffer::ResendBuffer;
@@ -37,6 +37,7 @@ pub(crate) struct Pending {
     pub(crate) job: JobId,
     pub(crate) model: String,
     pub(crate) request: Box<ChatRequest>,
+    pub(crate) answer: Option<Box<Answer>>,
 }
 
 /// A whole answer whose end the client has not acknowledged.

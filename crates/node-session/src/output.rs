@@ -1,6 +1,6 @@
 //! What a node's shell has to do.
 
-use protocol::{ChatRequest, Failure, JobId};
+use protocol::{Answer, ChatRequest, Failure, JobId};
 
 use crate::JobKey;
 
@@ -23,6 +23,19 @@ pub enum Output {
         model: String,
         /// What to answer.
         request: Box<ChatRequest>,
+        /// What the client has of the answer already: go on from there, and tell only what lies beyond.
+        answer: Option<Box<Answer>>,
+    },
+    /// Skip this job in decode steps until [`Output::Unpause`]; it keeps its place. A job that is not there (any more) is
+    /// no fault, nor is one that is paused already.
+    Pause {
+        /// Which job.
+        key: JobKey,
+    },
+    /// Go on with this job.
+    Unpause {
+        /// Which job.
+        key: JobKey,
     },
     /// Read this prompt and answer with `Checked`; no place in the engine is needed.
     Check {

@@ -2,7 +2,7 @@
 
 use protocol::limits::RELAY_FRAME_BYTES_MAX;
 use protocol::{
-    Alias, ChatRequest, ErrorCode, Failure, JobId, NodeToRelay, RelayToNode, Usage, decode,
+    Alias, Answer, ChatRequest, ErrorCode, Failure, JobId, NodeToRelay, RelayToNode, Usage, decode,
 };
 
 use crate::buffer::ResendBuffer;
@@ -39,7 +39,9 @@ impl NodeSession {
                 model,
                 lease_ms: _,
                 request,
-            } => self.assign(job, alias, model, request),
+                answer,
+                ..
+            } => self.assign(job, alias, model, request, answer),
             RelayToNode::CheckPrompt {
                 check,
                 model,
@@ -50,13 +52,23 @@ impl NodeSession {
                 request: Box::new(request),
             }),
             RelayToNode::Cancel { alias } => self.cancel(alias),
-            RelayToNode::Acknowledge { alias, offset } => self.acknowledge(alias, offset),
+            RelayToNode::Acknowledge { alias, offset, .. } => self.acknowledge(alias, offset),
             RelayToNode::Pong => {}
-            RelayToNode::Unknown => self.ignored += 1,
+            RelayToNode::Adopt { .. }
+            | RelayToNode::Fence { .. }
+            | RelayToNode::Merge { .. }
+            | RelayToNode::Unknown => self.ignored += 1,
         }
     }
 
-    fn assign(&mut self, id: JobId, alias: Alias, model: String, request: ChatRequest) {
+    fn assign(
+        &mut self,
+        id: JobId,
+        alias: Alias,
+        model: String,
+        request: ChatRequest,
+        answer: Option<Answer>,
+    ) {
         if self.aliases.contains_key(&alias) {
             // The same frame twice: the first one counts.
             self.ignored += 1;
@@ -74,6 +86,7 @@ impl NodeSession {
             job: id,
             model,
             request: Box::new(request),
+            answer: answer.map(Box::new),
         };
         self.jobs.insert(
             key,
@@ -122,12 +135,14 @@ impl NodeSession {
                     job,
                     model,
                     request,
+                    answer,
                 } = *pending;
                 self.outputs.push_back(Output::Start {
                     key,
                     job,
                     model,
                     request,
+                    answer,
                 });
             }
         }
