@@ -95,12 +95,11 @@ impl Scheduler {
         let alias = self.fresh_alias();
         self.dequeue(id);
         let job = self.jobs.get_mut(&id).expect("a known job");
-        let is_free = |model: &&ModelIndex| self.models[**model].free(need).is_some();
+        let is_free = |model: &&ModelIndex| self.models[**model].is_free(need);
         let model = *job.choices.iter().find(is_free).expect("a free model");
         let model_id = self.models[model].entry.id.clone();
         let socket = self.models[model]
-            .free_mut(need)
-            .and_then(|free| free.choose(&mut self.rng, job.avoid))
+            .choose(need, &mut self.rng, job.avoid)
             .expect("a free node");
         let node = self.nodes.get_mut(&socket).expect("a known node");
         let slot = node.slots.take().expect("a free slot");
@@ -132,7 +131,10 @@ impl Scheduler {
             alias,
             model: model_id,
             lease_ms: self.config.lease_ms,
+            window_bytes: self.config.window_bytes,
+            ticket: String::new(),
             request: job.request.clone(),
+            answer: None,
         };
         self.tell_node(socket, assign);
         self.tell_state(id);
@@ -173,6 +175,7 @@ impl Scheduler {
             model: self.models[attempt.model].entry.id.clone(),
             node: node.name.clone(),
             class: node.class,
+            offset: 0,
         };
         let started = attempt.accepted.map(|accepted| started(id, accepted));
         self.tell_client(owner, assigned);

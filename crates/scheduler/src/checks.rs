@@ -187,6 +187,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::Draining
         | ErrorCode::Cancelled
         | ErrorCode::ClientGone
+        | ErrorCode::SlowReader
         | ErrorCode::Internal
         | ErrorCode::Unknown => false,
     }

@@ -68,7 +68,12 @@ impl Scheduler {
                 model,
                 request,
             } => self.submit(socket, job, &model, request, bytes),
-            ClientToRelay::Acknowledge { job, offset } => {
+            ClientToRelay::Resume { .. } => {}
+            ClientToRelay::Acknowledge {
+                job,
+                offset,
+                whole: _,
+            } => {
                 self.client_acknowledged(socket, job, offset);
             }
             ClientToRelay::Cancel { job } => self.client_cancels(socket, job),
@@ -158,7 +163,14 @@ impl Scheduler {
         match self.note_acknowledged(socket, id, offset) {
             Acknowledged::Nothing => {}
             Acknowledged::Bytes(node, alias, offset) => {
-                self.tell_node(node, RelayToNode::Acknowledge { alias, offset });
+                self.tell_node(
+                    node,
+                    RelayToNode::Acknowledge {
+                        alias,
+                        offset,
+                        whole: false,
+                    },
+                );
             }
             Acknowledged::TooMuch => {
                 self.counters.protocol_errors += 1;

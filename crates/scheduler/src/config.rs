@@ -25,6 +25,9 @@ pub struct Config {
     /// buffer a slow reader leaves, so that this bounds it: a job beyond it fails. A client that reads acknowledges every
     /// few KiB and stays far below.
     pub unacknowledged_bytes_max: u32,
+    /// Answer bytes of one job that its client may leave unacknowledged: beyond it the node pauses. It bounds what a slow
+    /// reader leaves in a socket's send buffer, and is some seconds of the fastest answer.
+    pub window_bytes: u32,
     /// Without any progress for this long, an attempt is lost.
     pub lease_ms: u64,
     /// How long a job goes on without its client.
@@ -73,6 +76,7 @@ impl Default for Config {
             jobs_per_client_max: 64,
             content_bytes_max: 48 << 20,
             unacknowledged_bytes_max: 4 << 20,
+            window_bytes: 64 << 10,
             lease_ms: 30_000,
             grace_ms: 5_000,
             heartbeat_ms: 15_000,

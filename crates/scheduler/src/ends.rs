@@ -112,6 +112,7 @@ impl Scheduler {
             | ErrorCode::LeaseExpired
             | ErrorCode::Cancelled
             | ErrorCode::ClientGone
+            | ErrorCode::SlowReader
             | ErrorCode::Internal
             | ErrorCode::Unknown => {
                 let failure = Failure::new(ErrorCode::EngineFailed, failure.message);

@@ -4,15 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
 
 use protocol::Capabilities;
+use rand::{Rng, RngExt};
 
 use crate::SocketId;
 use crate::config::{Config, ModelEntry};
-use crate::placement::{NEEDS, Need, WeightedSet};
+use crate::placement::{Need, WeightedSet};
 use crate::queue::{Queue, Ticket};
 
 /// A model's place in the table; made only by [`Models`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ModelIndex(usize);
+
+/// Nodes of one model with the same abilities.
+#[derive(Debug, Default)]
+struct Group {
+    offers: BTreeSet<SocketId>,
+    free: WeightedSet,
+}
 
 /// One model.
 #[derive(Debug)]
@@ -21,8 +29,8 @@ pub(crate) struct Model {
     pub(crate) entry: ModelEntry,
     /// Its waiting jobs.
     pub(crate) queue: Queue,
-    offers: [BTreeSet<SocketId>; NEEDS],
-    free: [WeightedSet; NEEDS],
+    /// By what they can do; never an empty group.
+    groups: BTreeMap<Need, Group>,
 }
 
 impl Model {
@@ -30,74 +38,102 @@ impl Model {
         Self {
             entry,
             queue: Queue::default(),
-            offers: Default::default(),
-            free: Default::default(),
+            groups: BTreeMap::new(),
         }
     }
 
     /// Notes a node that takes work. `weight` is `None` while it has no free slot. Whether the node is new here.
     pub(crate) fn offer(&mut self, node: SocketId, can: Capabilities, weight: Option<f64>) -> bool {
-        let mut is_new = false;
-        for need in Need::ALL.into_iter().filter(|need| need.is_met_by(can)) {
-            if let Some(offers) = self.offers.get_mut(need.index()) {
-                is_new |= offers.insert(node);
-            }
-            if let Some(free) = self.free.get_mut(need.index()) {
-                match weight {
-                    Some(weight) => free.set(node, weight),
-                    None => free.remove(node),
-                }
-            }
+        let group = self.groups.entry(Need::met_by(can)).or_default();
+        match weight {
+            Some(weight) => group.free.set(node, weight),
+            None => group.free.remove(node),
         }
-        is_new
+        group.offers.insert(node)
     }
 
     /// Forgets a node. Whether it was known here.
     pub(crate) fn withdraw(&mut self, node: SocketId) -> bool {
         let mut was_known = false;
-        for offers in &mut self.offers {
-            was_known |= offers.remove(&node);
-        }
-        for free in &mut self.free {
-            free.remove(node);
-        }
+        self.groups.retain(|_, group| {
+            was_known |= group.offers.remove(&node);
+            group.free.remove(node);
+            !group.offers.is_empty()
+        });
         was_known
     }
 
     /// Nodes that offer it and take work.
     pub(crate) fn nodes(&self) -> u32 {
-        let nodes = self.offers.first().map_or(0, BTreeSet::len);
+        let nodes: usize = self.groups.values().map(|group| group.offers.len()).sum();
         u32::try_from(nodes).unwrap_or(u32::MAX)
+    }
+
+    fn groups_for(&self, need: Need) -> impl Iterator<Item = &Group> + Clone {
+        let groups = self.groups.iter();
+        groups
+            .filter(move |(can, _)| need.is_within(**can))
+            .map(|(_, group)| group)
     }
 
     /// Nodes that take such work, now or later.
     pub(crate) fn nodes_for(&self, need: Need) -> impl Iterator<Item = SocketId> + '_ {
-        let nodes = self.offers.get(need.index());
-        nodes.into_iter().flatten().copied()
+        self.groups_for(need)
+            .flat_map(|group| group.offers.iter().copied())
     }
 
     /// Whether a node takes such work, now or later.
     pub(crate) fn can(&self, need: Need) -> bool {
-        self.offers
-            .get(need.index())
-            .is_some_and(|offers| !offers.is_empty())
+        self.groups_for(need).next().is_some()
     }
 
-    /// The nodes that could take such work now.
-    pub(crate) fn free(&self, need: Need) -> Option<&WeightedSet> {
-        self.free.get(need.index()).filter(|free| !free.is_empty())
+    /// What no node here can do of this, as the request's field.
+    pub(crate) fn param_missing(&self, need: Need) -> &'static str {
+        need.param_missing_in(self.groups.keys().copied())
     }
 
-    /// The same, for drawing.
-    pub(crate) fn free_mut(&mut self, need: Need) -> Option<&mut WeightedSet> {
-        self.free.get_mut(need.index())
+    /// Whether a node could take such work now.
+    pub(crate) fn is_free(&self, need: Need) -> bool {
+        self.groups_for(need).any(|group| !group.free.is_empty())
+    }
+
+    /// Draws a node that could take such work now. `avoid` is drawn only where there is no other.
+    pub(crate) fn choose(
+        &mut self,
+        need: Need,
+        rng: &mut impl Rng,
+        avoid: Option<SocketId>,
+    ) -> Option<SocketId> {
+        let sum = |avoid| -> f64 {
+            self.groups_for(need)
+                .map(|group| group.free.total(avoid))
+                .sum()
+        };
+        let (avoid, total) = match sum(avoid) {
+            total if total > 0.0 => (avoid, total),
+            _ => (None, sum(None)),
+        };
+        let mut left = rng.random::<f64>() * total;
+        let mut chosen = None;
+        for (&can, group) in &self.groups {
+            let share = group.free.total(avoid);
+            // Rounding may carry the draw past the last group.
+            if need.is_within(can) && share > 0.0 {
+                chosen = Some(can);
+                if left < share {
+                    break;
+                }
+                left -= share;
+            }
+        }
+        self.groups.get_mut(&chosen?)?.free.choose(rng, avoid)
     }
 
     /// The first waiting job that a free node can do.
     pub(crate) fn next_ready(&self) -> Option<(Ticket, Need)> {
-        Need::ALL
-            .into_iter()
-            .filter(|need| self.free(*need).is_some())
+        let needs = self.queue.needs();
+        needs
+            .filter(|need| self.is_free(*need))
             .filter_map(|need| Some((self.queue.first(need)?, need)))
             .min()
     }

@@ -118,6 +118,7 @@ impl Scheduler {
                 self.counters.unknown_messages += 1;
                 self.refuse_node(socket, "this relay does not know that message");
             }
+            NodeToRelay::Announce { .. } => {}
             NodeToRelay::Accepted { alias, .. }
             | NodeToRelay::Progress { alias, .. }
             | NodeToRelay::Completed { alias, .. }
@@ -174,6 +175,7 @@ impl Scheduler {
             } => self.progressed(alias, prefilled_tokens),
             // These name no attempt.
             NodeToRelay::Hello { .. }
+            | NodeToRelay::Announce { .. }
             | NodeToRelay::PromptChecked { .. }
             | NodeToRelay::Draining
             | NodeToRelay::Ping
@@ -316,6 +318,7 @@ const fn ends_attempt(message: &NodeToRelay) -> bool {
         | NodeToRelay::Failed { .. }
         | NodeToRelay::Cancelled { .. } => true,
         NodeToRelay::Hello { .. }
+        | NodeToRelay::Announce { .. }
         | NodeToRelay::Accepted { .. }
         | NodeToRelay::Progress { .. }
         | NodeToRelay::PromptChecked { .. }

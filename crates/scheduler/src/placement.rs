@@ -10,53 +10,83 @@ use rand::{Rng, RngExt};
 
 use crate::SocketId;
 
-/// What a request needs of a node beyond its model. Four needs, so that each can have its own set of nodes and its own
-/// line of jobs: a job that no node can do blocks nobody.
+/// What a request needs of a node beyond its model, and what a node can do: a set of abilities. Nodes that can do the same
+/// form a group, jobs that need the same a line, so that a job that no node can do blocks nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Need(u8);
 
-/// How many needs there are.
-pub(crate) const NEEDS: usize = 4;
-
 const GRAMMAR: u8 = 1;
-const LOGPROBS: u8 = 2;
+const LOGPROBS: u8 = 1 << 1;
+const PENALTIES: u8 = 1 << 2;
+const LOGIT_BIAS: u8 = 1 << 3;
+const SEED: u8 = 1 << 4;
+const CONTINUATION: u8 = 1 << 5;
+
+/// The field of a request that needs an ability.
+const PARAMS: [(u8, &str); 6] = [
+    (GRAMMAR, "response_format"),
+    (LOGPROBS, "logprobs"),
+    (PENALTIES, "presence_penalty"),
+    (LOGIT_BIAS, "logit_bias"),
+    (SEED, "seed"),
+    (CONTINUATION, "messages"),
+];
+
+/// The set of those abilities that are there.
+fn set_of(abilities: [(bool, u8); 6]) -> u8 {
+    let present = abilities.into_iter().filter(|(is_there, _)| *is_there);
+    present.fold(0, |set, (_, ability)| set | ability)
+}
 
 impl Need {
-    /// All of them, the humblest first.
-    pub(crate) const ALL: [Self; NEEDS] = [Self(0), Self(1), Self(2), Self(3)];
-
     /// What this request needs.
     pub(crate) fn of(request: &ChatRequest) -> Self {
-        let grammar = match request.response_format {
-            ResponseFormat::Text | ResponseFormat::Unknown => 0,
-            ResponseFormat::JsonObject | ResponseFormat::JsonSchema { .. } => GRAMMAR,
+        let sampling = &request.sampling;
+        let is_some = |penalty: Option<f32>| penalty.is_some_and(|penalty| penalty != 0.0);
+        let has_grammar = match request.response_format {
+            ResponseFormat::Text | ResponseFormat::Unknown => false,
+            ResponseFormat::JsonObject | ResponseFormat::JsonSchema { .. } => true,
         };
-        let logprobs = if request.top_logprobs.is_some() {
-            LOGPROBS
-        } else {
-            0
-        };
-        Self(grammar | logprobs)
+        let has_penalties =
+            is_some(sampling.presence_penalty) || is_some(sampling.frequency_penalty);
+        Self(set_of([
+            (has_grammar, GRAMMAR),
+            (request.top_logprobs.is_some(), LOGPROBS),
+            (has_penalties, PENALTIES),
+            (!sampling.logit_bias.is_empty(), LOGIT_BIAS),
+            (sampling.seed.is_some(), SEED),
+            (false, CONTINUATION),
+        ]))
     }
 
-    /// Whether such a node can do it.
-    pub(crate) const fn is_met_by(self, capabilities: Capabilities) -> bool {
-        (self.0 & GRAMMAR == 0 || capabilities.grammar)
-            && (self.0 & LOGPROBS == 0 || capabilities.logprobs)
+    /// What such a node can do.
+    pub(crate) fn met_by(can: Capabilities) -> Self {
+        Self(set_of([
+            (can.grammar, GRAMMAR),
+            (can.logprobs, LOGPROBS),
+            (can.penalties, PENALTIES),
+            (can.logit_bias, LOGIT_BIAS),
+            (can.seed, SEED),
+            (can.continuation, CONTINUATION),
+        ]))
     }
 
-    /// The field of a request that needs the most, for an error.
-    pub(crate) const fn param(self) -> &'static str {
-        if self.0 & GRAMMAR == 0 {
-            "logprobs"
-        } else {
-            "response_format"
-        }
+    /// The same for an answer that has begun.
+    pub(crate) const fn with_continuation(self) -> Self {
+        Self(self.0 | CONTINUATION)
     }
 
-    /// Its place in [`Self::ALL`].
-    pub(crate) fn index(self) -> usize {
-        usize::from(self.0)
+    /// Whether those who can do `group` can do this.
+    pub(crate) const fn is_within(self, group: Self) -> bool {
+        self.0 & !group.0 == 0
+    }
+
+    /// The request's field that needs something which none of `groups` can do; of several, the first.
+    pub(crate) fn param_missing_in(self, groups: impl Iterator<Item = Self>) -> &'static str {
+        let best = groups.max_by_key(|group| (self.0 & group.0).count_ones());
+        let missing = self.0 & !best.map_or(0, |group| group.0);
+        let param = PARAMS.iter().find(|(ability, _)| missing & ability != 0);
+        param.map_or("messages", |(_, param)| param)
     }
 }
 
@@ -74,6 +104,16 @@ impl WeightedSet {
     /// Whether nobody can be chosen.
     pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// The sum of all weights, `avoid` left out.
+    pub(crate) fn total(&self, avoid: Option<SocketId>) -> f64 {
+        let avoided = avoid.and_then(|socket| self.places.get(&socket));
+        match avoided {
+            Some(_) if self.places.len() == 1 => 0.0,
+            Some(&place) => (self.sum(1) - self.sum(self.leaves() + place)).max(0.0),
+            None => self.sum(1),
+        }
     }
 
     /// Adds a node or changes its weight, which must be above zero.

@@ -53,6 +53,7 @@ impl Scheduler {
             model: model.entry.id.clone(),
             position: place.position,
             nodes: model.nodes(),
+            wait: None,
         };
         if let Some(owner) = job.owner {
             self.tell_client(owner, queued);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::JobId;
 
-use crate::placement::{NEEDS, Need};
+use crate::placement::Need;
 
 /// A job's number in the order of submission, over all models.
 pub(crate) type Ticket = u64;
@@ -16,30 +16,37 @@ pub(crate) type Ticket = u64;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: BTreeMap<Ticket, JobId>,
-    lines: [BTreeSet<Ticket>; NEEDS],
+    /// By what the jobs need; never an empty line.
+    lines: BTreeMap<Need, BTreeSet<Ticket>>,
 }
 
 impl Queue {
     /// Takes a job in. Whether it is the last, so that nobody else's place changes.
     pub(crate) fn insert(&mut self, ticket: Ticket, job: JobId, need: Need) -> bool {
         self.waiting.insert(ticket, job);
-        if let Some(line) = self.lines.get_mut(need.index()) {
-            line.insert(ticket);
-        }
+        self.lines.entry(need).or_default().insert(ticket);
         self.waiting.last_key_value().map(|(last, _)| *last) == Some(ticket)
     }
 
     /// Takes a job out.
     pub(crate) fn remove(&mut self, ticket: Ticket, need: Need) -> Option<JobId> {
-        if let Some(line) = self.lines.get_mut(need.index()) {
+        if let Some(line) = self.lines.get_mut(&need) {
             line.remove(&ticket);
+            if line.is_empty() {
+                self.lines.remove(&need);
+            }
         }
         self.waiting.remove(&ticket)
     }
 
     /// The first job with exactly this need.
     pub(crate) fn first(&self, need: Need) -> Option<Ticket> {
-        self.lines.get(need.index())?.first().copied()
+        self.lines.get(&need)?.first().copied()
+    }
+
+    /// What the waiting jobs need.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = Need> + '_ {
+        self.lines.keys().copied()
     }
 
     /// Whose ticket this is.

@@ -132,11 +132,14 @@ impl Scheduler {
         let may =
             |model: &ModelIndex| self.models[*model].nodes() == 0 || self.models[*model].can(need);
         if !choices.iter().any(may) {
+            let param = choices
+                .first()
+                .map_or("model", |model| self.models[*model].param_missing(need));
             return Err(Failure::new(
                 ErrorCode::CapabilityMissing,
                 "no node that serves this model can do this; leave the field out or choose another model",
             )
-            .with_param(need.param()));
+            .with_param(param));
         }
         Ok(Placed { choices, need })
     }
@@ -182,10 +185,7 @@ impl Scheduler {
             );
         }
         let mut choices = placed.choices.iter().map(|&model| &self.models[model]);
-        if choices
-            .clone()
-            .any(|model| model.free(placed.need).is_some())
-        {
+        if choices.clone().any(|model| model.is_free(placed.need)) {
             return Ok(());
         }
         let is_full = |model: &Model| model.queue.len() >= self.config.queue_jobs_max_per_model;

@@ -73,17 +73,19 @@ fn needs_are_met_by_what_a_node_can_do() {
     let both = Capabilities {
         grammar: true,
         logprobs: true,
+        ..Capabilities::default()
     };
-    assert!(need.is_met_by(both));
-    assert!(!need.is_met_by(Capabilities {
+    assert!(need.is_within(Need::met_by(both)));
+    assert!(!need.is_within(Need::met_by(Capabilities {
         logprobs: false,
         ..both
-    }));
-    assert!(!need.is_met_by(Capabilities {
+    })));
+    assert!(!need.is_within(Need::met_by(Capabilities {
         grammar: false,
         ..both
-    }));
-    assert!(Need::of(&ChatRequest::default()).is_met_by(Capabilities::default()));
+    })));
+    assert!(!need.with_continuation().is_within(Need::met_by(both)));
+    assert!(Need::of(&ChatRequest::default()).is_within(Need::met_by(Capabilities::default())));
 }
 
 proptest! {

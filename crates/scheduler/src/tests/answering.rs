@@ -136,19 +136,28 @@ fn acknowledgements_reach_the_node_until_the_whole_is_released() {
             ClientToRelay::Acknowledge {
                 job: job(1),
                 offset,
+                whole: false,
             },
         );
         world.ordered(node)
     };
     assert_eq!(
         acknowledge(&mut world, 2),
-        [RelayToNode::Acknowledge { alias, offset: 2 }]
+        [RelayToNode::Acknowledge {
+            alias,
+            offset: 2,
+            whole: false
+        }]
     );
     assert_eq!(acknowledge(&mut world, 1), []);
     world.complete(node, alias, 4, 1);
     assert_eq!(
         acknowledge(&mut world, 4),
-        [RelayToNode::Acknowledge { alias, offset: 4 }]
+        [RelayToNode::Acknowledge {
+            alias,
+            offset: 4,
+            whole: false
+        }]
     );
     assert_eq!(acknowledge(&mut world, 4), []);
     assert!(world.is_clean());
@@ -181,6 +190,7 @@ fn acknowledging_more_than_was_sent_closes_the_client() {
         ClientToRelay::Acknowledge {
             job: job(1),
             offset: 5,
+            whole: false,
         },
     );
     assert_eq!(world.closed, [(client, CloseCode::ProtocolError)]);

@@ -148,6 +148,7 @@ fn node_hello(slots: u32, kind: u8) -> NodeHello {
     let capabilities = Capabilities {
         grammar: kind & 1 != 0,
         logprobs: kind & 2 != 0,
+        ..Capabilities::default()
     };
     let models = [MODEL, OTHER, "nonesuch"]
         .into_iter()
@@ -195,7 +196,14 @@ fn perform(world: &mut World, act: Act) {
         }
         Act::Acknowledge(n, number, offset) => {
             let job = job(number);
-            world.says(SocketId(n), ClientToRelay::Acknowledge { job, offset });
+            world.says(
+                SocketId(n),
+                ClientToRelay::Acknowledge {
+                    job,
+                    offset,
+                    whole: false,
+                },
+            );
         }
         Act::ClientOther(n, true) => world.says(SocketId(n), ClientToRelay::Hello { key: None }),
         Act::ClientOther(n, false) => world.says(SocketId(n), ClientToRelay::Unknown),

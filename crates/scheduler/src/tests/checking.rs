@@ -32,6 +32,9 @@ fn asked(world: &mut World, node: SocketId) -> Vec<u32> {
             RelayToNode::CheckPrompt { check, .. } => Some(check),
             RelayToNode::Welcome { .. }
             | RelayToNode::Assign { .. }
+            | RelayToNode::Adopt { .. }
+            | RelayToNode::Fence { .. }
+            | RelayToNode::Merge { .. }
             | RelayToNode::Cancel { .. }
             | RelayToNode::Acknowledge { .. }
             | RelayToNode::Refused { .. }

@@ -108,6 +108,7 @@ fn a_second_hello_is_refused_and_changes_nothing() {
             software: "test 1".into(),
             slots: 100,
             models: vec![offer(OTHER)],
+            announces: 0,
         },
     );
     assert!(matches!(

@@ -295,6 +295,7 @@ fn an_answer_that_its_client_does_not_read_is_stopped_and_harms_no_other() {
     let acknowledged = ClientToRelay::Acknowledge {
         job: job(1),
         offset: 2,
+        whole: false,
     };
     world.says(slow, acknowledged);
     world.tokens(node, &[(unread, 4, &[1], "ef")]);
@@ -373,7 +374,14 @@ fn an_answer_over_its_limit_loses_the_attempt() {
         world.tokens(node, &[(alias, offset, &[1], &piece)]);
         assert_eq!(world.frames(client).len(), 1);
         let (job, offset) = (job(1), offset + step);
-        world.says(client, ClientToRelay::Acknowledge { job, offset });
+        world.says(
+            client,
+            ClientToRelay::Acknowledge {
+                job,
+                offset,
+                whole: false,
+            },
+        );
     }
     assert_eq!(ANSWER_BYTES_MAX % step, 0);
     world.tokens(node, &[(alias, ANSWER_BYTES_MAX, &[1], "b")]);

@@ -97,6 +97,7 @@ fn a_job_that_no_node_can_do_blocks_nobody_behind_it() {
     able.capabilities = Capabilities {
         grammar: true,
         logprobs: false,
+        ..Capabilities::default()
     };
     let able = world.node_with(8, hello(1, vec![able]));
     assert_eq!(world.assigned(able)[0].0, job(1));
@@ -120,6 +121,7 @@ fn jobs_of_different_needs_keep_their_order_on_a_node_that_can_do_all() {
     able.capabilities = Capabilities {
         grammar: true,
         logprobs: true,
+        ..Capabilities::default()
     };
     let node = world.node_with(9, hello(1, vec![able]));
     for number in 1..=4 {
@@ -167,6 +169,7 @@ fn faster_nodes_get_more_and_the_slowest_stays_in_work() {
             ClientToRelay::Acknowledge {
                 job: job(1),
                 offset: 20,
+                whole: false,
             },
         );
         world.told(client);

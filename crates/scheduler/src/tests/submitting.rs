@@ -70,6 +70,7 @@ fn placement_honours_capabilities() {
     able.capabilities = Capabilities {
         grammar: false,
         logprobs: true,
+        ..Capabilities::default()
     };
     let able = world.node_with(9, hello(20, vec![able]));
     let mut wanting = request();
@@ -171,6 +172,7 @@ fn another_client_with_the_same_id_learns_nothing() {
         ClientToRelay::Acknowledge {
             job: job(1),
             offset: 99,
+            whole: false,
         },
     );
     assert!(world.is_open(other));

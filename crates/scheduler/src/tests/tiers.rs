@@ -45,6 +45,7 @@ fn able(model: &str) -> protocol::ModelOffer {
     able.capabilities = Capabilities {
         grammar: true,
         logprobs: true,
+        ..Capabilities::default()
     };
     able
 }

@@ -441,7 +441,7 @@ impl World {
             for node in s.nodes.values() {
                 let can = job.choices.iter().any(|choice| {
                     let offer = node.offers.get(choice);
-                    offer.is_some_and(|offer| job.need.is_met_by(offer.capabilities))
+                    offer.is_some_and(|offer| job.need.is_within(Need::met_by(offer.capabilities)))
                 });
                 let is_free = !node.draining && node.slots.free() > 0;
                 assert!(!(can && is_free), "work conservation");
@@ -486,13 +486,13 @@ impl World {
         let held: usize = s.nodes.values().map(|node| node.attempts.len()).sum();
         assert_eq!(held, s.attempts.len(), "attempts are on nodes");
         for (index, model) in s.models.iter() {
-            for need in Need::ALL {
+            for need in needs() {
                 let able = s.nodes.values().filter(|node| {
                     !node.draining
                         && node
                             .offers
                             .get(&index)
-                            .is_some_and(|o| need.is_met_by(o.capabilities))
+                            .is_some_and(|o| need.is_within(Need::met_by(o.capabilities)))
                 });
                 let (mut any, mut free) = (false, false);
                 for node in able {
@@ -500,8 +500,22 @@ impl World {
                     free |= node.slots.free() > 0;
                 }
                 assert_eq!(model.can(need), any, "who offers it");
-                assert_eq!(model.free(need).is_some(), free, "who is free");
+                assert_eq!(model.is_free(need), free, "who is free");
             }
         }
     }
+}
+
+/// Every combination of grammar and log-probabilities, begun or not.
+fn needs() -> impl Iterator<Item = Need> {
+    [(false, false), (true, false), (false, true), (true, true)]
+        .into_iter()
+        .map(|(grammar, logprobs)| {
+            Need::met_by(Capabilities {
+                grammar,
+                logprobs,
+                ..Capabilities::default()
+            })
+        })
+        .flat_map(|need| [need, need.with_continuation()])
 }
