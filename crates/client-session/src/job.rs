@@ -1,47 +1,209 @@
-//! One job as its client sees it: what has arrived, what has been acknowledged.
+//! One job as its client sees it: what has arrived, what has been acknowledged, and how to take it up again.
 
-use protocol::limits::ACKNOWLEDGE_BYTES;
-use protocol::{Alias, Entry};
+use protocol::limits::{ACKNOWLEDGE_BYTES, ACKNOWLEDGE_BYTES_AT_ONCE, CLIENT_FRAME_BYTES_MAX};
+use protocol::{
+    Alias, Answer, ChatRequest, ClientToRelay, Entry, JobId, RunningHash, Transcript, encode,
+};
 
 use crate::Millis;
 
-/// An acknowledgement is sent at most this often while an answer comes; its end is always acknowledged.
+/// An acknowledgement is sent at most this often while an answer comes slowly; its end is always acknowledged.
 const ACKNOWLEDGE_MS_MIN: Millis = 1_000;
+/// How often a hole may be asked for without anything new in between.
+const GAPS_MAX: u32 = 2;
+
+/// What an entry brings.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Brings<'a> {
+    /// New bytes and the tokens that they stand for.
+    News {
+        /// The bytes.
+        bytes: &'a [u8],
+        /// How many tokens.
+        token_count: u32,
+    },
+    /// What is known.
+    Nothing,
+    /// Bytes before it are missing, or its numbers make no sense.
+    Gap,
+}
 
 /// Where an answer stands.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Job {
-    /// The present attempt's name in token frames.
+    model: String,
+    request: ChatRequest,
+    /// From the relay; without it there is nothing to resume.
+    pub(crate) ticket: Option<String>,
+    /// The present attempt's name in token frames; `None` until this connection has said it.
     pub(crate) alias: Option<Alias>,
-    /// Bytes received in order.
-    pub(crate) received: u32,
+    /// Since when it has no connection; `None` while the relay knows it.
+    pub(crate) lost_at: Option<Millis>,
+    /// The user has stopped it, and the relay has yet to confirm.
+    pub(crate) is_cancelled: bool,
+    /// Asked for and not yet answered: what still comes was said before the question.
+    pub(crate) is_asking: bool,
+    attempt: u32,
+    transcript: Transcript,
+    hash: RunningHash,
+    answer_model: Option<String>,
+    /// Whether the tokens of the transcript are exactly those of its bytes, and of one vocabulary.
+    has_tokens: bool,
+    gaps: u32,
     acknowledged: u32,
     acknowledged_at: Millis,
 }
 
 impl Job {
-    /// The bytes of an entry that are new; `None` where bytes before it are missing or its numbers make no sense.
-    pub(crate) fn accept<'a>(&mut self, entry: &Entry<'a>) -> Option<&'a [u8]> {
-        let end = entry.end_offset()?;
-        let known = usize::try_from(self.received.checked_sub(entry.offset)?).ok()?;
-        self.received = self.received.max(end);
-        Some(entry.bytes.get(known..).unwrap_or_default())
+    /// A job of which nobody has heard.
+    pub(crate) fn new(model: String, request: ChatRequest) -> Self {
+        Self {
+            model,
+            request,
+            ticket: None,
+            alias: None,
+            lost_at: None,
+            is_cancelled: false,
+            is_asking: false,
+            attempt: 0,
+            transcript: Transcript::default(),
+            hash: RunningHash::default(),
+            answer_model: None,
+            has_tokens: true,
+            gaps: 0,
+            acknowledged: 0,
+            acknowledged_at: 0,
+        }
     }
 
-    /// The offset to acknowledge, once enough bytes and time have passed.
-    pub(crate) fn acknowledge_now_and_then(&mut self, now: Millis) -> Option<u32> {
-        let pending = self.received - self.acknowledged;
+    /// Bytes received in order.
+    pub(crate) const fn received(&self) -> u32 {
+        self.transcript.offset()
+    }
+
+    /// A node has it, whose frames begin at `offset`. An adopted attempt may be older than the last one heard of.
+    pub(crate) fn assign(&mut self, attempt: u32, model: &str, offset: u32) {
+        self.is_asking = false;
+        self.attempt = self.attempt.max(attempt);
+        let began = self.received() > 0;
+        if began && self.answer_model.as_deref() != Some(model) {
+            // Two vocabularies: from now on the answer is carried by its text.
+            self.answer_model = None;
+            self.has_tokens = false;
+        } else if !began {
+            self.answer_model = Some(model.to_owned());
+        }
+        if offset < self.received() {
+            // Tokens without text of their own cannot be told from those that are known.
+            self.has_tokens = false;
+        }
+    }
+
+    /// Takes in an entry.
+    pub(crate) fn accept<'a>(&mut self, entry: &Entry<'a>) -> Brings<'a> {
+        let received = self.received();
+        let (Some(end), Some(known)) = (entry.end_offset(), received.checked_sub(entry.offset))
+        else {
+            return Brings::Gap;
+        };
+        let fresh = usize::try_from(known)
+            .ok()
+            .and_then(|known| entry.bytes.get(known..))
+            .unwrap_or_default();
+        let token_count = if known == 0 {
+            self.transcript.push_entry(entry);
+            entry.token_count()
+        } else if end > received {
+            // Nobody says how many of its tokens stand for the new bytes.
+            self.has_tokens = false;
+            self.transcript.push(entry.kind, std::iter::empty(), fresh);
+            0
+        } else {
+            return Brings::Nothing;
+        };
+        if !fresh.is_empty() {
+            self.gaps = 0;
+            self.hash.update(fresh);
+        }
+        Brings::News {
+            bytes: fresh,
+            token_count,
+        }
+    }
+
+    /// Whether to ask for the missing bytes; `false` once that has not helped.
+    pub(crate) const fn may_ask_again(&mut self) -> bool {
+        self.gaps += 1;
+        self.gaps <= GAPS_MAX && self.ticket.is_some()
+    }
+
+    /// The offset to acknowledge, once enough bytes have come.
+    pub(crate) const fn acknowledge(&mut self, now: Millis) -> Option<u32> {
+        let pending = self.received() - self.acknowledged;
         let rested = now.saturating_sub(self.acknowledged_at) >= ACKNOWLEDGE_MS_MIN;
-        (pending >= ACKNOWLEDGE_BYTES && rested)
-            .then(|| self.acknowledge_all(now))
-            .flatten()
+        if pending >= ACKNOWLEDGE_BYTES_AT_ONCE || (pending >= ACKNOWLEDGE_BYTES && rested) {
+            self.acknowledged = self.received();
+            self.acknowledged_at = now;
+            Some(self.acknowledged)
+        } else {
+            None
+        }
     }
 
-    /// The offset to acknowledge, unless it has been.
-    pub(crate) fn acknowledge_all(&mut self, now: Millis) -> Option<u32> {
-        let pending = self.received != self.acknowledged;
-        self.acknowledged = self.received;
-        self.acknowledged_at = now;
-        pending.then_some(self.received)
+    /// The frame that brings the relay to it, on a connection that has not: `submit`, or `resume` once there is a
+    /// ticket. `None` where no frame can be that long.
+    pub(crate) fn presentation(&mut self, id: JobId) -> Option<String> {
+        self.is_asking = true;
+        self.acknowledged = self.received();
+        let Some(ticket) = &self.ticket else {
+            // The relay says `submitted` first: it has heard nothing of a job without a ticket, or lost it.
+            return (self.received() == 0).then(|| {
+                encode(&ClientToRelay::Submit {
+                    job: id,
+                    model: self.model.clone(),
+                    request: self.request.clone(),
+                })
+            });
+        };
+        let answer = self.transcript.answer(self.answer_model.as_deref());
+        let text_only = answer.clone().map(strip_tokens);
+        // A node that has it all the same needs nothing else, and a long answer is worth more than its tokens.
+        [answer.filter(|_| self.has_tokens), text_only]
+            .into_iter()
+            .flatten()
+            .map(Some)
+            .chain([None])
+            .find_map(|answer| {
+                let frame = self.resume(id, ticket.clone(), answer);
+                (frame.len() <= CLIENT_FRAME_BYTES_MAX).then_some(frame)
+            })
     }
+
+    /// The frame that takes the job over only to stop it.
+    pub(crate) fn takeover(&self, id: JobId) -> Option<String> {
+        let frame = self.resume(id, self.ticket.clone()?, None);
+        (frame.len() <= CLIENT_FRAME_BYTES_MAX).then_some(frame)
+    }
+
+    fn resume(&self, id: JobId, ticket: String, answer: Option<Answer>) -> String {
+        encode(&ClientToRelay::Resume {
+            job: id,
+            ticket,
+            attempt: self.attempt,
+            offset: self.received(),
+            tokens: self.transcript.token_count(),
+            hash: self.hash.hash(),
+            model: self.model.clone(),
+            request: self.request.clone(),
+            answer,
+        })
+    }
+}
+
+fn strip_tokens(mut answer: Answer) -> Answer {
+    answer.model = None;
+    for piece in &mut answer.pieces {
+        piece.tokens.clear();
+    }
+    answer
 }

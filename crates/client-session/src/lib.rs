@@ -1,47 +1,74 @@
-//! A client's brain: submits jobs, puts what comes back in order, acknowledges, cancels. Shared by the chat page and the
-//! Worker's HTTP front. Sans-IO: the caller owns the socket and the clock.
+//! A client's brain: submits jobs, puts what comes back in order, acknowledges, cancels, and takes its jobs up again on
+//! a new connection after each loss. Shared by the chat page and the Worker's HTTP front. Sans-IO: the caller owns the
+//! socket and the clock.
 //!
 //! ```text
-//! user's wish ─┐                      ┌─▶ Output::Send   text for the socket
-//! socket text ─┼─▶ handle_input(now) ─┤
-//! socket bytes ┘                      └─▶ Output::Event  what happened to a job
+//! user's wish ─┐                      ┌─▶ Output::Connect  open a new socket, let go of the old one
+//! socket text ─┼─▶ handle_input(now) ─┼─▶ Output::Send     text for the socket
+//! socket bytes ┤                      └─▶ Output::Event    what happened to a job
+//! clock ───────┘ Input::Tick at poll_timeout()
 //! ```
 //!
-//! Invariant: after every [`ClientSession::handle_input`], drain [`ClientSession::poll_output`] until `None`. The deltas of
-//! one job, joined, are its answer: in order, no byte twice.
+//! Invariant: after every [`ClientSession::handle_input`], drain [`ClientSession::poll_output`] until `None`, then wait
+//! until [`ClientSession::poll_timeout`] at most. The deltas of one job, joined, are its answer: in order, no byte twice,
+//! whatever happened to connections, nodes and the relay meanwhile.
 
 mod job;
+mod pause;
+mod relay;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::limits::RELAY_FRAME_BYTES_MAX;
 use protocol::{
-    Alias, ChatRequest, ClientToRelay, DeltaKind, Failure, FinishReason, JobId, NodeClass,
-    RelayToClient, Speed, TokenFrame, Usage, decode, encode,
+    Alias, ChatRequest, ClientToRelay, CloseCode, DeltaKind, ErrorCode, Failure, FinishReason,
+    JobId, NodeClass, Speed, Usage, WaitRange, encode,
 };
 
 use crate::job::Job;
+use crate::pause::Pause;
 
 /// Milliseconds of the caller's monotonic clock.
 pub type Millis = u64;
 
+/// A try that has not been welcomed by then has failed: some networks swallow a connection without a word.
+const OPEN_MS_MAX: Millis = 15_000;
+
+/// How a session behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Any number, another one in each session: pauses are drawn with it.
+    pub seed: u64,
+    /// Whether it comes back even when no job is under way, as a page does that somebody looks at.
+    pub stays: bool,
+    /// A job is given up at the first failed try after this long without a connection.
+    pub give_up_ms: Millis,
+}
+
 /// What happens to a session.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// The socket is open. A key is said first where the upgrade request could not carry it.
+    /// The socket is open. The first one is the caller's to open; each later one follows an [`Output::Connect`].
     Connected {
-        /// An API key, `hg-…`.
+        /// An API key, `hg-…`, where the upgrade request could not carry it.
         key: Option<String>,
     },
     /// A text message came.
     Text(&'a str),
     /// A binary message came.
     Binary(&'a [u8]),
-    /// The socket ended; its unfinished jobs are interrupted.
-    Closed,
-    /// The user asks.
+    /// The socket ended, or could not be opened.
+    Closed {
+        /// The WebSocket's close code; 1006 where there was none. After some of them nobody need come back
+        /// ([`CloseCode::may_retry`]): every job is interrupted.
+        code: u16,
+    },
+    /// Time has passed; see [`ClientSession::poll_timeout`].
+    Tick,
+    /// A try is worth it now: the network is back, or somebody looks.
+    Hurry,
+    /// The user asks. Without a connection the job waits for one.
     Submit {
         /// 128 random bits.
         job: JobId,
@@ -50,7 +77,8 @@ pub enum Input<'a> {
         /// What to answer.
         request: Box<ChatRequest>,
     },
-    /// The user stops a job.
+    /// The user stops a job. Without a connection it ends here at once with `cancelled`; the relay hears of it on the
+    /// next connection, if there is one, and else by the client's absence.
     Cancel {
         /// Which.
         job: JobId,
@@ -60,6 +88,8 @@ pub enum Input<'a> {
 /// What the caller has to do.
 #[derive(Debug, PartialEq)]
 pub enum Output {
+    /// Open a new socket; the old one, if there still is one, counts no more.
+    Connect,
     /// Send this text.
     Send(String),
     /// The relay knows this client; it may submit.
@@ -81,7 +111,7 @@ pub enum Output {
 /// What happened to a job. `Completed`, `Failed` and `Interrupted` are last.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// It waits.
+    /// It waits. Also in mid-answer, when its node was lost and the next one has yet to go on.
     Queued {
         /// The model it waits for.
         model: String,
@@ -89,8 +119,10 @@ pub enum Event {
         position: u32,
         /// Nodes that offer the model.
         nodes: u32,
+        /// How long it may take; absent while nothing is known.
+        wait: Option<WaitRange>,
     },
-    /// A node has it.
+    /// A node has it. What it sends goes on where the deltas until now end.
     Assigned {
         /// The model that answers.
         model: String,
@@ -112,9 +144,12 @@ pub enum Event {
         kind: DeltaKind,
         /// What came.
         text: String,
-        /// Tokens that it stands for.
+        /// Tokens that it stands for, as far as they can be told.
         token_count: u32,
     },
+    /// The connection was lost; the job is taken up again on the next one. Said once for each loss. Whatever event
+    /// comes next says that it goes on.
+    Reconnecting,
     /// The answer is whole.
     Completed {
         /// Why it ended.
@@ -126,59 +161,92 @@ pub enum Event {
     },
     /// It broke or was refused.
     Failed(Failure),
-    /// The connection ended, or the stream had a gap.
+    /// The connection did not come back in time, or the stream has a hole that cannot be mended.
     Interrupted,
 }
 
-/// One connection's worth of jobs.
-#[derive(Debug, Default)]
+/// Where the connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// The caller opens the next socket, or nobody does.
+    Idle,
+    /// A socket is being opened, or is open and not yet welcomed.
+    Opening { since: Millis },
+    /// Jobs can be sent.
+    Welcomed,
+    /// Lost; the next try comes then.
+    Resting { until: Millis },
+}
+
+/// One client's jobs, over as many connections as it takes.
+#[derive(Debug)]
 pub struct ClientSession {
+    settings: Settings,
+    line: Line,
+    pause: Pause,
     jobs: BTreeMap<JobId, Job>,
     aliases: BTreeMap<Alias, JobId>,
+    /// Stopped without a connection: the relay has yet to hear of it.
+    withdrawn: Vec<(JobId, Job)>,
     outputs: VecDeque<Output>,
     ignored: u64,
 }
 
 impl ClientSession {
-    /// A session without jobs.
-    pub fn new() -> Self {
-        Self::default()
+    /// A session without jobs, whose caller opens the first socket.
+    pub const fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            line: Line::Idle,
+            pause: Pause::new(settings.seed),
+            jobs: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            withdrawn: Vec::new(),
+            outputs: VecDeque::new(),
+            ignored: 0,
+        }
     }
 
     /// Takes one input. Drain [`Self::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Millis, input: Input<'_>) {
         match input {
-            Input::Connected { key } => {
-                if key.is_some() {
-                    self.send(&ClientToRelay::Hello { key });
+            Input::Connected { key } => self.open(now, key),
+            Input::Text(text) => self.handle_text(text),
+            Input::Binary(frame) => self.handle_tokens(now, frame),
+            Input::Closed { code } if CloseCode::may_retry(code) => self.lose(now),
+            Input::Closed { code: _ } => self.end(),
+            Input::Tick => self.tick(now),
+            Input::Hurry => {
+                if let Line::Resting { .. } = self.line {
+                    self.connect(now);
                 }
             }
-            Input::Text(text) => self.handle_text(now, text),
-            Input::Binary(frame) => self.handle_tokens(now, frame),
-            Input::Closed => self.interrupt_all(),
             Input::Submit {
                 job,
                 model,
                 request,
             } => {
-                self.jobs.insert(job, Job::default());
-                self.send(&ClientToRelay::Submit {
-                    job,
-                    model,
-                    request: *request,
-                });
-            }
-            Input::Cancel { job } => {
-                if self.jobs.contains_key(&job) {
-                    self.send(&ClientToRelay::Cancel { job });
+                self.jobs.insert(job, Job::new(model, *request));
+                if self.line == Line::Welcomed {
+                    self.present(job);
                 }
             }
+            Input::Cancel { job } => self.cancel(job),
         }
     }
 
     /// The next thing to do, if any.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// When to say [`Input::Tick`] at the latest, if ever.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        match self.line {
+            Line::Opening { since } => Some(since.saturating_add(OPEN_MS_MAX)),
+            Line::Resting { until } if self.wants_line() => Some(until),
+            Line::Idle | Line::Welcomed | Line::Resting { .. } => None,
+        }
     }
 
     /// Whether a job is under way.
@@ -189,6 +257,127 @@ impl ClientSession {
     /// Frames that were not understood or named no job of ours.
     pub const fn ignored(&self) -> u64 {
         self.ignored
+    }
+
+    fn wants_line(&self) -> bool {
+        self.settings.stays || self.is_busy()
+    }
+
+    fn open(&mut self, now: Millis, key: Option<String>) {
+        if !matches!(self.line, Line::Opening { .. }) {
+            self.line = Line::Opening { since: now };
+        }
+        if key.is_some() {
+            self.send(&ClientToRelay::Hello { key });
+        }
+    }
+
+    fn connect(&mut self, now: Millis) {
+        self.line = Line::Opening { since: now };
+        self.outputs.push_back(Output::Connect);
+    }
+
+    fn tick(&mut self, now: Millis) {
+        match self.line {
+            Line::Resting { until } if now >= until && self.wants_line() => self.connect(now),
+            Line::Opening { since } if now.saturating_sub(since) >= OPEN_MS_MAX => self.lose(now),
+            Line::Idle | Line::Welcomed | Line::Resting { .. } | Line::Opening { .. } => {}
+        }
+    }
+
+    /// The connection is gone and comes again.
+    fn lose(&mut self, now: Millis) {
+        if let Line::Resting { .. } = self.line {
+            return;
+        }
+        let until = now.saturating_add(self.pause.next());
+        self.line = Line::Resting { until };
+        self.aliases.clear();
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                continue;
+            };
+            job.alias = None;
+            if job.is_cancelled {
+                self.withdraw(id);
+                continue;
+            }
+            match job.lost_at {
+                None => {
+                    job.lost_at = Some(now);
+                    self.tell(id, Event::Reconnecting);
+                }
+                // Judged only when a try has failed: a page that slept for an hour gets one first.
+                Some(since) if now.saturating_sub(since) >= self.settings.give_up_ms => {
+                    self.finish(id, Event::Interrupted);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The connection is gone for good.
+    fn end(&mut self) {
+        self.line = Line::Idle;
+        self.withdrawn.clear();
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.finish(id, Event::Interrupted);
+        }
+    }
+
+    fn welcome(&mut self, account: String) {
+        let was_welcomed = std::mem::replace(&mut self.line, Line::Welcomed) == Line::Welcomed;
+        self.outputs.push_back(Output::Welcomed { account });
+        if was_welcomed {
+            return;
+        }
+        self.pause.reset();
+        for (id, job) in std::mem::take(&mut self.withdrawn) {
+            // Only the owner may cancel: it is taken over first.
+            if let Some(frame) = job.takeover(id) {
+                self.outputs.push_back(Output::Send(frame));
+                self.send(&ClientToRelay::Cancel { job: id });
+            }
+        }
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.present(id);
+        }
+    }
+
+    /// Submits or resumes.
+    fn present(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        match job.presentation(id) {
+            Some(frame) => self.outputs.push_back(Output::Send(frame)),
+            None => self.finish(id, Event::Interrupted),
+        }
+    }
+
+    fn cancel(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if self.line == Line::Welcomed {
+            job.is_cancelled = true;
+            self.send(&ClientToRelay::Cancel { job: id });
+        } else {
+            self.withdraw(id);
+        }
+    }
+
+    fn withdraw(&mut self, id: JobId) {
+        let failure = Failure::new(ErrorCode::Cancelled, "the answer was stopped");
+        self.tell(id, Event::Failed(failure));
+        if let Some(job) = self.jobs.remove(&id)
+            && job.ticket.is_some()
+        {
+            self.withdrawn.push((id, job));
+        }
     }
 
     fn send(&mut self, message: &ClientToRelay) {
@@ -207,154 +396,6 @@ impl ClientSession {
         self.tell(job, event);
         if let Some(alias) = self.jobs.remove(&job).and_then(|job| job.alias) {
             self.aliases.remove(&alias);
-        }
-    }
-
-    fn interrupt_all(&mut self) {
-        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
-        for job in jobs {
-            self.finish(job, Event::Interrupted);
-        }
-    }
-
-    fn handle_text(&mut self, now: Millis, text: &str) {
-        match decode::<RelayToClient>(text, RELAY_FRAME_BYTES_MAX) {
-            Ok(message) => self.handle_message(now, message),
-            Err(_) => self.ignored += 1,
-        }
-    }
-
-    fn handle_message(&mut self, now: Millis, message: RelayToClient) {
-        match message {
-            RelayToClient::Welcome { account } => {
-                self.outputs.push_back(Output::Welcomed { account });
-            }
-            RelayToClient::Queued {
-                job,
-                model,
-                position,
-                nodes,
-            } => {
-                self.tell(
-                    job,
-                    Event::Queued {
-                        model,
-                        position,
-                        nodes,
-                    },
-                );
-            }
-            RelayToClient::Assigned {
-                job,
-                alias,
-                model,
-                node,
-                class,
-                attempt: _,
-            } => {
-                self.assign(job, alias);
-                self.tell(job, Event::Assigned { model, node, class });
-            }
-            RelayToClient::Started {
-                job,
-                prompt_tokens,
-                context_tokens,
-            } => {
-                self.tell(
-                    job,
-                    Event::Started {
-                        prompt_tokens,
-                        context_tokens,
-                    },
-                );
-            }
-            RelayToClient::Completed {
-                job,
-                offset,
-                finish_reason,
-                usage,
-                speed,
-            } => {
-                self.complete(
-                    now,
-                    job,
-                    offset,
-                    Event::Completed {
-                        finish_reason,
-                        usage,
-                        speed,
-                    },
-                );
-            }
-            RelayToClient::Failed { job, failure } => {
-                self.finish(job, Event::Failed(failure.bounded()));
-            }
-            RelayToClient::Refused { failure } => {
-                self.outputs.push_back(Output::Refused(failure.bounded()));
-            }
-            RelayToClient::Pong => {}
-            RelayToClient::Unknown => self.ignored += 1,
-        }
-    }
-
-    fn assign(&mut self, id: JobId, alias: Alias) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            if let Some(old) = job.alias.replace(alias) {
-                self.aliases.remove(&old);
-            }
-            self.aliases.insert(alias, id);
-        }
-    }
-
-    fn complete(&mut self, now: Millis, id: JobId, offset: u32, event: Event) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            self.ignored += 1;
-            return;
-        };
-        if job.received == offset {
-            if let Some(offset) = job.acknowledge_all(now) {
-                self.send(&ClientToRelay::Acknowledge { job: id, offset });
-            }
-            self.finish(id, event);
-        } else {
-            // Bytes are missing: an answer with a hole is no answer.
-            self.finish(id, Event::Interrupted);
-        }
-    }
-
-    fn handle_tokens(&mut self, now: Millis, frame: &[u8]) {
-        let Ok(frame) = TokenFrame::decode(frame) else {
-            self.ignored += 1;
-            return;
-        };
-        for entry in frame.entries() {
-            let Some((&id, job)) = self
-                .aliases
-                .get(&entry.alias)
-                .and_then(|id| Some((id, self.jobs.get_mut(id)?)))
-            else {
-                self.ignored += 1;
-                continue;
-            };
-            let Some(fresh) = job.accept(&entry) else {
-                self.finish(id, Event::Interrupted);
-                continue;
-            };
-            let acknowledge = job.acknowledge_now_and_then(now);
-            // A node promises whole characters; one that lies yields replacement characters, not an error here.
-            let text = String::from_utf8_lossy(fresh).into_owned();
-            let (kind, token_count) = (entry.kind, entry.token_count());
-            self.tell(
-                id,
-                Event::Delta {
-                    kind,
-                    text,
-                    token_count,
-                },
-            );
-            if let Some(offset) = acknowledge {
-                self.send(&ClientToRelay::Acknowledge { job: id, offset });
-            }
         }
     }
 }

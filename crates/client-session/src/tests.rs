@@ -1,61 +1,176 @@
 //! Behaviour of a client session, by sentence.
 
+mod cuts;
+mod orders;
+mod returns;
+
 use protocol::{
-    ChatRequest, DeltaKind, ErrorCode, Failure, FinishReason, JobId, NodeClass, RelayToClient,
-    Speed, TokenFrameWriter, Usage, encode,
+    ChatMessage, ChatRequest, ClientToRelay, DeltaKind, FinishReason, JobId, NodeClass,
+    RelayToClient, Role, Speed, TokenFrameWriter, Usage, decode, encode,
 };
 
-use crate::{ClientSession, Event, Input, Output};
+use crate::{ClientSession, Event, Input, Millis, Output, Settings};
 
 const JOB: JobId = JobId::from_random([7; 16]);
+const ALIAS: u32 = 9;
 
-fn started() -> ClientSession {
-    let mut session = ClientSession::new();
-    session.handle_input(
-        0,
-        Input::Submit {
-            job: JOB,
-            model: "demo".into(),
-            request: Box::new(ChatRequest::default()),
-        },
-    );
-    say(
-        &mut session,
-        &RelayToClient::Assigned {
-            job: JOB,
-            attempt: 1,
-            alias: 9,
-            model: "m".into(),
-            node: "n".into(),
-            class: NodeClass::Rig,
-        },
-    );
-    while session.poll_output().is_some() {}
-    session
+fn settings() -> Settings {
+    Settings {
+        seed: 1,
+        stays: false,
+        give_up_ms: 60_000,
+    }
 }
 
-fn say(session: &mut ClientSession, message: &RelayToClient) {
-    session.handle_input(0, Input::Text(&encode(message)));
+/// A session and what it has said so far.
+struct Stage {
+    session: ClientSession,
+    now: Millis,
+    sent: Vec<ClientToRelay>,
+    events: Vec<Event>,
+    connects: u32,
 }
 
-fn tokens(session: &mut ClientSession, now: u64, offset: u32, bytes: &[u8]) {
-    let mut writer = TokenFrameWriter::new();
-    assert!(writer.push(9, offset, DeltaKind::Text, &[1], bytes));
-    session.handle_input(now, Input::Binary(&writer.finish()));
-}
+impl Stage {
+    /// Connected and welcomed.
+    fn new() -> Self {
+        Self::with(settings())
+    }
 
-fn text_of(session: &mut ClientSession) -> String {
-    let mut all = String::new();
-    while let Some(output) = session.poll_output() {
-        if let Output::Event {
-            event: Event::Delta { text, .. },
-            ..
-        } = output
-        {
-            all.push_str(&text);
+    fn with(settings: Settings) -> Self {
+        let mut stage = Self {
+            session: ClientSession::new(settings),
+            now: 0,
+            sent: Vec::new(),
+            events: Vec::new(),
+            connects: 0,
+        };
+        stage.connected();
+        stage
+    }
+
+    /// With a job under way.
+    fn started() -> Self {
+        let mut stage = Self::new();
+        stage.submit();
+        stage.submitted();
+        stage.assigned(0);
+        stage.forget();
+        stage
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.session.handle_input(self.now, input);
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Connect => self.connects += 1,
+                Output::Send(text) => self.sent.push(decode(&text, usize::MAX).unwrap()),
+                Output::Event { event, .. } => self.events.push(event),
+                Output::Welcomed { .. } | Output::Refused(_) => {}
+            }
         }
     }
-    all
+
+    fn say(&mut self, message: &RelayToClient) {
+        self.input(Input::Text(&encode(message)));
+    }
+
+    fn connected(&mut self) {
+        self.input(Input::Connected { key: None });
+        self.say(&RelayToClient::Welcome {
+            account: "a".into(),
+        });
+    }
+
+    fn submit(&mut self) {
+        let message = ChatMessage {
+            role: Role::User,
+            content: "Hi".into(),
+            name: None,
+        };
+        self.input(Input::Submit {
+            job: JOB,
+            model: "demo".into(),
+            request: Box::new(ChatRequest {
+                messages: vec![message],
+                ..ChatRequest::default()
+            }),
+        });
+    }
+
+    fn submitted(&mut self) {
+        self.say(&RelayToClient::Submitted {
+            job: JOB,
+            ticket: "t".into(),
+        });
+    }
+
+    fn assigned(&mut self, offset: u32) {
+        self.say(&assigned(1, ALIAS, offset));
+    }
+
+    fn tokens(&mut self, alias: u32, offset: u32, text: &str) {
+        let mut writer = TokenFrameWriter::new();
+        assert!(writer.push(alias, offset, DeltaKind::Text, &[1], text.as_bytes()));
+        self.input(Input::Binary(&writer.finish()));
+    }
+
+    fn lost(&mut self) {
+        self.input(Input::Closed { code: 1006 });
+    }
+
+    /// Lets time pass until the session wants something.
+    fn pass(&mut self) {
+        self.now = self.session.poll_timeout().unwrap();
+        self.input(Input::Tick);
+    }
+
+    fn forget(&mut self) {
+        self.sent.clear();
+        self.events.clear();
+        self.connects = 0;
+    }
+
+    fn text(&self) -> String {
+        text_of(&self.events)
+    }
+}
+
+fn text_of(events: &[Event]) -> String {
+    let texts = events.iter().filter_map(|event| match event {
+        Event::Delta { text, .. } => Some(text.as_str()),
+        Event::Queued { .. }
+        | Event::Assigned { .. }
+        | Event::Started { .. }
+        | Event::Reconnecting
+        | Event::Completed { .. }
+        | Event::Failed(_)
+        | Event::Interrupted => None,
+    });
+    texts.collect()
+}
+
+fn counted(events: &[Event]) -> u32 {
+    let counts = events.iter().map(|event| {
+        if let Event::Delta { token_count, .. } = event {
+            *token_count
+        } else {
+            0
+        }
+    });
+    counts.sum()
+}
+
+fn assigned(attempt: u32, alias: u32, offset: u32) -> RelayToClient {
+    RelayToClient::Assigned {
+        job: JOB,
+        attempt,
+        alias,
+        model: "m".into(),
+        node: "n".into(),
+        class: NodeClass::Rig,
+        offset,
+    }
 }
 
 fn completed(offset: u32) -> RelayToClient {
@@ -66,120 +181,4 @@ fn completed(offset: u32) -> RelayToClient {
         usage: Usage::default(),
         speed: Speed::default(),
     }
-}
-
-#[test]
-fn bytes_sent_twice_are_told_once() {
-    let mut session = started();
-    tokens(&mut session, 0, 0, b"Hel");
-    tokens(&mut session, 0, 0, b"Hello");
-    tokens(&mut session, 0, 5, b"!");
-    assert_eq!(text_of(&mut session), "Hello!");
-}
-
-#[test]
-fn a_gap_interrupts_the_job() {
-    let mut session = started();
-    tokens(&mut session, 0, 3, b"lo");
-    assert_eq!(
-        session.poll_output(),
-        Some(Output::Event {
-            job: JOB,
-            event: Event::Interrupted
-        })
-    );
-    assert!(!session.is_busy());
-}
-
-#[test]
-fn the_end_is_acknowledged_before_the_job_completes() {
-    let mut session = started();
-    tokens(&mut session, 0, 0, b"Hi");
-    text_of(&mut session);
-    say(&mut session, &completed(2));
-    let first = session.poll_output();
-    assert!(
-        matches!(first, Some(Output::Send(text)) if text.contains("acknowledge") && text.contains("\"offset\":2"))
-    );
-    assert!(matches!(
-        session.poll_output(),
-        Some(Output::Event {
-            event: Event::Completed { .. },
-            ..
-        })
-    ));
-}
-
-#[test]
-fn an_end_beyond_what_arrived_is_an_interruption() {
-    let mut session = started();
-    tokens(&mut session, 0, 0, b"Hi");
-    text_of(&mut session);
-    say(&mut session, &completed(3));
-    assert_eq!(
-        session.poll_output(),
-        Some(Output::Event {
-            job: JOB,
-            event: Event::Interrupted
-        })
-    );
-}
-
-#[test]
-fn long_answers_are_acknowledged_now_and_then() {
-    let mut session = started();
-    let mut sent = 0;
-    for step in 0..100_u32 {
-        tokens(
-            &mut session,
-            u64::from(step) * 100,
-            step * 1024,
-            &[b'a'; 1024],
-        );
-        while let Some(output) = session.poll_output() {
-            sent += usize::from(matches!(output, Output::Send(_)));
-        }
-    }
-    assert!((8..=10).contains(&sent), "{sent} acknowledgements in 9.9 s");
-}
-
-#[test]
-fn a_lost_socket_interrupts_every_job() {
-    let mut session = started();
-    session.handle_input(0, Input::Closed);
-    assert_eq!(
-        session.poll_output(),
-        Some(Output::Event {
-            job: JOB,
-            event: Event::Interrupted
-        })
-    );
-}
-
-#[test]
-fn what_comes_for_a_job_that_ended_is_ignored() {
-    let mut session = started();
-    say(
-        &mut session,
-        &RelayToClient::Failed {
-            job: JOB,
-            failure: Failure::new(ErrorCode::NodeLost, "gone"),
-        },
-    );
-    while session.poll_output().is_some() {}
-    tokens(&mut session, 0, 0, b"late");
-    say(&mut session, &completed(4));
-    assert_eq!(session.poll_output(), None);
-    assert_eq!(session.ignored(), 2);
-}
-
-#[test]
-fn nonsense_is_counted_and_harms_nothing() {
-    let mut session = started();
-    session.handle_input(0, Input::Text("{\"type\":\"from_the_future\"}"));
-    session.handle_input(0, Input::Text("nonsense"));
-    session.handle_input(0, Input::Binary(&[0xff; 40]));
-    assert_eq!(session.ignored(), 3);
-    tokens(&mut session, 0, 0, b"ok");
-    assert_eq!(text_of(&mut session), "ok");
 }
