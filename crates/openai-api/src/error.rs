@@ -147,6 +147,7 @@ impl From<Failure> for ApiError {
             | ErrorCode::Draining
             | ErrorCode::Cancelled
             | ErrorCode::ClientGone
+            | ErrorCode::SlowReader
             | ErrorCode::Internal
             | ErrorCode::Unknown => None,
         });
@@ -186,6 +187,7 @@ fn classified(code: ErrorCode) -> (u16, &'static str, &'static str) {
         // Nobody reads these two: the one who asked has gone. 499 is what proxies log then.
         ErrorCode::Cancelled => (499, INVALID_REQUEST, "cancelled"),
         ErrorCode::ClientGone => (499, INVALID_REQUEST, "client_gone"),
+        ErrorCode::SlowReader => (408, INVALID_REQUEST, "slow_reader"),
         ErrorCode::Internal => (500, SERVER_ERROR, "internal_error"),
         ErrorCode::Unknown => (500, SERVER_ERROR, "unknown_error"),
     }

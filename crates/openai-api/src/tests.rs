@@ -181,6 +181,7 @@ fn every_failure_has_its_status_and_code() {
         (ErrorCode::Draining, 503, "draining"),
         (ErrorCode::Cancelled, 499, "cancelled"),
         (ErrorCode::ClientGone, 499, "client_gone"),
+        (ErrorCode::SlowReader, 408, "slow_reader"),
         (ErrorCode::Internal, 500, "internal_error"),
         (ErrorCode::Unknown, 500, "unknown_error"),
     ] {

@@ -116,7 +116,7 @@ pub enum RelayToClient {
         node: String,
         /// What kind of node it is.
         class: NodeClass,
-        /// Where its token frames begin: at what this client has, or before.
+        /// Where its token frames begin: what this client has by now.
         #[serde(default)]
         offset: u32,
     },

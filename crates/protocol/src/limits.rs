@@ -26,6 +26,9 @@ pub const CARRIED_TOKENS_MAX: usize = 64 << 10;
 pub const CARRIED_PIECES_MAX: usize = 16 << 10;
 /// A ticket; peers need not read it.
 pub const TICKET_BYTES_MAX: usize = 1024;
+/// Answers that a node announces after a reconnection: what its slots were busy with, and whole ones that nobody has
+/// acknowledged yet.
+pub const ANNOUNCES_MAX: u32 = 1024;
 /// The longest time for which a node may be asked to gather deltas: what a reader does not notice.
 pub const MERGE_MS_MAX: u64 = 50;
 

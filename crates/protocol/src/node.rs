@@ -6,7 +6,10 @@ use crate::answer::{Answer, AnswerHash};
 use crate::chat::{ChatRequest, FinishReason, Usage};
 use crate::failure::Failure;
 use crate::id::{Alias, JobId};
-use crate::limits::{NAME_BYTES_MAX, NODE_MODELS_MAX, NODE_SLOTS_MAX};
+use crate::limits::{
+    ANNOUNCES_MAX, ANSWER_BYTES_MAX, NAME_BYTES_MAX, NODE_MODELS_MAX, NODE_SLOTS_MAX,
+    TICKET_BYTES_MAX,
+};
 
 /// What kind of node it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -24,6 +27,10 @@ pub enum NodeClass {
 }
 
 /// What a node's runtime can do for a model.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "abilities come in any combination"
+)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Answers bound by a grammar: `json_object` and `json_schema`.
@@ -264,7 +271,7 @@ pub enum RelayToNode {
 }
 
 impl NodeToRelay {
-    /// Checks the lengths of a `hello`; other messages have none to check.
+    /// Checks the lengths of a `hello` and of an `announce`; other messages have none to check.
     pub fn validate(&self) -> Result<(), &'static str> {
         match self {
             Self::Hello {
@@ -272,6 +279,7 @@ impl NodeToRelay {
                 software,
                 slots,
                 models,
+                announces,
                 ..
             } => {
                 let name_fits = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
@@ -289,10 +297,28 @@ impl NodeToRelay {
                 }) {
                     return Err("each model needs an id, a runtime and a context");
                 }
+                if *announces > ANNOUNCES_MAX {
+                    return Err("a node announces at most 1024 answers");
+                }
                 Ok(())
             }
-            Self::Announce { .. }
-            | Self::Accepted { .. }
+            Self::Announce {
+                ticket,
+                from,
+                offset,
+                ..
+            } => {
+                if ticket.len() > TICKET_BYTES_MAX {
+                    return Err("a ticket has at most 1024 bytes");
+                }
+                if from > offset || *offset > ANSWER_BYTES_MAX {
+                    return Err(
+                        "an announced answer begins before it ends, and has at most 16 MiB",
+                    );
+                }
+                Ok(())
+            }
+            Self::Accepted { .. }
             | Self::Progress { .. }
             | Self::Completed { .. }
             | Self::Failed { .. }

@@ -1,5 +1,6 @@
 //! Tests of the wire: golden frames, round trips, hostile bytes, evolution and limits.
 
+mod answer;
 mod evolution;
 mod frames;
 mod golden;
@@ -9,4 +10,5 @@ mod limits;
 mod perturbed;
 mod round_trip;
 mod strategies;
+mod transcript;
 mod validation;

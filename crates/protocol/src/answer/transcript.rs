@@ -47,6 +47,10 @@ impl Transcript {
             self.tokens.clear();
             return;
         }
+        if added == 0 && bytes.is_empty() {
+            // An empty run would count towards the limit, and part two runs of one kind.
+            return;
+        }
         self.bytes.extend_from_slice(bytes);
         let (bytes_end, tokens_end) = (self.bytes.len(), self.tokens.len());
         match self.runs.last_mut() {

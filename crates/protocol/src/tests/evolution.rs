@@ -3,8 +3,8 @@
 use crate::chat::ResponseFormat;
 use crate::limits::CLIENT_FRAME_BYTES_MAX;
 use crate::{
-    ChatRequest, ClientToRelay, ErrorCode, FinishReason, NodeClass, NodeToRelay, RelayToClient,
-    RelayToNode, Role, decode,
+    Answer, Capabilities, ChatRequest, ClientToRelay, ErrorCode, FinishReason, NodeClass,
+    NodeToRelay, PieceKind, RelayToClient, RelayToNode, Role, decode,
 };
 
 const MAX: usize = CLIENT_FRAME_BYTES_MAX;
@@ -33,6 +33,7 @@ fn unknown_words_inside_a_message_decode_to_unknown() {
         Ok(FinishReason::Unknown)
     );
     assert_eq!(decode(r#""out_of_luck""#, MAX), Ok(ErrorCode::Unknown));
+    assert_eq!(decode(r#""citation""#, MAX), Ok(PieceKind::Unknown));
     assert_eq!(
         decode(r#"{"type":"xml","schema":{}}"#, MAX),
         Ok(ResponseFormat::Unknown)
@@ -56,12 +57,37 @@ fn unknown_fields_are_ignored_at_every_depth() {
 }
 
 #[test]
+fn a_carried_answer_of_a_later_version_is_read_but_cannot_be_continued() {
+    let text = r#"{"later":0,"model":null,"pieces":[{"kind":"citation","text":"x","later":[]}]}"#;
+    let answer: Answer = decode(text, MAX).unwrap();
+    assert_eq!(answer.model, None);
+    assert_eq!(answer.bytes(), 1);
+    assert!(answer.validate().is_err());
+}
+
+#[test]
+fn a_node_that_names_no_abilities_has_none() {
+    let text = r#"{"type":"hello","name":"n","class":"rig","software":"s","slots":1,"models":[
+        {"model":"m","runtime":"r","context_tokens":1,"capabilities":{"seed":true,"telepathy":true}}]}"#;
+    let Ok(NodeToRelay::Hello { models, .. }) = decode(text, MAX) else {
+        panic!("not a hello");
+    };
+    let expected = Capabilities {
+        seed: true,
+        ..Capabilities::default()
+    };
+    assert_eq!(models[0].capabilities, expected);
+}
+
+#[test]
 fn a_known_message_with_a_wrong_field_is_malformed_and_not_unknown() {
     for text in [
         r#"{"type":"cancel"}"#,
         r#"{"type":"cancel","job":7}"#,
         r#"{"type":"acknowledge","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","offset":-1}"#,
         r#"{"type":"acknowledge","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","offset":4294967296}"#,
+        r#"{"type":"acknowledge","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","offset":0,"whole":1}"#,
+        r#"{"type":"resume","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","ticket":"t","attempt":1,"offset":0,"tokens":0,"hash":"00","model":"m","request":{"messages":[]}}"#,
         r#"{"type":7}"#,
         r#"{"job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0"}"#,
         r#"{"type":"ping"} {"type":"ping"}"#,

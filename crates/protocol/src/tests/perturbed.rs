@@ -7,8 +7,8 @@ use proptest::sample::Index;
 use super::strategies::{client_to_relay, entry, node_to_relay, relay_to_client, relay_to_node};
 use crate::limits::{ENTRIES_MAX, ENTRY_BYTES_MAX, ENTRY_TOKENS_MAX};
 use crate::{
-    ClientToRelay, NodeToRelay, RelayToClient, RelayToNode, TokenFrame, TokenFrameWriter, decode,
-    encode,
+    Answer, ClientToRelay, NodeToRelay, RelayToClient, RelayToNode, TokenFrame, TokenFrameWriter,
+    Transcript, decode, encode,
 };
 
 /// One way to damage a frame.
@@ -59,17 +59,42 @@ fn any_control_frame() -> impl Strategy<Value = String> {
 
 /// Reads the text as each of the four directions, and checks what came out as the relay would.
 fn read_as_everything(text: &str) {
-    if let Ok(ClientToRelay::Submit { request, .. }) = decode(text, usize::MAX) {
-        let _valid = request.validate().is_ok();
+    match decode(text, usize::MAX) {
+        Ok(ClientToRelay::Submit { request, .. }) => drop(request.validate()),
+        Ok(ClientToRelay::Resume {
+            request, answer, ..
+        }) => {
+            drop(request.validate());
+            read_answer(answer);
+        }
+        _ => (),
     }
     if let Ok(message) = decode::<NodeToRelay>(text, usize::MAX) {
         let _valid = message.validate().is_ok();
     }
-    if let Ok(RelayToNode::Assign { request, .. }) = decode(text, usize::MAX) {
-        let _valid = request.validate().is_ok();
+    if let Ok(RelayToNode::Assign {
+        request, answer, ..
+    }) = decode(text, usize::MAX)
+    {
+        drop(request.validate());
+        read_answer(answer);
     }
     if let Ok(RelayToClient::Failed { failure, .. }) = decode(text, usize::MAX) {
         drop(failure.bounded());
+    }
+}
+
+/// A carried answer is recorded whole or not at all.
+fn read_answer(answer: Option<Answer>) {
+    let Some(answer) = answer else { return };
+    let recorded = Transcript::of(&answer);
+    assert_eq!(recorded.is_some(), answer.validate().is_ok());
+    if let Some(record) = recorded {
+        assert_eq!(usize::try_from(record.offset()), Ok(answer.bytes()));
+        assert_eq!(
+            usize::try_from(record.token_count()),
+            Ok(answer.token_count())
+        );
     }
 }
 

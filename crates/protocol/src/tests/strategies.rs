@@ -1,5 +1,7 @@
 //! Arbitrary messages for the property tests: every variant of every enum, with every field.
 
+mod messages;
+
 use proptest::collection::vec;
 use proptest::num::f32::{NORMAL, ZERO};
 use proptest::option;
@@ -7,10 +9,11 @@ use proptest::prelude::*;
 
 use crate::chat::{LogitBias, ResponseFormat, Sampling};
 use crate::{
-    Capabilities, ChatMessage, ChatRequest, ClientToRelay, DeltaKind, ErrorCode, Failure,
-    FinishReason, JobId, ModelOffer, NodeClass, NodeToRelay, RelayToClient, RelayToNode, Role,
-    Speed, Usage,
+    Answer, AnswerHash, ChatMessage, ChatRequest, DeltaKind, ErrorCode, Failure, FinishReason,
+    JobId, NodeClass, Piece, PieceKind, Role, Speed, Usage,
 };
+
+pub(super) use messages::{client_to_relay, node_to_relay, relay_to_client, relay_to_node};
 
 /// One entry of a token frame, owned.
 #[derive(Debug, Clone)]
@@ -78,7 +81,7 @@ fn speed() -> impl Strategy<Value = Speed> {
     })
 }
 
-pub(super) const ERROR_CODES: [ErrorCode; 19] = [
+pub(super) const ERROR_CODES: [ErrorCode; 20] = [
     ErrorCode::InvalidRequest,
     ErrorCode::UnknownModel,
     ErrorCode::ContextLengthExceeded,
@@ -96,6 +99,7 @@ pub(super) const ERROR_CODES: [ErrorCode; 19] = [
     ErrorCode::Draining,
     ErrorCode::Cancelled,
     ErrorCode::ClientGone,
+    ErrorCode::SlowReader,
     ErrorCode::Internal,
     ErrorCode::Unknown,
 ];
@@ -194,160 +198,25 @@ pub(super) fn chat_request() -> impl Strategy<Value = ChatRequest> {
         )
 }
 
-pub(super) fn client_to_relay() -> impl Strategy<Value = ClientToRelay> {
-    prop_oneof![
-        option::of(text()).prop_map(|key| ClientToRelay::Hello { key }),
-        (job(), text(), chat_request()).prop_map(|(job, model, request)| ClientToRelay::Submit {
-            job,
-            model,
-            request
-        }),
-        (job(), any::<u32>()).prop_map(|(job, offset)| ClientToRelay::Acknowledge { job, offset }),
-        job().prop_map(|job| ClientToRelay::Cancel { job }),
-        Just(ClientToRelay::Ping),
-        Just(ClientToRelay::Unknown),
-    ]
+fn piece_kind() -> impl Strategy<Value = PieceKind> {
+    prop::sample::select(vec![
+        PieceKind::Text,
+        PieceKind::Reasoning,
+        PieceKind::ToolCall,
+        PieceKind::Logprobs,
+        PieceKind::Unknown,
+    ])
 }
 
-pub(super) fn relay_to_client() -> impl Strategy<Value = RelayToClient> {
-    prop_oneof![
-        text().prop_map(|account| RelayToClient::Welcome { account }),
-        (job(), text(), any::<u32>(), any::<u32>()).prop_map(|(job, model, position, nodes)| {
-            RelayToClient::Queued {
-                job,
-                model,
-                position,
-                nodes,
-            }
-        }),
-        (job(), any::<u32>(), any::<u32>(), text(), text(), class()).prop_map(
-            |(job, attempt, alias, model, node, class)| RelayToClient::Assigned {
-                job,
-                attempt,
-                alias,
-                model,
-                node,
-                class
-            }
-        ),
-        (job(), any::<u32>(), any::<u32>()).prop_map(|(job, prompt_tokens, context_tokens)| {
-            RelayToClient::Started {
-                job,
-                prompt_tokens,
-                context_tokens,
-            }
-        }),
-        (job(), any::<u32>(), finish_reason(), usage(), speed()).prop_map(
-            |(job, offset, finish_reason, usage, speed)| RelayToClient::Completed {
-                job,
-                offset,
-                finish_reason,
-                usage,
-                speed
-            }
-        ),
-        (job(), failure()).prop_map(|(job, failure)| RelayToClient::Failed { job, failure }),
-        failure().prop_map(|failure| RelayToClient::Refused { failure }),
-        Just(RelayToClient::Pong),
-        Just(RelayToClient::Unknown),
-    ]
+/// Any answer at all, one that cannot be carried too.
+pub(super) fn answer() -> impl Strategy<Value = Answer> {
+    let piece = (piece_kind(), text(), vec(any::<u32>(), 0..4))
+        .prop_map(|(kind, text, tokens)| Piece { kind, text, tokens });
+    (option::of(text()), vec(piece, 0..4)).prop_map(|(model, pieces)| Answer { model, pieces })
 }
 
-fn model_offer() -> impl Strategy<Value = ModelOffer> {
-    (text(), text(), any::<u32>(), any::<(bool, bool)>()).prop_map(
-        |(model, runtime, context_tokens, (grammar, logprobs))| ModelOffer {
-            model,
-            runtime,
-            context_tokens,
-            capabilities: Capabilities { grammar, logprobs },
-        },
-    )
-}
-
-pub(super) fn node_to_relay() -> impl Strategy<Value = NodeToRelay> {
-    prop_oneof![
-        (
-            option::of(text()),
-            text(),
-            class(),
-            text(),
-            any::<u32>(),
-            vec(model_offer(), 0..3)
-        )
-            .prop_map(
-                |(key, name, class, software, slots, models)| NodeToRelay::Hello {
-                    key,
-                    name,
-                    class,
-                    software,
-                    slots,
-                    models
-                }
-            ),
-        any::<(u32, u32, u32)>().prop_map(|(alias, prompt_tokens, context_tokens)| {
-            NodeToRelay::Accepted {
-                alias,
-                prompt_tokens,
-                context_tokens,
-            }
-        }),
-        any::<(u32, u32)>().prop_map(|(alias, prefilled_tokens)| NodeToRelay::Progress {
-            alias,
-            prefilled_tokens
-        }),
-        (any::<(u32, u32)>(), finish_reason(), usage()).prop_map(
-            |((alias, offset), finish_reason, usage)| NodeToRelay::Completed {
-                alias,
-                offset,
-                finish_reason,
-                usage
-            }
-        ),
-        (any::<u32>(), failure())
-            .prop_map(|(alias, failure)| NodeToRelay::Failed { alias, failure }),
-        (any::<u32>(), option::of(failure()))
-            .prop_map(|(check, failure)| NodeToRelay::PromptChecked { check, failure }),
-        (any::<u32>(), usage()).prop_map(|(alias, usage)| NodeToRelay::Cancelled { alias, usage }),
-        Just(NodeToRelay::Draining),
-        Just(NodeToRelay::Ping),
-        Just(NodeToRelay::Unknown),
-    ]
-}
-
-pub(super) fn relay_to_node() -> impl Strategy<Value = RelayToNode> {
-    prop_oneof![
-        (text(), any::<u64>())
-            .prop_map(|(node, heartbeat_ms)| RelayToNode::Welcome { node, heartbeat_ms }),
-        (
-            job(),
-            any::<(u32, u32)>(),
-            text(),
-            any::<u64>(),
-            chat_request()
-        )
-            .prop_map(|(job, (attempt, alias), model, lease_ms, request)| {
-                RelayToNode::Assign {
-                    job,
-                    attempt,
-                    alias,
-                    model,
-                    lease_ms,
-                    request,
-                }
-            }),
-        (any::<u32>(), text(), chat_request()).prop_map(|(check, model, request)| {
-            RelayToNode::CheckPrompt {
-                check,
-                model,
-                request,
-            }
-        }),
-        any::<u32>().prop_map(|alias| RelayToNode::Cancel { alias }),
-        any::<(u32, u32)>().prop_map(|(alias, offset)| RelayToNode::Acknowledge { alias, offset }),
-        failure().prop_map(|failure| RelayToNode::Refused { failure }),
-        Just(RelayToNode::Pong),
-        Just(RelayToNode::Unknown),
-    ]
+fn hash() -> impl Strategy<Value = AnswerHash> {
+    any::<[u8; 8]>().prop_map(|bytes| AnswerHash::of(&bytes))
 }
 
 fn kind_of(number: u8) -> DeltaKind {

@@ -4,10 +4,14 @@ use serde_json::json;
 
 use crate::chat::{LogitBias, ResponseFormat};
 use crate::limits::{
-    LOGIT_BIASES_MAX, MESSAGES_MAX, NAME_BYTES_MAX, NODE_MODELS_MAX, NODE_SLOTS_MAX,
-    SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX,
+    ANNOUNCES_MAX, ANSWER_BYTES_MAX, LOGIT_BIASES_MAX, MESSAGES_MAX, NAME_BYTES_MAX,
+    NODE_MODELS_MAX, NODE_SLOTS_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, STOP_BYTES_MAX, STOPS_MAX,
+    TICKET_BYTES_MAX, TOP_LOGPROBS_MAX,
 };
-use crate::{Capabilities, ChatMessage, ChatRequest, ModelOffer, NodeClass, NodeToRelay, Role};
+use crate::{
+    AnswerHash, Capabilities, ChatMessage, ChatRequest, JobId, ModelOffer, NodeClass, NodeToRelay,
+    Role,
+};
 
 fn message() -> ChatMessage {
     ChatMessage {
@@ -208,6 +212,7 @@ fn hello(name: &str, software: &str, slots: u32, models: Vec<ModelOffer>) -> boo
         software: software.to_owned(),
         slots,
         models,
+        announces: 0,
     }
     .validate()
     .is_ok()
@@ -231,6 +236,44 @@ fn a_hello_has_names_slots_and_models_within_their_limits() {
     assert!(!hello("n", "s", NODE_SLOTS_MAX + 1, vec![offer()]));
     assert!(!hello("n", "s", 1, vec![]));
     assert!(!hello("n", "s", 1, vec![offer(); NODE_MODELS_MAX + 1]));
+}
+
+#[test]
+fn a_node_announces_no_more_than_the_limit() {
+    let hello = |announces| NodeToRelay::Hello {
+        key: None,
+        name: "n".to_owned(),
+        class: NodeClass::Rig,
+        software: "s".to_owned(),
+        slots: 1,
+        models: vec![offer()],
+        announces,
+    };
+    assert_eq!(hello(ANNOUNCES_MAX).validate(), Ok(()));
+    assert!(hello(ANNOUNCES_MAX + 1).validate().is_err());
+}
+
+#[test]
+fn an_announcement_has_a_short_ticket_and_offsets_that_fit() {
+    let announce = |ticket_bytes, from, offset| {
+        NodeToRelay::Announce {
+            job: JobId::from_random([1; 16]),
+            attempt: 1,
+            ticket: "t".repeat(ticket_bytes),
+            from,
+            hash: AnswerHash::default(),
+            offset,
+            ended: false,
+        }
+        .validate()
+        .is_ok()
+    };
+    assert!(announce(TICKET_BYTES_MAX, 0, 0));
+    assert!(!announce(TICKET_BYTES_MAX + 1, 0, 0));
+    assert!(announce(1, 7, 7));
+    assert!(!announce(1, 8, 7));
+    assert!(announce(1, 0, ANSWER_BYTES_MAX));
+    assert!(!announce(1, 0, ANSWER_BYTES_MAX + 1));
 }
 
 #[test]
