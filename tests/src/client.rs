@@ -1,9 +1,11 @@
-//! A well-behaved WebSocket client: the brain that the chat page has, on a native socket.
+//! A well-behaved WebSocket client: the brain that the chat page has, on a native socket. Like the page it comes back
+//! by itself when its connection is lost.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use client_session::{ClientSession, Event, Input, Output};
+use client_session::{ClientSession, Event, Input, Output, Settings};
 use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::chat::{ChatMessage, ChatRequest, LogitBias, Sampling};
 use protocol::{DeltaKind, FinishReason, JobId, Role, Speed, Usage};
@@ -61,30 +63,41 @@ pub struct Answer {
     pub speed: Speed,
 }
 
+/// Longer than any restart of a relay takes on a busy laptop.
+const GIVE_UP_MS: u64 = 100_000;
+
 /// A connected client.
 #[derive(Debug)]
 pub struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    url: String,
+    authorization: String,
+    socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     session: ClientSession,
     started: Instant,
+    /// News that came while a wish was sent.
+    unread: VecDeque<Output>,
 }
 
 impl Client {
     /// Connects with the network's API key and waits to be welcomed.
     pub async fn connect(network: &Network) -> Result<Self> {
-        let key = format!("Bearer {}", network.ready.api_key);
-        let url = format!("{}/client", network.socket_url());
-        let socket = within("a client connects", async {
-            Ok(connect(&url, &[("Authorization", &key)]).await?)
-        })
-        .await?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed)?;
         let mut client = Self {
-            socket,
-            session: ClientSession::new(),
+            url: format!("{}/client", network.socket_url()),
+            authorization: format!("Bearer {}", network.ready.api_key),
+            socket: None,
+            session: ClientSession::new(Settings {
+                seed: u64::from_le_bytes(seed),
+                stays: true,
+                give_up_ms: GIVE_UP_MS,
+            }),
             started: Instant::now(),
+            unread: VecDeque::new(),
         };
-        client.step(Input::Connected { key: None });
-        within("welcome", async {
+        within("a client connects", async {
+            client.socket = Some(client.dial().await?);
+            client.step(Input::Connected { key: None });
             loop {
                 match client.poll().await? {
                     Some(Output::Welcomed { .. }) => return Ok(()),
@@ -95,6 +108,11 @@ impl Client {
         })
         .await?;
         Ok(client)
+    }
+
+    /// Loses its connection, as a walk out of the house does. It comes back while it waits for events.
+    pub fn cut(&mut self) {
+        self.closed(1006);
     }
 
     /// Asks.
@@ -123,6 +141,8 @@ impl Client {
             loop {
                 match self.poll().await? {
                     Some(Output::Event { job, event }) => return Ok((job, event)),
+                    // It came back.
+                    Some(Output::Welcomed { .. }) => {}
                     Some(other) => bail!("{other:?} instead of an event"),
                     None => self.receive().await?,
                 }
@@ -149,6 +169,7 @@ impl Client {
                 | Event::Assigned { .. }
                 | Event::Started { .. }
                 | Event::Delta { .. }
+                | Event::Reconnecting
                 | Event::Completed { .. } => {}
             }
         }
@@ -177,6 +198,7 @@ impl Client {
             | Event::Assigned { .. }
             | Event::Started { .. }
             | Event::Delta { .. }
+            | Event::Reconnecting
             | Event::Completed { .. }
             | Event::Failed(_)
             | Event::Interrupted => None,
@@ -197,16 +219,49 @@ impl Client {
         self.answer(job).await
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn step(&mut self, input: Input<'_>) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = self.now();
         self.session.handle_input(now, input);
     }
 
-    /// Sends what is to be sent, up to the next output that is news.
+    async fn dial(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>> {
+        Ok(connect(&self.url, &[("Authorization", &self.authorization)]).await?)
+    }
+
+    fn closed(&mut self, code: u16) {
+        self.socket = None;
+        self.step(Input::Closed { code });
+    }
+
+    /// Does what is to be done, up to the next output that is news.
     async fn poll(&mut self) -> Result<Option<Output>> {
+        if let Some(news) = self.unread.pop_front() {
+            return Ok(Some(news));
+        }
+        self.work().await
+    }
+
+    async fn work(&mut self) -> Result<Option<Output>> {
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::Send(text) => self.socket.send(Message::text(text)).await?,
+                Output::Connect => match self.dial().await {
+                    Ok(socket) => {
+                        self.socket = Some(socket);
+                        self.step(Input::Connected { key: None });
+                    }
+                    Err(_) => self.closed(1006),
+                },
+                Output::Send(text) => {
+                    if let Some(socket) = &mut self.socket
+                        && socket.send(Message::text(text)).await.is_err()
+                    {
+                        self.closed(1006);
+                    }
+                }
                 news @ (Output::Welcomed { .. } | Output::Refused(_) | Output::Event { .. }) => {
                     return Ok(Some(news));
                 }
@@ -215,20 +270,41 @@ impl Client {
         Ok(None)
     }
 
-    /// Sends what a wish of the user's has produced: nothing else can be waiting then.
+    /// Sends what a wish of the user's has produced.
     async fn flush(&mut self) -> Result<()> {
-        match self.poll().await? {
-            None => Ok(()),
-            Some(news) => bail!("unread: {news:?}"),
+        while let Some(news) = self.work().await? {
+            self.unread.push_back(news);
         }
+        Ok(())
     }
 
+    /// Waits for a message, a loss, or what the session wants by then.
     async fn receive(&mut self) -> Result<()> {
-        match self.socket.next().await.context("the socket ended")?? {
-            Message::Text(text) => self.step(Input::Text(&text)),
-            Message::Binary(bytes) => self.step(Input::Binary(&bytes)),
-            Message::Close(frame) => bail!("the relay closed the socket: {frame:?}"),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+        let now = self.now();
+        let due = self.session.poll_timeout();
+        let message = {
+            let next = async {
+                match &mut self.socket {
+                    Some(socket) => socket.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            match due {
+                Some(due) => {
+                    tokio::time::timeout(Duration::from_millis(due.saturating_sub(now)), next).await
+                }
+                None => Ok(next.await),
+            }
+        };
+        match message {
+            Ok(Some(Ok(Message::Text(text)))) => self.step(Input::Text(&text)),
+            Ok(Some(Ok(Message::Binary(bytes)))) => self.step(Input::Binary(&bytes)),
+            Ok(Some(Ok(Message::Close(frame)))) => {
+                self.closed(frame.map_or(1005, |frame| u16::from(frame.code)));
+            }
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {}
+            Ok(Some(Err(_)) | None) => self.closed(1006),
+            Err(_) => self.step(Input::Tick),
         }
         Ok(())
     }
