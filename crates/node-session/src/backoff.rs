@@ -4,12 +4,16 @@ use rand::{Rng, RngExt};
 
 use crate::Millis;
 
+/// The first pause after a good connection: a restarted relay is back at once, and a thousand nodes come one by one.
+const FIRST_MS: std::ops::RangeInclusive<Millis> = 50..=500;
+
 /// A pause that grows while dialling fails.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     ms_min: Millis,
     ms_max: Millis,
     last: Millis,
+    was_good: bool,
 }
 
 impl Backoff {
@@ -21,11 +25,16 @@ impl Backoff {
             ms_min,
             ms_max,
             last: ms_min,
+            was_good: false,
         }
     }
 
-    /// The next pause: between the least and three times the last one.
+    /// The next pause: a short one after a good connection, then between the least and three times the last one.
     pub(crate) fn next(&mut self, rng: &mut impl Rng) -> Millis {
+        if std::mem::take(&mut self.was_good) {
+            self.last = self.ms_min;
+            return rng.random_range(FIRST_MS).min(self.ms_max);
+        }
         let most = self.last.saturating_mul(3).min(self.ms_max);
         self.last = rng.random_range(self.ms_min..=most);
         self.last
@@ -33,6 +42,6 @@ impl Backoff {
 
     /// The connection was a good one.
     pub(crate) const fn reset(&mut self) {
-        self.last = self.ms_min;
+        self.was_good = true;
     }
 }

@@ -19,19 +19,19 @@ pub struct Config {
     pub models: Vec<ModelOffer>,
     /// A node key, `hgn-…`, where the upgrade request does not carry it.
     pub key: Option<String>,
-    /// The shortest pause before dialling again.
+    /// The shortest pause before dialling again after a dial that failed.
     pub backoff_ms_min: Millis,
     /// The longest pause before dialling again.
     pub backoff_ms_max: Millis,
 }
 
 impl Config {
-    /// The shortest pause that is kind to a relay that has just restarted with a thousand nodes.
-    pub const BACKOFF_MS_MIN: Millis = 500;
+    /// The shortest pause that is kind to a relay that is about to be back, and to those who wait for it.
+    pub const BACKOFF_MS_MIN: Millis = 250;
     /// The longest pause that an operator who has just mended something will wait for.
     pub const BACKOFF_MS_MAX: Millis = 30_000;
 
-    pub(crate) fn hello(&self) -> NodeToRelay {
+    pub(crate) fn hello(&self, announces: u32) -> NodeToRelay {
         NodeToRelay::Hello {
             key: self.key.clone(),
             name: self.name.clone(),
@@ -39,7 +39,7 @@ impl Config {
             software: self.software.clone(),
             slots: self.slots,
             models: self.models.clone(),
-            announces: 0,
+            announces,
         }
     }
 }

@@ -1,17 +1,23 @@
 //! What the engine says: prompts accepted, decode steps, ends.
 
-use protocol::limits::{ANSWER_BYTES_MAX, ENTRY_BYTES_MAX, ENTRY_TOKENS_MAX};
-use protocol::{Alias, ErrorCode, Failure, FinishReason, NodeToRelay, TokenFrameWriter, Usage};
+use protocol::limits::{ENTRY_BYTES_MAX, ENTRY_TOKENS_MAX};
+use protocol::{Alias, ErrorCode, Failure, FinishReason, NodeToRelay, Usage};
 
 use crate::input::{Advance, EngineEvent};
-use crate::job::{Finished, Phase};
+use crate::job::{Ended, Job, Phase};
 use crate::{JobKey, Millis, NodeSession, Output};
 
-/// An answer that its client does not acknowledge is forgotten after this; the relay does about the same.
-const FINISHED_KEPT_MS: Millis = 60_000;
+/// A whole answer that its client does not acknowledge is forgotten after this; the relay does about the same.
+pub(crate) const ENDED_KEPT_MS: Millis = 60_000;
 
-/// Answer bytes kept for clients that do not acknowledge, all jobs together; the oldest go first.
-const FINISHED_BYTES_MAX: usize = 64 << 20;
+/// Memory for whole answers that clients have not acknowledged, all together; the oldest go first.
+const ENDED_BYTES_MAX: usize = 32 << 20;
+
+/// How many such answers are kept.
+const ENDED_JOBS_MAX: usize = 256;
+
+/// What an engine may add to a full window: steps that were under way when it was told to pause.
+const OVERRUN_BYTES_MAX: u32 = 1 << 20;
 
 impl NodeSession {
     pub(crate) fn engine_said(&mut self, event: EngineEvent) {
@@ -25,14 +31,17 @@ impl NodeSession {
                 key,
                 prefilled_tokens,
             } => {
-                if let Some(alias) = self.wanted(key) {
-                    self.send(&NodeToRelay::Progress {
-                        alias,
-                        prefilled_tokens,
-                    });
+                if !self.is_going_on(key) {
+                    self.ignored += 1;
+                } else if let Some(alias) = self.alias(key) {
+                    self.send_progress(alias, prefilled_tokens);
                 }
             }
-            EngineEvent::Step(advances) => self.step(&advances),
+            EngineEvent::Step(advances) => {
+                for advance in &advances {
+                    self.advance(advance);
+                }
+            }
             EngineEvent::Finished {
                 key,
                 finish_reason,
@@ -44,160 +53,167 @@ impl NodeSession {
                     failure: failure.bounded(),
                 });
             }
-            EngineEvent::Checked { check, failure } => {
-                if self.is_up() {
-                    let failure = failure.map(Failure::bounded);
-                    self.send(&NodeToRelay::PromptChecked { check, failure });
-                }
-            }
+            EngineEvent::Checked { check, failure } => self.checked(check, failure),
             EngineEvent::Cancelled { key, usage } => {
                 self.engine_ended(key, |alias| NodeToRelay::Cancelled { alias, usage });
             }
         }
     }
 
-    /// The job's name, if the relay still wants to hear of its progress.
-    fn wanted(&mut self, key: JobKey) -> Option<Alias> {
-        let alias = self.jobs.get(&key).and_then(|job| match job.phase {
-            Phase::Started | Phase::Accepted => job.alias,
-            Phase::Waiting(_) | Phase::Stopping => None,
-        });
-        if alias.is_none() {
-            self.ignored += 1;
-        }
-        alias
+    /// Whether the engine is to go on with the job.
+    fn is_going_on(&self, key: JobKey) -> bool {
+        self.jobs.get(&key).is_some_and(|job| match job.phase {
+            Phase::Started | Phase::Accepted { .. } => true,
+            Phase::Waiting(_) | Phase::Stopping | Phase::Ended(_) => false,
+        })
+    }
+
+    fn alias(&self, key: JobKey) -> Option<Alias> {
+        self.jobs.get(&key).and_then(|job| job.alias)
     }
 
     fn accepted(&mut self, key: JobKey, prompt_tokens: u32, context_tokens: u32) {
-        let Some(alias) = self.wanted(key) else {
+        if !self.is_going_on(key) {
+            self.ignored += 1;
+            return;
+        }
+        if let Some(job) = self.jobs.get_mut(&key) {
+            job.phase = Phase::Accepted {
+                prompt_tokens,
+                context_tokens,
+            };
+        }
+        self.say_accepted(key);
+    }
+
+    /// Tells the relay that the prompt is read, where it is.
+    pub(crate) fn say_accepted(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get(&key) else {
             return;
         };
-        if let Some(job) = self.jobs.get_mut(&key) {
-            job.phase = Phase::Accepted;
+        if let Some(((prompt_tokens, context_tokens), alias)) = job.accepted().zip(job.alias) {
+            let message = NodeToRelay::Accepted {
+                alias,
+                prompt_tokens,
+                context_tokens,
+            };
+            self.send_about(key, &message);
         }
-        self.send(&NodeToRelay::Accepted {
-            alias,
-            prompt_tokens,
-            context_tokens,
-        });
     }
 
-    /// One decode step becomes one frame, unless it is over a frame's limits.
-    fn step(&mut self, advances: &[Advance]) {
-        let mut writer = TokenFrameWriter::new();
-        for advance in advances {
-            if let Err(message) = self.write(&mut writer, advance) {
-                self.give_up(advance.key, message);
-            }
+    /// Keeps what the engine said, whether there is a connection or not.
+    fn advance(&mut self, advance: &Advance) {
+        let key = advance.key;
+        if !self.is_going_on(key) {
+            self.ignored += 1;
+            return;
         }
-        self.flush(&mut writer);
-    }
-
-    fn write(
-        &mut self,
-        writer: &mut TokenFrameWriter,
-        advance: &Advance,
-    ) -> Result<(), &'static str> {
-        let Some(alias) = self.wanted(advance.key) else {
-            return Ok(());
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
         };
-        for (tokens, bytes) in pieces(advance) {
-            let Some(job) = self.jobs.get_mut(&advance.key) else {
-                return Ok(());
-            };
-            let Phase::Accepted = job.phase else {
-                return Err("the engine answered before it accepted the prompt");
-            };
-            let start = job.offset;
-            let end = u32::try_from(bytes.len())
-                .ok()
-                .and_then(|bytes| start.checked_add(bytes))
-                .filter(|end| *end <= ANSWER_BYTES_MAX)
-                .ok_or("the answer is longer than an answer may be")?;
-            job.offset = end;
-            job.buffer.push(end, advance.kind, tokens, bytes);
-            if !writer.push(alias, start, advance.kind, tokens, bytes) {
-                self.flush(writer);
-                if !writer.push(alias, start, advance.kind, tokens, bytes) {
-                    return Err("the engine's step does not fit a frame");
-                }
-            }
+        if let Err(message) = take(job, advance) {
+            self.give_up(key, message);
+            return;
         }
-        Ok(())
+        if job.alias.is_some() && job.stream.has_unsent() {
+            self.mark_unsent(key);
+        }
+        self.pause_or_go_on(key);
     }
 
-    fn flush(&mut self, writer: &mut TokenFrameWriter) {
-        if !writer.is_empty() {
-            self.sent_at = self.now;
-            self.outputs.push_back(Output::SendBinary(writer.finish()));
+    /// Pauses the engine for a client that does not keep up, or that is gone, and lets it go on when it does.
+    pub(crate) fn pause_or_go_on(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        let is_full = job.stream.unacknowledged() >= job.window_bytes;
+        match job.phase {
+            Phase::Started | Phase::Accepted { .. } if is_full != job.is_paused => {
+                job.is_paused = is_full;
+                self.outputs.push_back(if is_full {
+                    Output::Pause { key }
+                } else {
+                    Output::Unpause { key }
+                });
+            }
+            Phase::Started
+            | Phase::Accepted { .. }
+            | Phase::Waiting(_)
+            | Phase::Stopping
+            | Phase::Ended(_) => {}
         }
     }
 
     /// The job cannot go on: the relay hears so at once, the engine is stopped.
     fn give_up(&mut self, key: JobKey, message: &str) {
-        let Some(job) = self.jobs.get_mut(&key) else {
-            return;
-        };
-        job.phase = Phase::Stopping;
-        job.buffer = crate::buffer::ResendBuffer::default();
-        self.outputs.push_back(Output::Stop { key });
-        if let Some(alias) = job.alias.take() {
-            self.aliases.remove(&alias);
+        if let Some(alias) = self.alias(key) {
             let failure = Failure::new(ErrorCode::EngineFailed, message);
-            self.send(&NodeToRelay::Failed { alias, failure });
+            self.send_about(key, &NodeToRelay::Failed { alias, failure });
         }
+        self.drop_job(key);
     }
 
     fn engine_finished(&mut self, key: JobKey, finish_reason: FinishReason, usage: Usage) {
-        match self.jobs.get(&key).map(|job| &job.phase) {
-            Some(Phase::Accepted) => {}
-            Some(Phase::Stopping) => {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            self.ignored += 1;
+            return;
+        };
+        match job.phase {
+            Phase::Accepted {
+                prompt_tokens,
+                context_tokens,
+            } => {
+                job.phase = Phase::Ended(Ended {
+                    prompt_tokens,
+                    context_tokens,
+                    finish_reason,
+                    usage,
+                    at: self.now,
+                });
+                job.drop_at = Some(self.now.saturating_add(ENDED_KEPT_MS));
+                self.say_completed(key);
+                self.trim_ended();
+                self.place_is_free();
+            }
+            Phase::Stopping => {
                 // It was done before it heard that it should stop.
                 self.engine_ended(key, |alias| NodeToRelay::Cancelled { alias, usage });
-                return;
             }
-            Some(Phase::Started) => {
+            Phase::Started => {
                 let message = "the engine finished before it accepted the prompt";
                 let failure = Failure::new(ErrorCode::EngineFailed, message);
                 self.engine_ended(key, |alias| NodeToRelay::Failed { alias, failure });
-                return;
             }
-            Some(Phase::Waiting(_)) | None => {
-                self.ignored += 1;
-                return;
-            }
+            Phase::Waiting(_) | Phase::Ended(_) => self.ignored += 1,
         }
-        let Some(job) = self.forget_job(key) else {
-            return;
-        };
-        if let Some(alias) = job.alias {
-            self.send(&NodeToRelay::Completed {
-                alias,
-                offset: job.offset,
-                finish_reason,
-                usage,
-            });
-            if job.offset > 0 && !job.buffer.is_empty() {
-                let until = self.now.saturating_add(FINISHED_KEPT_MS);
-                let finished = Finished {
-                    buffer: job.buffer,
-                    until,
-                };
-                self.finished.insert(alias, finished);
-                self.trim_finished();
-            }
-        }
-        self.place_is_free();
     }
 
+    /// Tells the relay that the answer is whole, where it is.
+    pub(crate) fn say_completed(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get(&key) else {
+            return;
+        };
+        if let Some((ended, alias)) = job.ended().zip(job.alias) {
+            let message = NodeToRelay::Completed {
+                alias,
+                offset: job.stream.end().offset,
+                finish_reason: ended.finish_reason,
+                usage: ended.usage,
+            };
+            self.send_about(key, &message);
+        }
+    }
+
+    /// An attempt that ended without an answer is forgotten; without a connection nobody hears of it.
     fn engine_ended(&mut self, key: JobKey, message: impl FnOnce(Alias) -> NodeToRelay) {
         if self.jobs.get(&key).is_none_or(|job| !job.is_in_engine()) {
             self.ignored += 1;
             return;
         }
-        if let Some(alias) = self.forget_job(key).and_then(|job| job.alias) {
-            self.send(&message(alias));
+        if let Some(alias) = self.alias(key) {
+            self.send_about(key, &message(alias));
         }
+        self.forget_job(key);
         self.place_is_free();
     }
 
@@ -206,21 +222,34 @@ impl NodeSession {
         self.end_if_drained();
     }
 
-    fn trim_finished(&mut self) {
-        let mut bytes: usize = self.finished.values().map(|kept| kept.buffer.bytes()).sum();
-        while bytes > FINISHED_BYTES_MAX {
-            let oldest = self.finished.iter().min_by_key(|(_, kept)| kept.until);
-            let Some((&alias, _)) = oldest else { return };
-            if let Some(dropped) = self.finished.remove(&alias) {
-                bytes -= dropped.buffer.bytes();
+    fn trim_ended(&mut self) {
+        let ended = |(key, job): (&JobKey, &Job)| job.ended().map(|ended| (ended.at, *key));
+        loop {
+            let (mut count, mut bytes) = (0, 0);
+            for job in self.jobs.values().filter(|job| job.ended().is_some()) {
+                count += 1;
+                bytes += job.stream.memory_bytes();
             }
+            let oldest = self.jobs.iter().filter_map(ended).min();
+            match oldest.filter(|_| count > ENDED_JOBS_MAX || bytes > ENDED_BYTES_MAX) {
+                Some((_, key)) => self.forget_job(key),
+                None => return,
+            };
         }
     }
+}
 
-    pub(crate) fn tick_finished(&mut self) {
-        let now = self.now;
-        self.finished.retain(|_, kept| now < kept.until);
+fn take(job: &mut Job, advance: &Advance) -> Result<(), &'static str> {
+    let Phase::Accepted { .. } = job.phase else {
+        return Err("the engine answered before it accepted the prompt");
+    };
+    for (tokens, bytes) in pieces(advance) {
+        job.stream.push(advance.kind, tokens, bytes)?;
     }
+    if job.stream.unacknowledged() > job.window_bytes.saturating_add(OVERRUN_BYTES_MAX) {
+        return Err("the engine does not pause");
+    }
+    Ok(())
 }
 
 /// Cuts an advance into what fits an entry. Cuts lie between characters; tokens go with the first piece that has room.

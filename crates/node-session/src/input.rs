@@ -22,6 +22,11 @@ pub enum Input<'a> {
         /// [`protocol::CloseCode::Unauthorized`].
         code: Option<u16>,
     },
+    /// The socket still works on what it was given: keep the rest. What gathers meanwhile is merged. A shell that never
+    /// says so is given everything at once.
+    Busy,
+    /// The socket can take more.
+    Writable,
     /// The engine says something.
     Engine(EngineEvent),
     /// The operator wants the node to finish what it has and end.

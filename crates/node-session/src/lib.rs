@@ -1,36 +1,41 @@
-//! A node's brain: handshake, heartbeat, slots, resend buffers, drain. Shared by every class of node. Sans-IO: the caller
-//! owns the socket, the clock and the engine.
+//! A node's brain: handshake, heartbeat, slots, streams that outlive connections, drain. Shared by every class of node.
+//! Sans-IO: the caller owns the socket, the clock and the engine.
 //!
 //! ```text
 //!            ┌─────────────────── NodeSession ───────────────────┐
-//! relay ───▶ │ link: dial, hello, heartbeat, back-off            │ ─▶ Connect, Send, SendBinary, CloseSocket
-//!            │ relay: assign, cancel, acknowledge ──▶ job ◀──┐   │ ─▶ Start, Stop
-//! engine ──▶ │ engine: accepted, step, finished ─────────────┘   │ ─▶ Exit
+//! relay ───▶ │ link: dial, hello, heartbeat, back-off            │ ─▶ Connect, CloseSocket, Exit
+//!            │ returning: announce, adopt, fence ─────▶ job ◀─┐  │ ─▶ Start, Stop, Pause, Unpause
+//!            │ relay: assign, cancel, acknowledge ───▶ stream │  │
+//! engine ──▶ │ engine: accepted, step, finished ──────────────┘  │
+//! socket ──▶ │ outbox: order, gathering ◀─────────────           │ ─▶ Send, SendBinary
 //!            └───────────────────────────────────────────────────┘
 //! ```
 //!
 //! Invariant: after every [`NodeSession::handle_input`] (and after [`NodeSession::new`]), drain
-//! [`NodeSession::poll_output`] until `None`. Then the engine has at most `slots` jobs, and every job the relay assigned
-//! is running, stopping, waiting for a place, or has been answered with exactly one `completed`, `failed` or `cancelled`.
+//! [`NodeSession::poll_output`] until `None`. Then the engine has at most `slots` jobs, and every attempt that the relay
+//! assigned or adopted on this connection is running, stopping, waiting for a place, has been answered with exactly one
+//! `completed`, `failed` or `cancelled`, or gave way to a later attempt at its job.
 //!
 //! Nothing that the relay or the engine can say panics.
 
 mod backoff;
-mod buffer;
 mod config;
 mod engine;
 mod input;
 mod job;
 mod link;
+mod outbox;
 mod output;
 mod relay;
+mod returning;
+mod stream;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::Alias;
+use protocol::{Alias, NodeToRelay};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -39,8 +44,9 @@ pub use crate::input::{Advance, EngineEvent, Input, JobKey};
 pub use crate::output::{End, Output};
 
 use crate::backoff::Backoff;
-use crate::job::{Finished, Job};
+use crate::job::Job;
 use crate::link::Link;
+use crate::outbox::Outbox;
 
 /// Milliseconds of the caller's monotonic clock.
 pub type Millis = u64;
@@ -57,8 +63,13 @@ pub struct NodeSession {
     sent_at: Millis,
     jobs: BTreeMap<JobKey, Job>,
     aliases: BTreeMap<Alias, JobKey>,
-    finished: BTreeMap<Alias, Finished>,
+    /// What `hello` said would be announced, as it was then.
+    promised: Vec<(JobKey, NodeToRelay)>,
+    /// Prompts that the engine checks: our number, and the relay's while it is there.
+    checks: BTreeMap<u32, Option<u32>>,
     next_key: u64,
+    next_check: u32,
+    outbox: Outbox,
     outputs: VecDeque<Output>,
     ignored: u64,
 }
@@ -76,8 +87,11 @@ impl NodeSession {
             sent_at: 0,
             jobs: BTreeMap::new(),
             aliases: BTreeMap::new(),
-            finished: BTreeMap::new(),
+            promised: Vec::new(),
+            checks: BTreeMap::new(),
             next_key: 1,
+            next_check: 1,
+            outbox: Outbox::default(),
             outputs: VecDeque::from([Output::Connect]),
             ignored: 0,
         }
@@ -99,36 +113,38 @@ impl NodeSession {
                 self.ignored += 1;
             }
             Input::Closed { code } => self.closed(code),
+            Input::Busy => self.outbox.set_busy(true),
+            Input::Writable => self.outbox.set_busy(false),
             Input::Engine(event) => self.engine_said(event),
             Input::DrainRequested => self.drain(),
             Input::Tick => {
                 self.tick_link();
-                self.tick_finished();
+                self.tick_jobs();
             }
         }
+        self.check_outbox();
     }
 
     /// The next thing to do, if any.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.poll_outbox().or_else(|| self.outputs.pop_front())
     }
 
     /// When [`Input::Tick`] is due at the latest.
     pub fn poll_timeout(&self) -> Option<Millis> {
-        let kept = self.finished.values().map(|kept| kept.until).min();
-        self.link_due().into_iter().chain(kept).min()
+        let dues = [self.link_due(), self.jobs_due(), self.outbox.due()];
+        dues.into_iter().flatten().min()
     }
 
-    /// Jobs that the relay knows to be here.
+    /// Jobs that are not done, with a connection or without.
     pub fn job_count(&self) -> usize {
-        self.aliases.len()
+        let running = self.jobs.values().filter(|job| job.holds_slot());
+        running.count()
     }
 
     /// Answer bytes kept because no client acknowledged them yet.
     pub fn unacknowledged_bytes(&self) -> usize {
-        let running = self.jobs.values().map(|job| job.buffer.bytes());
-        let finished = self.finished.values().map(|kept| kept.buffer.bytes());
-        running.chain(finished).sum()
+        self.jobs.values().map(|job| job.stream.bytes()).sum()
     }
 
     /// Messages and events that were not understood or named nothing of ours.

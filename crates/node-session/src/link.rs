@@ -1,14 +1,15 @@
 //! The connection: dialling, greeting, heartbeat, back-off, draining, ending.
 
-use protocol::{CloseCode, NodeToRelay, PING, encode};
+use protocol::{CloseCode, NodeToRelay};
 
 use crate::{End, Millis, NodeSession, Output};
 
 /// A relay that has not answered `hello` by then is not going to.
 const WELCOME_MS_MAX: Millis = 15_000;
 
-/// A connection that lasted this long was a good one: the next pause is short again.
-const STEADY_MS: Millis = 30_000;
+/// A connection that lasted this long was a good one: the next pause is short again. One that is welcomed and falls at
+/// once is not, or a relay that falls at each welcome would be hammered.
+const STEADY_MS: Millis = 1_000;
 
 /// A normal end, RFC 6455 §7.4.1.
 const NORMAL_CLOSURE: u16 = 1000;
@@ -54,7 +55,8 @@ impl NodeSession {
         self.link = Link::Greeting {
             by: self.now.saturating_add(WELCOME_MS_MAX),
         };
-        let hello = self.config.hello();
+        let announces = self.promise_announcements();
+        let hello = self.config.hello(announces);
         self.send(&hello);
     }
 
@@ -70,6 +72,11 @@ impl NodeSession {
             pinged_at: None,
         };
         self.outputs.push_back(Output::Welcomed { node });
+        self.announce_promised();
+        if self.is_draining {
+            self.send(&NodeToRelay::Draining);
+            self.end_if_drained();
+        }
     }
 
     /// Anything heard answers the heartbeat.
@@ -95,7 +102,7 @@ impl NodeSession {
         }
         match code.filter(|code| self.is_final(*code)) {
             Some(code) => {
-                self.drop_jobs();
+                self.detach_jobs();
                 self.end(End::Refused { code });
             }
             None => self.lost(),
@@ -118,15 +125,20 @@ impl NodeSession {
         {
             self.backoff.reset();
         }
-        self.drop_jobs();
-        if self.is_draining {
-            self.end(End::Drained);
-            return;
-        }
+        self.detach_jobs();
         let pause = self.backoff.next(&mut self.rng);
         self.link = Link::Waiting {
             until: self.now.saturating_add(pause),
         };
+        self.end_if_drained();
+    }
+
+    /// Gives up a connection that is open but no good.
+    pub(crate) fn hang_up(&mut self, code: CloseCode) {
+        self.outputs.push_back(Output::CloseSocket {
+            code: code.number(),
+        });
+        self.lost();
     }
 
     pub(crate) fn drain(&mut self) {
@@ -134,35 +146,34 @@ impl NodeSession {
             return;
         }
         self.is_draining = true;
+        if self.is_up() {
+            self.send(&NodeToRelay::Draining);
+        }
+        self.end_if_drained();
+    }
+
+    /// After a drain: ends once no job is left that anybody waits for, connected or not.
+    pub(crate) fn end_if_drained(&mut self) {
+        if !self.is_draining || self.jobs.values().any(|job| self.holds_up_drain(job)) {
+            return;
+        }
         match self.link {
-            Link::Up { .. } => {
-                self.send(&NodeToRelay::Draining);
-                self.end_if_drained();
+            Link::Up { .. } | Link::Greeting { .. } => {
+                self.flush_outbox();
+                self.outputs.push_back(Output::CloseSocket {
+                    code: NORMAL_CLOSURE,
+                });
+                self.end(End::Drained);
             }
-            Link::Greeting { .. } => self.close_and_end(),
             // A dial under way is given up: the shell ends with the session.
             Link::Waiting { .. } | Link::Dialling => self.end(End::Drained),
             Link::Ended => {}
         }
     }
 
-    /// After a drain: ends once no job is left.
-    pub(crate) fn end_if_drained(&mut self) {
-        if self.is_draining && self.jobs.is_empty() && self.is_up() {
-            self.close_and_end();
-        }
-    }
-
-    fn close_and_end(&mut self) {
-        self.outputs.push_back(Output::CloseSocket {
-            code: NORMAL_CLOSURE,
-        });
-        self.end(End::Drained);
-    }
-
     fn end(&mut self, end: End) {
         self.link = Link::Ended;
-        self.finished.clear();
+        self.jobs.clear();
         self.outputs.push_back(Output::Exit(end));
     }
 
@@ -181,14 +192,9 @@ impl NodeSession {
                 ..
             } => {
                 *pinged = Some(self.now);
-                self.sent_at = self.now;
-                self.outputs.push_back(Output::Send(PING.into()));
+                self.send_ping();
             }
-            Link::Greeting { .. } | Link::Up { .. } => {
-                let code = CloseCode::HeartbeatLost.number();
-                self.outputs.push_back(Output::CloseSocket { code });
-                self.lost();
-            }
+            Link::Greeting { .. } | Link::Up { .. } => self.hang_up(CloseCode::HeartbeatLost),
             Link::Dialling | Link::Ended => {}
         }
     }
@@ -212,10 +218,5 @@ impl NodeSession {
             }
             Link::Dialling | Link::Ended => None,
         }
-    }
-
-    pub(crate) fn send(&mut self, message: &NodeToRelay) {
-        self.sent_at = self.now;
-        self.outputs.push_back(Output::Send(encode(message)));
     }
 }

@@ -46,7 +46,7 @@ pub enum Output {
         /// What is to be answered later.
         request: Box<ChatRequest>,
     },
-    /// Stop this job before the next decode step. The engine answers with `Cancelled`, or with the end it had reached.
+    /// Stop this job, paused or not, before the next decode step. The engine answers with `Cancelled`, or with the end it had reached.
     Stop {
         /// Which job.
         key: JobKey,

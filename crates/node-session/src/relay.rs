@@ -1,13 +1,29 @@
-//! What the relay says: assignments, cancels, acknowledgements.
+//! What the relay says: assignments, cancels, acknowledgements, questions.
 
-use protocol::limits::RELAY_FRAME_BYTES_MAX;
+use protocol::limits::{RELAY_FRAME_BYTES_MAX, TICKET_BYTES_MAX};
 use protocol::{
-    Alias, Answer, ChatRequest, ErrorCode, Failure, JobId, NodeToRelay, RelayToNode, Usage, decode,
+    Alias, ChatRequest, ErrorCode, Failure, JobId, NodeToRelay, RelayToNode, Usage, decode,
 };
 
-use crate::buffer::ResendBuffer;
 use crate::job::{Job, Pending, Phase};
+use crate::stream::Stream;
 use crate::{JobKey, NodeSession, Output};
+
+/// Unacknowledged bytes of all running answers together: where there are many slots, windows are smaller.
+const WINDOWS_BYTES_MAX: u32 = 16 << 20;
+
+/// Questions that the engine may be working on; the relay asks one at a time, on each connection.
+const CHECKS_MAX: usize = 4;
+
+/// What an assignment brings.
+struct Assignment {
+    id: JobId,
+    attempt: u32,
+    alias: Alias,
+    window_bytes: u32,
+    ticket: String,
+    pending: Pending,
+}
 
 impl NodeSession {
     pub(crate) fn relay_text(&mut self, text: &str) {
@@ -24,98 +40,140 @@ impl NodeSession {
             RelayToNode::Refused { failure } => {
                 self.outputs.push_back(Output::Refused(failure.bounded()));
             }
+            RelayToNode::Pong => {}
+            RelayToNode::Unknown => self.ignored += 1,
             RelayToNode::Assign { .. }
+            | RelayToNode::Adopt { .. }
+            | RelayToNode::Fence { .. }
+            | RelayToNode::Merge { .. }
             | RelayToNode::CheckPrompt { .. }
             | RelayToNode::Cancel { .. }
-            | RelayToNode::Acknowledge { .. }
-                if !self.is_up() =>
-            {
-                self.ignored += 1;
+            | RelayToNode::Acknowledge { .. } => {
+                if self.is_up() {
+                    self.relay_wants(message);
+                } else {
+                    self.ignored += 1;
+                }
             }
+        }
+    }
+
+    /// Words that have a meaning after the welcome only.
+    fn relay_wants(&mut self, message: RelayToNode) {
+        match message {
             RelayToNode::Assign {
-                job,
-                attempt: _,
+                job: id,
+                attempt,
                 alias,
                 model,
                 lease_ms: _,
+                window_bytes,
+                ticket,
                 request,
                 answer,
-                ..
-            } => self.assign(job, alias, model, request, answer),
+            } => self.assign(Assignment {
+                id,
+                attempt,
+                alias,
+                window_bytes,
+                ticket,
+                pending: Pending {
+                    model,
+                    request: Box::new(request),
+                    answer: answer.map(Box::new),
+                },
+            }),
+            RelayToNode::Adopt { .. } => self.adopt(message),
+            RelayToNode::Fence { job, attempt, .. } => self.fence(job, attempt),
+            RelayToNode::Merge { ms } => self.outbox.set_merge_ms(ms),
             RelayToNode::CheckPrompt {
                 check,
                 model,
                 request,
-            } => self.outputs.push_back(Output::Check {
-                check,
-                model,
-                request: Box::new(request),
-            }),
+            } => self.check_prompt(check, model, request),
             RelayToNode::Cancel { alias } => self.cancel(alias),
-            RelayToNode::Acknowledge { alias, offset, .. } => self.acknowledge(alias, offset),
-            RelayToNode::Pong => {}
-            RelayToNode::Adopt { .. }
-            | RelayToNode::Fence { .. }
-            | RelayToNode::Merge { .. }
-            | RelayToNode::Unknown => self.ignored += 1,
+            RelayToNode::Acknowledge {
+                alias,
+                offset,
+                whole,
+            } => self.acknowledge(alias, offset, whole),
+            RelayToNode::Welcome { .. }
+            | RelayToNode::Refused { .. }
+            | RelayToNode::Pong
+            | RelayToNode::Unknown => {}
         }
     }
 
-    fn assign(
-        &mut self,
-        id: JobId,
-        alias: Alias,
-        model: String,
-        request: ChatRequest,
-        answer: Option<Answer>,
-    ) {
+    fn assign(&mut self, assignment: Assignment) {
+        let alias = assignment.alias;
         if self.aliases.contains_key(&alias) {
             // The same frame twice: the first one counts.
             self.ignored += 1;
             return;
         }
-        if let Err(failure) = self.check_assignment(&model, &request) {
+        // What is left here of an earlier attempt is no longer wanted, whether we heard of its end or not.
+        for key in self.attempts(assignment.id) {
+            self.drop_job(key);
+        }
+        if let Err(failure) = self.check_assignment(&assignment) {
             self.send(&NodeToRelay::Failed { alias, failure });
+            self.end_if_drained();
             return;
         }
-        self.finished.remove(&alias);
         let key = JobKey(self.next_key);
         self.next_key += 1;
         self.aliases.insert(alias, key);
-        let pending = Pending {
-            job: id,
-            model,
-            request: Box::new(request),
-            answer: answer.map(Box::new),
+        let job = Job {
+            id: assignment.id,
+            attempt: assignment.attempt,
+            ticket: assignment.ticket,
+            alias: Some(alias),
+            stream: Stream::after(assignment.pending.answer.as_deref()),
+            phase: Phase::Waiting(Box::new(assignment.pending)),
+            window_bytes: self.window(assignment.window_bytes),
+            is_paused: false,
+            drop_at: None,
         };
-        self.jobs.insert(
-            key,
-            Job {
-                alias: Some(alias),
-                phase: Phase::Waiting(Box::new(pending)),
-                offset: 0,
-                buffer: ResendBuffer::default(),
-            },
-        );
+        self.jobs.insert(key, job);
         self.start_waiting();
     }
 
-    fn check_assignment(&self, model: &str, request: &ChatRequest) -> Result<(), Failure> {
+    fn attempts(&self, id: JobId) -> Vec<JobKey> {
+        let of_job = self.jobs.iter().filter(|(_, job)| job.id == id);
+        of_job.map(|(key, _)| *key).collect()
+    }
+
+    fn check_assignment(&self, assignment: &Assignment) -> Result<(), Failure> {
+        let pending = &assignment.pending;
         if self.is_draining {
             let message = "this node stops and takes no more work";
             return Err(Failure::new(ErrorCode::Draining, message));
         }
-        if !self.config.models.iter().any(|offer| offer.model == model) {
+        if assignment.ticket.len() > TICKET_BYTES_MAX {
+            let message = "the ticket is over its limit";
+            return Err(Failure::new(ErrorCode::ProtocolError, message));
+        }
+        let mut offers = self.config.models.iter();
+        if !offers.any(|offer| offer.model == pending.model) {
             let message = "this node does not offer that model";
             return Err(Failure::new(ErrorCode::EngineFailed, message));
         }
-        if self.aliases.len() >= self.slots() {
+        if self.jobs.values().filter(|job| job.holds_slot()).count() >= self.slots() {
             let message = "all slots of this node are taken";
             return Err(Failure::new(ErrorCode::EngineFailed, message));
         }
-        request.validate().map_err(|invalid| {
+        if let Some(Err(invalid)) = pending.answer.as_ref().map(|answer| answer.validate()) {
+            let failure = Failure::new(ErrorCode::InvalidRequest, invalid.to_string());
+            return Err(failure.with_param("answer"));
+        }
+        pending.request.validate().map_err(|invalid| {
             Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
         })
+    }
+
+    /// What a window may be here. Without any nothing would ever be sent.
+    pub(crate) fn window(&self, asked: u32) -> u32 {
+        asked.clamp(1, (WINDOWS_BYTES_MAX / self.config.slots.max(1)).max(1))
     }
 
     /// Starts jobs while the engine has a free place.
@@ -126,36 +184,56 @@ impl NodeSession {
             if in_engine >= slots {
                 return;
             }
-            if job.is_in_engine() {
-                continue;
+            match job.phase {
+                Phase::Waiting(_) => {}
+                Phase::Started | Phase::Accepted { .. } | Phase::Stopping | Phase::Ended(_) => {
+                    continue;
+                }
             }
             if let Phase::Waiting(pending) = std::mem::replace(&mut job.phase, Phase::Started) {
                 in_engine += 1;
-                let Pending {
-                    job,
-                    model,
-                    request,
-                    answer,
-                } = *pending;
                 self.outputs.push_back(Output::Start {
                     key,
-                    job,
-                    model,
-                    request,
-                    answer,
+                    job: job.id,
+                    model: pending.model,
+                    request: pending.request,
+                    answer: pending.answer,
                 });
             }
         }
     }
 
-    fn cancel(&mut self, alias: Alias) {
-        // A finished job's bytes are wanted by nobody after a cancel.
-        self.finished.remove(&alias);
-        let Some(&key) = self.aliases.get(&alias) else {
+    fn check_prompt(&mut self, check: u32, model: String, request: ChatRequest) {
+        if self.checks.len() >= CHECKS_MAX {
             self.ignored += 1;
             return;
-        };
-        let Some(job) = self.jobs.get_mut(&key) else {
+        }
+        let ours = self.next_check;
+        self.next_check = self.next_check.wrapping_add(1);
+        self.checks.insert(ours, Some(check));
+        self.outputs.push_back(Output::Check {
+            check: ours,
+            model,
+            request: Box::new(request),
+        });
+    }
+
+    pub(crate) fn checked(&mut self, ours: u32, failure: Option<Failure>) {
+        match self.checks.remove(&ours) {
+            Some(Some(check)) => {
+                let failure = failure.map(Failure::bounded);
+                self.send(&NodeToRelay::PromptChecked { check, failure });
+            }
+            // The relay that asked is gone.
+            Some(None) => {}
+            None => self.ignored += 1,
+        }
+    }
+
+    fn cancel(&mut self, alias: Alias) {
+        let named = self.aliases.get(&alias).copied();
+        let Some((key, job)) = named.and_then(|key| Some((key, self.jobs.get_mut(&key)?))) else {
+            self.ignored += 1;
             return;
         };
         match job.phase {
@@ -163,60 +241,66 @@ impl NodeSession {
                 self.forget_job(key);
                 let usage = Usage::default();
                 self.send(&NodeToRelay::Cancelled { alias, usage });
-                self.end_if_drained();
             }
-            Phase::Started | Phase::Accepted => {
+            Phase::Started | Phase::Accepted { .. } => {
                 job.phase = Phase::Stopping;
-                job.buffer = ResendBuffer::default();
+                job.stream = Stream::default();
                 self.outputs.push_back(Output::Stop { key });
             }
             Phase::Stopping => self.ignored += 1,
+            // Its end is said already, and its bytes are wanted by nobody after a cancel.
+            Phase::Ended(_) => self.forget_job(key),
         }
+        self.end_if_drained();
     }
 
-    fn acknowledge(&mut self, alias: Alias, offset: u32) {
-        let job = self
-            .aliases
-            .get(&alias)
-            .and_then(|key| self.jobs.get_mut(key));
-        if let Some(job) = job {
-            job.buffer.release(offset.min(job.offset));
-        } else if let Some(finished) = self.finished.get_mut(&alias) {
-            finished.buffer.release(offset);
-            if finished.buffer.is_empty() {
-                self.finished.remove(&alias);
-            }
-        } else {
+    fn acknowledge(&mut self, alias: Alias, offset: u32, whole: bool) {
+        let named = self.aliases.get(&alias).copied();
+        let Some((key, job)) = named.and_then(|key| Some((key, self.jobs.get_mut(&key)?))) else {
             self.ignored += 1;
+            return;
+        };
+        if !job.stream.acknowledge(offset) {
+            // Nobody can have what was never sent.
+            self.ignored += 1;
+            return;
+        }
+        let has_all = whole && job.ended().is_some() && offset == job.stream.end().offset;
+        if has_all {
+            self.forget_job(key);
+            self.end_if_drained();
+        } else {
+            self.pause_or_go_on(key);
         }
     }
 
-    /// The connection ended: the engine stops, and what the relay has not passed on is dropped.
-    ///
-    /// This is the place where jobs will instead be kept and announced again on the next connection.
-    pub(crate) fn drop_jobs(&mut self) {
-        self.aliases.clear();
-        self.finished.clear();
-        self.jobs.retain(|_, job| job.is_in_engine());
-        for (&key, job) in &mut self.jobs {
-            job.alias = None;
-            job.buffer = ResendBuffer::default();
-            match job.phase {
-                Phase::Started | Phase::Accepted => {
-                    job.phase = Phase::Stopping;
-                    self.outputs.push_back(Output::Stop { key });
-                }
-                Phase::Stopping | Phase::Waiting(_) => {}
-            }
-        }
-    }
-
-    pub(crate) fn forget_job(&mut self, key: JobKey) -> Option<Job> {
-        let job = self.jobs.remove(&key)?;
-        if let Some(alias) = job.alias {
+    /// Forgets a job without a word; the engine is stopped.
+    pub(crate) fn drop_job(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        if let Some(alias) = job.alias.take() {
             self.aliases.remove(&alias);
         }
-        Some(job)
+        job.drop_at = None;
+        job.stream = Stream::default();
+        match job.phase {
+            Phase::Waiting(_) | Phase::Ended(_) => {
+                self.jobs.remove(&key);
+            }
+            Phase::Started | Phase::Accepted { .. } => {
+                job.phase = Phase::Stopping;
+                self.outputs.push_back(Output::Stop { key });
+            }
+            Phase::Stopping => {}
+        }
+    }
+
+    /// Forgets a job that has no place in the engine any more.
+    pub(crate) fn forget_job(&mut self, key: JobKey) {
+        if let Some(alias) = self.jobs.remove(&key).and_then(|job| job.alias) {
+            self.aliases.remove(&alias);
+        }
     }
 
     fn slots(&self) -> usize {

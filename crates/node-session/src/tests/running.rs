@@ -1,7 +1,7 @@
-//! Jobs: slots, steps, ends, cancel, buffers, lost connections.
+//! Jobs: slots, steps, ends, cancel.
 
-use protocol::limits::{ANSWER_BYTES_MAX, ENTRY_BYTES_MAX};
-use protocol::{DeltaKind, ErrorCode, Failure, NodeToRelay, RelayToNode, Usage};
+use protocol::limits::{ANSWER_BYTES_MAX, ENTRY_BYTES_MAX, TICKET_BYTES_MAX};
+use protocol::{Answer, DeltaKind, ErrorCode, Failure, NodeToRelay, Piece, PieceKind, RelayToNode};
 
 use super::stage::*;
 use crate::{Advance, EngineEvent, Input, JobKey, Output};
@@ -85,7 +85,7 @@ fn one_decode_step_is_one_frame() {
 #[test]
 fn an_advance_over_the_limits_of_an_entry_is_cut_between_characters() {
     let mut stage = Stage::up(1);
-    let key = stage.start(1);
+    let key = stage.start_with(1, |_, window_bytes| *window_bytes = u32::MAX);
     stage.accept(key);
     // Three bytes each, so that the limit falls inside a character.
     let text = "€".repeat(ENTRY_BYTES_MAX * 5 / 3);
@@ -207,14 +207,13 @@ fn a_question_about_a_prompt_goes_to_the_engine_and_back_without_a_slot() {
         model: "small".into(),
         request: request(),
     });
-    let wanted = stage.wanted();
-    assert!(matches!(wanted[..], [Output::Check { check: 5, .. }]));
+    let ours = stage.checked();
     let failure = Some(Failure::new(
         ErrorCode::ContextLengthExceeded,
         "9000 of 4096",
     ));
     stage.engine(EngineEvent::Checked {
-        check: 5,
+        check: ours,
         failure: failure.clone(),
     });
     assert_eq!(
@@ -224,56 +223,108 @@ fn a_question_about_a_prompt_goes_to_the_engine_and_back_without_a_slot() {
 }
 
 #[test]
-fn bytes_are_kept_until_they_are_acknowledged_the_end_included() {
+fn an_answer_to_a_question_of_an_earlier_connection_is_not_taken_for_one_to_the_present() {
     let mut stage = Stage::up(1);
-    let key = stage.start(1);
-    stage.accept(key);
-    let piece = "x".repeat(4_096);
-    for _ in 0..3 {
-        stage.step(vec![advance(key, &[1], &piece)]);
-    }
-    assert_eq!(stage.session.unacknowledged_bytes(), 3 * 4_096);
-    let acknowledge = |stage: &mut Stage, offset| {
-        stage.hears(&RelayToNode::Acknowledge { alias: 1, offset });
-        stage.session.unacknowledged_bytes()
+    let question = RelayToNode::CheckPrompt {
+        check: 1,
+        model: MODEL.into(),
+        request: request(),
     };
-    assert_eq!(acknowledge(&mut stage, 4_096), 2 * 4_096);
-    // What is not wholly there is kept.
-    assert_eq!(acknowledge(&mut stage, 8_191), 2 * 4_096);
-    stage.finish(key);
-    assert_eq!(stage.session.unacknowledged_bytes(), 2 * 4_096);
-    assert_eq!(acknowledge(&mut stage, 3 * 4_096), 0);
-    assert!(stage.session.finished.is_empty());
+    stage.hears(&question);
+    let old = stage.checked();
+    stage.fall_and_return();
+    stage.hears(&question);
+    let new = stage.checked();
+    stage.said();
+    let says = |stage: &mut Stage, check| {
+        let failure = None;
+        stage.engine(EngineEvent::Checked { check, failure });
+        stage.said().len()
+    };
+    assert_eq!(says(&mut stage, old), 0);
+    assert_eq!(says(&mut stage, new), 1);
 }
 
 #[test]
-fn an_unacknowledged_end_is_forgotten_after_a_while() {
+fn a_relay_that_asks_without_waiting_does_not_fill_the_engine() {
     let mut stage = Stage::up(1);
-    let key = stage.start(1);
-    stage.accept(key);
-    stage.step(vec![advance(key, &[1], "abc")]);
-    stage.finish(key);
-    assert_eq!(stage.session.unacknowledged_bytes(), 3);
-    for _ in 0..6 {
-        stage.wait(10_000);
-        stage.hears(&RelayToNode::Pong);
+    for check in 0..100 {
+        stage.hears(&RelayToNode::CheckPrompt {
+            check,
+            model: MODEL.into(),
+            request: request(),
+        });
     }
-    assert_eq!(stage.session.unacknowledged_bytes(), 0);
+    assert!(stage.wanted().len() <= 4);
 }
 
 #[test]
-fn an_end_without_text_after_everything_was_acknowledged_keeps_nothing() {
+fn an_answer_that_was_begun_elsewhere_goes_on_at_its_end() {
     let mut stage = Stage::up(1);
-    let key = stage.start(1);
+    let begun = Answer {
+        model: Some(MODEL.into()),
+        pieces: vec![
+            Piece {
+                kind: PieceKind::Reasoning,
+                text: "hm".into(),
+                tokens: vec![4],
+            },
+            Piece {
+                kind: PieceKind::Text,
+                text: "réd".into(),
+                tokens: vec![5, 6],
+            },
+        ],
+    };
+    let mut assignment = assign(3);
+    if let RelayToNode::Assign { answer, .. } = &mut assignment {
+        *answer = Some(begun.clone());
+    }
+    stage.hears(&assignment);
+    let Some(Output::Start { key, answer, .. }) = stage.wanted.pop() else {
+        panic!("nothing started")
+    };
+    assert_eq!(answer, Some(Box::new(begun)));
     stage.accept(key);
-    stage.step(vec![advance(key, &[1], "abc")]);
-    stage.hears(&RelayToNode::Acknowledge {
-        alias: 1,
-        offset: 3,
-    });
-    stage.step(vec![advance(key, &[2], "")]);
+    stage.step(vec![advance(key, &[7], ", blue")]);
+    assert_eq!(stage.entries(), [[(3, 6, vec![7], ", blue".to_owned())]]);
+    stage.said();
     stage.finish(key);
-    assert!(stage.session.finished.is_empty());
+    assert!(matches!(
+        stage.said()[..],
+        [NodeToRelay::Completed { offset: 12, .. }]
+    ));
+    // The text that it was given counts in the hash, and in the tokens, as if it were its own.
+    stage.fall_and_return();
+    stage.said();
+    stage.hears(&adopt(3, 9, "hmréd", 3));
+    assert_eq!(stage.entries(), [[(9, 6, vec![7], ", blue".to_owned())]]);
+}
+
+#[test]
+fn an_assignment_that_breaks_a_limit_is_refused() {
+    let mut stage = Stage::up(1);
+    let mut broken = [assign(1), assign(2)];
+    if let RelayToNode::Assign { ticket, .. } = &mut broken[0] {
+        *ticket = "t".repeat(TICKET_BYTES_MAX + 1);
+    }
+    if let RelayToNode::Assign { answer, .. } = &mut broken[1] {
+        let piece = Piece {
+            kind: PieceKind::Text,
+            text: "x".repeat(protocol::limits::CARRIED_BYTES_MAX + 1),
+            tokens: Vec::new(),
+        };
+        *answer = Some(Answer {
+            model: None,
+            pieces: vec![piece],
+        });
+    }
+    for message in &broken {
+        stage.hears(message);
+        assert!(matches!(stage.said()[..], [NodeToRelay::Failed { .. }]));
+    }
+    assert_eq!(stage.wanted(), []);
+    stage.start(3);
 }
 
 #[test]
@@ -284,8 +335,11 @@ fn an_answer_over_its_limit_fails_and_stops() {
     let piece = "a".repeat(ENTRY_BYTES_MAX);
     for _ in (0..ANSWER_BYTES_MAX).step_by(ENTRY_BYTES_MAX) {
         stage.step(vec![advance(key, &[1], &piece)]);
+        let offset = stage.session.jobs[&key].stream.end().offset;
+        stage.hears(&acknowledge(1, offset));
     }
     stage.said();
+    stage.wanted();
     stage.step(vec![advance(key, &[1], "b")]);
     let said = stage.said();
     assert!(
@@ -314,84 +368,6 @@ fn an_engine_that_answers_before_it_accepts_fails_the_job() {
 }
 
 #[test]
-fn a_lost_connection_stops_the_engine_and_forgets_the_jobs() {
-    let mut stage = Stage::up(2);
-    let key = stage.start(1);
-    stage.accept(key);
-    stage.step(vec![advance(key, &[1], "a")]);
-    stage.said();
-    stage.frames.clear();
-    stage.input(Input::Closed { code: None });
-    assert_eq!(stage.wanted(), [Output::Stop { key }]);
-    assert_eq!(stage.session.job_count(), 0);
-    assert_eq!(stage.session.unacknowledged_bytes(), 0);
-    stage.step(vec![advance(key, &[1], "b")]);
-    stage.wait(30_000);
-    stage.welcome();
-    stage.stopped(key);
-    assert_eq!(stage.said(), []);
-    assert!(stage.frames.is_empty());
-}
-
-#[test]
-fn a_new_job_waits_for_the_engine_to_stop_the_old_one() {
-    let mut stage = Stage::up(1);
-    let old = stage.start(1);
-    stage.input(Input::Closed { code: None });
-    stage.wait(30_000);
-    stage.welcome();
-    stage.hears(&assign(2));
-    assert_eq!(stage.wanted(), []);
-    stage.stopped(old);
-    let wanted = stage.wanted();
-    let [Output::Start { key, .. }] = wanted[..] else {
-        panic!("{wanted:?}")
-    };
-    assert_ne!(key, old);
-    stage.accept(key);
-    assert!(matches!(
-        stage.said()[..],
-        [NodeToRelay::Accepted { alias: 2, .. }]
-    ));
-}
-
-#[test]
-fn a_job_that_waits_for_the_engine_can_be_cancelled() {
-    let mut stage = Stage::up(1);
-    let old = stage.start(1);
-    stage.input(Input::Closed { code: None });
-    stage.wait(30_000);
-    stage.welcome();
-    stage.hears(&assign(2));
-    stage.hears(&RelayToNode::Cancel { alias: 2 });
-    assert_eq!(
-        stage.said(),
-        [NodeToRelay::Cancelled {
-            alias: 2,
-            usage: Usage::default()
-        }]
-    );
-    stage.stopped(old);
-    assert_eq!(stage.wanted(), []);
-}
-
-#[test]
-fn a_job_that_waits_for_the_engine_is_forgotten_with_its_connection() {
-    let mut stage = Stage::up(1);
-    let old = stage.start(1);
-    let fall = |stage: &mut Stage| {
-        stage.input(Input::Closed { code: None });
-        stage.wait(30_000);
-        stage.welcome();
-    };
-    fall(&mut stage);
-    stage.hears(&assign(2));
-    fall(&mut stage);
-    stage.stopped(old);
-    assert_eq!(stage.wanted(), []);
-}
-
-#[test]
 fn events_of_jobs_that_never_were_are_ignored() {
     let mut stage = Stage::up(1);
     let key = JobKey(99);
@@ -415,17 +391,16 @@ fn words_that_make_no_sense_are_ignored() {
     stage.input(Input::Text("{"));
     stage.input(Input::Text(r#"{"type":"from_the_future"}"#));
     stage.input(Input::Binary(&[1, 2, 3]));
-    stage.hears(&RelayToNode::Acknowledge {
-        alias: 5,
-        offset: 5,
-    });
+    stage.hears(&acknowledge(5, 5));
+    stage.hears(&fence(7));
+    stage.hears(&RelayToNode::Cancel { alias: 5 });
     stage.hears(&RelayToNode::Welcome {
         node: "again".into(),
         heartbeat_ms: 0,
     });
     assert_eq!(stage.said(), []);
     assert_eq!(stage.wanted(), []);
-    assert_eq!(stage.session.ignored(), 5);
+    assert_eq!(stage.session.ignored(), 7);
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 use protocol::limits::NODE_FRAME_BYTES_MAX;
 use protocol::{
-    Alias, Capabilities, ChatMessage, ChatRequest, DeltaKind, FinishReason, JobId, ModelOffer,
-    NodeClass, NodeToRelay, RelayToNode, Role, TokenFrame, Usage, decode, encode,
+    Alias, AnswerHash, Capabilities, ChatMessage, ChatRequest, DeltaKind, ErrorCode, Failure,
+    FinishReason, JobId, ModelOffer, NodeClass, NodeToRelay, RelayToNode, Role, TokenFrame, Usage,
+    decode, encode,
 };
 
 use crate::{Advance, Config, EngineEvent, Input, JobKey, Millis, NodeSession, Output};
+
+pub(super) const WINDOW_BYTES: u32 = 64 << 10;
 
 pub(super) const MODEL: &str = "small";
 
@@ -19,6 +22,8 @@ pub(super) struct Stage {
     /// What it said to the relay since the test last looked.
     pub(super) said: Vec<NodeToRelay>,
     pub(super) frames: Vec<Vec<u8>>,
+    /// "message" or "frame" for each of both.
+    pub(super) order: Vec<&'static str>,
     /// What else it wanted since the test last looked.
     pub(super) wanted: Vec<Output>,
     /// Jobs in the engine; never more than the slots.
@@ -57,12 +62,58 @@ pub(super) fn request() -> ChatRequest {
 
 pub(super) fn assign(alias: Alias) -> RelayToNode {
     RelayToNode::Assign {
-        job: JobId::from_random([9; 16]),
+        job: job_id(alias),
         attempt: 1,
         alias,
         model: MODEL.into(),
         lease_ms: 30_000,
+        window_bytes: WINDOW_BYTES,
+        ticket: format!("ticket {alias}"),
         request: request(),
+        answer: None,
+    }
+}
+
+/// The job that [`assign`] names first under this alias.
+pub(super) fn job_id(alias: Alias) -> JobId {
+    JobId::from_random([alias.to_be_bytes(); 4].concat().try_into().unwrap())
+}
+
+/// Goes on with the job that was assigned as `first`, where the client has `text` of it.
+pub(super) fn adopt(first: Alias, alias: Alias, text: &str, tokens: u32) -> RelayToNode {
+    RelayToNode::Adopt {
+        job: job_id(first),
+        attempt: 1,
+        alias,
+        lease_ms: 30_000,
+        window_bytes: WINDOW_BYTES,
+        offset: u32::try_from(text.len()).unwrap(),
+        tokens,
+        hash: AnswerHash::of(text.as_bytes()),
+    }
+}
+
+pub(super) fn fence(first: Alias) -> RelayToNode {
+    RelayToNode::Fence {
+        job: job_id(first),
+        attempt: 1,
+        failure: Failure::new(ErrorCode::UnknownJob, "nobody wants it"),
+    }
+}
+
+pub(super) fn acknowledge(alias: Alias, offset: u32) -> RelayToNode {
+    RelayToNode::Acknowledge {
+        alias,
+        offset,
+        whole: false,
+    }
+}
+
+pub(super) fn acknowledge_whole(alias: Alias, offset: u32) -> RelayToNode {
+    RelayToNode::Acknowledge {
+        alias,
+        offset,
+        whole: true,
     }
 }
 
@@ -92,6 +143,7 @@ impl Stage {
             now: 1_000,
             said: Vec::new(),
             frames: Vec::new(),
+            order: Vec::new(),
             wanted: Vec::new(),
             engine: Vec::new(),
             slots,
@@ -117,6 +169,25 @@ impl Stage {
         self.wanted.clear();
     }
 
+    /// The connection ends and the next one is open, as far as the welcome; what was said is left to look at.
+    pub(super) fn fall_and_return(&mut self) {
+        self.input(Input::Closed { code: None });
+        self.come_back();
+    }
+
+    pub(super) fn come_back(&mut self) {
+        while self.wanted.pop() != Some(Output::Connect) {
+            self.wait_for_timeout();
+        }
+        self.said.clear();
+        self.input(Input::Connected);
+        self.hears(&RelayToNode::Welcome {
+            node: "n".into(),
+            heartbeat_ms: 15_000,
+        });
+        self.wanted.pop();
+    }
+
     pub(super) fn input(&mut self, input: Input<'_>) {
         if let Input::Engine(event) = &input {
             let ended = match event {
@@ -138,9 +209,11 @@ impl Stage {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Send(text) => {
+                    self.order.push("message");
                     self.said.push(decode(&text, NODE_FRAME_BYTES_MAX).unwrap());
                 }
                 Output::SendBinary(frame) => {
+                    self.order.push("frame");
                     TokenFrame::decode(&frame).unwrap();
                     self.frames.push(frame);
                 }
@@ -151,6 +224,8 @@ impl Stage {
                 }
                 Output::Connect
                 | Output::Check { .. }
+                | Output::Pause { .. }
+                | Output::Unpause { .. }
                 | Output::Stop { .. }
                 | Output::CloseSocket { .. }
                 | Output::Welcomed { .. }
@@ -170,11 +245,37 @@ impl Stage {
 
     /// Assigns a job and says which key it started under.
     pub(super) fn start(&mut self, alias: Alias) -> JobKey {
-        self.hears(&assign(alias));
+        self.start_with(alias, |_, _| {})
+    }
+
+    /// Assigns a job whose attempt and window are changed.
+    pub(super) fn start_with(
+        &mut self,
+        alias: Alias,
+        change: impl FnOnce(&mut u32, &mut u32),
+    ) -> JobKey {
+        let mut message = assign(alias);
+        if let RelayToNode::Assign {
+            attempt,
+            window_bytes,
+            ..
+        } = &mut message
+        {
+            change(attempt, window_bytes);
+        }
+        self.hears(&message);
         let Some(Output::Start { key, .. }) = self.wanted.pop() else {
             panic!("nothing started")
         };
         key
+    }
+
+    /// The number under which the engine was asked about a prompt.
+    pub(super) fn checked(&mut self) -> u32 {
+        match self.wanted.pop() {
+            Some(Output::Check { check, .. }) => check,
+            other => panic!("no question but {other:?}"),
+        }
     }
 
     pub(super) fn accept(&mut self, key: JobKey) {
