@@ -6,6 +6,7 @@ use crate::job::{Accepted, Attempt, Job};
 use crate::measure::Meter;
 use crate::models::ModelIndex;
 use crate::placement::Need;
+use crate::slots::Slot;
 use crate::timers::Timer;
 use crate::{Scheduler, SocketId};
 
@@ -25,6 +26,8 @@ impl Scheduler {
             return;
         };
         job.alias = None;
+        job.is_held = false;
+        job.paused_at = None;
         job.told = None;
         self.waiting += 1;
         self.lines.entered.push(id);
@@ -37,8 +40,9 @@ impl Scheduler {
     }
 
     /// Takes a job that waits out of all its lines.
-    fn dequeue(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.alias.is_none()) else {
+    pub(crate) fn dequeue(&mut self, id: JobId) {
+        let waits = |job: &&Job| job.alias.is_none() && !job.is_held;
+        let Some(job) = self.jobs.get(&id).filter(waits) else {
             return;
         };
         self.waiting -= 1;
@@ -92,53 +96,84 @@ impl Scheduler {
         reason = "invariant: a waiting job, a free node and its slot are found where the sets say so"
     )]
     fn assign(&mut self, id: JobId, need: Need) {
-        let alias = self.fresh_alias();
         self.dequeue(id);
         let job = self.jobs.get_mut(&id).expect("a known job");
         let is_free = |model: &&ModelIndex| self.models[**model].is_free(need);
         let model = *job.choices.iter().find(is_free).expect("a free model");
-        let model_id = self.models[model].entry.id.clone();
         let socket = self.models[model]
             .choose(need, &mut self.rng, job.avoid)
             .expect("a free node");
         let node = self.nodes.get_mut(&socket).expect("a known node");
         let slot = node.slots.take().expect("a free slot");
-        node.attempts.insert(alias);
-        job.attempts += 1;
-        job.alias = Some(alias);
-        job.first_assigned_at.get_or_insert(self.now);
+        let number = job.attempts + 1;
+        let alias = self.begin_attempt(id, socket, model, Some(slot), number);
+        self.tell_assign(id, alias, model, socket);
+        self.tell_state(id);
+        self.refresh_node(socket);
+    }
+
+    /// Enters an attempt into the tables. Its lease begins.
+    pub(crate) fn begin_attempt(
+        &mut self,
+        id: JobId,
+        socket: SocketId,
+        model: ModelIndex,
+        slot: Option<Slot>,
+        number: u32,
+    ) -> Alias {
+        let alias = self.fresh_alias();
         let deadline = self.now.saturating_add(self.config.lease_ms);
+        let mut start = 0;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.attempts = job.attempts.max(number);
+            job.alias = Some(alias);
+            job.first_assigned_at.get_or_insert(self.now);
+            start = job.transcript.offset();
+        }
+        self.timers.clear(Timer::SlowReader(id));
+        if let Some(node) = self.nodes.get_mut(&socket) {
+            node.attempts.insert(alias);
+        }
         let attempt = Attempt {
             job: Some(id),
             node: socket,
             model,
             slot,
-            number: job.attempts,
+            number,
             assigned_at: self.now,
             deadline,
             prefilled_tokens: 0,
             accepted: None,
-            offset: 0,
+            start,
+            offset: start,
             first_byte_at: None,
             meter: Meter::default(),
         };
         self.attempts.insert(alias, attempt);
         self.timers.set(Timer::Attempt(alias), deadline);
         self.counters.assigned += 1;
+        alias
+    }
+
+    fn tell_assign(&mut self, id: JobId, alias: Alias, model: ModelIndex, socket: SocketId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.paused_at = None;
         let assign = RelayToNode::Assign {
             job: id,
             attempt: job.attempts,
             alias,
-            model: model_id,
+            model: self.models[model].entry.id.clone(),
             lease_ms: self.config.lease_ms,
             window_bytes: self.config.window_bytes,
             ticket: String::new(),
             request: job.request.clone(),
-            answer: None,
+            answer: job.transcript.answer(job.vocabulary.model()),
         };
+        let assign = self.with_node_ticket(assign, id, socket);
         self.tell_node(socket, assign);
-        self.tell_state(id);
-        self.refresh_node(socket);
+        self.ask_to_merge(socket);
     }
 
     /// Aliases begin anywhere, so that those of a pool before its sleep are not met again.
@@ -157,31 +192,39 @@ impl Scheduler {
             return;
         };
         let Some(owner) = job.owner else { return };
-        let Some((alias, attempt)) = job
-            .alias
-            .and_then(|alias| Some((alias, self.attempts.get(&alias)?)))
-        else {
-            let place = self.place_of(job);
-            self.tell_place(id, place);
+        let Some(alias) = job.alias else {
+            if !job.is_held {
+                let place = self.place_of(job);
+                self.tell_place(id, place);
+            }
             return;
         };
-        let Some(node) = self.nodes.get(&attempt.node) else {
+        let Some(assigned) = self.assigned(id, alias, job.transcript.offset()) else {
             return;
         };
-        let assigned = RelayToClient::Assigned {
+        let accepted = self
+            .attempts
+            .get(&alias)
+            .and_then(|attempt| attempt.accepted);
+        self.tell_client(owner, assigned);
+        if let Some(accepted) = accepted {
+            self.tell_client(owner, started(id, accepted));
+        }
+    }
+
+    /// What a client hears of an attempt whose frames begin at `offset`.
+    pub(crate) fn assigned(&self, id: JobId, alias: Alias, offset: u32) -> Option<RelayToClient> {
+        let attempt = self.attempts.get(&alias)?;
+        let node = self.nodes.get(&attempt.node)?;
+        Some(RelayToClient::Assigned {
             job: id,
             attempt: attempt.number,
             alias,
             model: self.models[attempt.model].entry.id.clone(),
-            node: node.name.clone(),
+            node: node.name.to_string(),
             class: node.class,
-            offset: 0,
-        };
-        let started = attempt.accepted.map(|accepted| started(id, accepted));
-        self.tell_client(owner, assigned);
-        if let Some(started) = started {
-            self.tell_client(owner, started);
-        }
+            offset,
+        })
     }
 
     /// The node made progress: its lease begins anew. The timer stays where it is and is moved when it fires.
@@ -196,8 +239,10 @@ impl Scheduler {
     pub(crate) fn take_job(&mut self, id: JobId) -> Option<Job> {
         self.dequeue(id);
         let job = self.jobs.remove(&id)?;
-        self.content_bytes -= job.bytes;
+        self.content_bytes -= job.bytes + job.transcript_bytes;
         self.timers.clear(Timer::Grace(id));
+        self.timers.clear(Timer::Held(id));
+        self.timers.clear(Timer::SlowReader(id));
         if let Some(client) = job.owner.and_then(|owner| self.clients.get_mut(&owner)) {
             client.jobs.remove(&id);
         }
@@ -227,7 +272,9 @@ impl Scheduler {
             return;
         };
         node.note_ended(alias);
-        node.slots.give_back(attempt.slot);
+        if let Some(slot) = attempt.slot {
+            node.slots.give_back(slot);
+        }
         if let Some(offer) = node.offers.get_mut(&attempt.model) {
             offer.speed.learn(&attempt.meter);
         }
@@ -242,7 +289,7 @@ impl Scheduler {
         let is_free = node.slots.free() > 0;
         for (&model, offer) in &node.offers {
             self.dirty.insert(model);
-            if node.draining {
+            if node.draining || node.arriving > 0 {
                 if self.models[model].withdraw(socket) {
                     self.lines.moved.insert(model);
                 }

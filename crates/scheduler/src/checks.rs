@@ -104,7 +104,11 @@ impl Scheduler {
     }
 
     fn consider(&self, id: JobId) -> Verdict {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.alias.is_none()) else {
+        let Some(job) = self
+            .jobs
+            .get(&id)
+            .filter(|job| job.alias.is_none() && !job.is_held)
+        else {
             return Verdict::Needless; // It ended, or its node says whether it fits.
         };
         // A token is at least one byte of the rendered prompt.

@@ -1,37 +1,32 @@
 //! What clients do: join, submit, acknowledge, cancel, leave.
 
-use protocol::{
-    Alias, ClientToRelay, CloseCode, ErrorCode, Failure, JobId, RelayToClient, RelayToNode,
-};
+use protocol::{ClientToRelay, CloseCode, ErrorCode, Failure, JobId, RelayToClient, RelayToNode};
 
 use crate::registry::Client;
+use crate::resume::Resumption;
 use crate::timers::Timer;
 use crate::{Millis, Output, Scheduler, SocketId};
-
-/// What an acknowledgement was about.
-enum Acknowledged {
-    /// Nothing that needs to be passed on.
-    Nothing,
-    /// A node may release these bytes.
-    Bytes(SocketId, Alias, u32),
-    /// More than was ever sent.
-    TooMuch,
-}
 
 impl Scheduler {
     pub(crate) fn client_joined(&mut self, socket: SocketId, account: String) {
         // A socket joins once. If the shell says otherwise, the newcomer is right.
         self.client_left(socket);
         self.node_left(socket);
-        self.clients.insert(socket, Client::new(self.now));
+        let client = Client::new(account.clone(), self.now);
+        self.clients.insert(socket, client);
         self.tell_client(socket, RelayToClient::Welcome { account });
     }
 
-    pub(crate) fn client_restored(&mut self, socket: SocketId, heard_at: Option<Millis>) {
+    pub(crate) fn client_restored(
+        &mut self,
+        socket: SocketId,
+        account: String,
+        heard_at: Option<Millis>,
+    ) {
         self.client_left(socket);
         self.node_left(socket);
         let said_at = heard_at.map_or(self.now, |at| at.min(self.now));
-        self.clients.insert(socket, Client::new(said_at));
+        self.clients.insert(socket, Client::new(account, said_at));
         if heard_at.is_some() {
             self.watch_client(socket);
         }
@@ -68,13 +63,33 @@ impl Scheduler {
                 model,
                 request,
             } => self.submit(socket, job, &model, request, bytes),
-            ClientToRelay::Resume { .. } => {}
-            ClientToRelay::Acknowledge {
+            ClientToRelay::Resume {
                 job,
+                ticket,
+                attempt,
                 offset,
-                whole: _,
-            } => {
-                self.client_acknowledged(socket, job, offset);
+                tokens,
+                hash,
+                model,
+                request,
+                answer,
+            } => self.resume(
+                socket,
+                Resumption {
+                    job,
+                    ticket,
+                    attempt,
+                    offset,
+                    tokens,
+                    hash,
+                    model,
+                    request,
+                    answer,
+                    bytes,
+                },
+            ),
+            ClientToRelay::Acknowledge { job, offset, whole } => {
+                self.client_acknowledged(socket, job, offset, whole);
             }
             ClientToRelay::Cancel { job } => self.client_cancels(socket, job),
             ClientToRelay::Ping => {
@@ -107,8 +122,9 @@ impl Scheduler {
             }
         }
         for id in client.finished {
-            self.finished.remove(&id);
-            self.timers.clear(Timer::Finished(id));
+            if let Some(finished) = self.finished.get_mut(&id) {
+                finished.owner = None;
+            }
         }
     }
 
@@ -139,7 +155,7 @@ impl Scheduler {
         let just_finished = self
             .finished
             .get(&id)
-            .is_some_and(|finished| finished.owner == socket);
+            .is_some_and(|finished| finished.owner == Some(socket));
         if !just_finished {
             // Another client's job, and one that never was, look the same.
             let failure = Failure::new(ErrorCode::UnknownJob, "this client has no such job");
@@ -149,91 +165,92 @@ impl Scheduler {
 
     /// Ends a job for its client at once; a node that runs it keeps the slot until it has stopped.
     fn cancel(&mut self, id: JobId, failure: Failure) {
-        let Some(job) = self.take_job(id) else { return };
-        self.counters.cancelled += 1;
-        if let Some(alias) = job.alias {
+        let alias = self.jobs.get(&id).and_then(|job| job.alias);
+        if let Some(alias) = alias {
             self.stop_attempt(alias);
         }
+        let Some(job) = self.take_job(id) else { return };
+        self.counters.cancelled += 1;
+        self.recently_ended.insert(id);
         if let Some(owner) = job.owner {
             self.tell_client(owner, RelayToClient::Failed { job: id, failure });
         }
     }
 
-    fn client_acknowledged(&mut self, socket: SocketId, id: JobId, offset: u32) {
-        match self.note_acknowledged(socket, id, offset) {
-            Acknowledged::Nothing => {}
-            Acknowledged::Bytes(node, alias, offset) => {
-                self.tell_node(
-                    node,
-                    RelayToNode::Acknowledge {
-                        alias,
-                        offset,
-                        whole: false,
-                    },
-                );
-            }
-            Acknowledged::TooMuch => {
-                self.counters.protocol_errors += 1;
-                let reason = "acknowledged more than was sent";
-                self.close_client(socket, CloseCode::ProtocolError, reason);
-            }
-        }
-    }
-
-    fn note_acknowledged(&mut self, socket: SocketId, id: JobId, offset: u32) -> Acknowledged {
+    pub(crate) fn client_acknowledged(
+        &mut self,
+        socket: SocketId,
+        id: JobId,
+        offset: u32,
+        whole: bool,
+    ) {
         if let Some(job) = self
             .jobs
             .get_mut(&id)
             .filter(|job| job.owner == Some(socket))
         {
-            if offset > job.delivered {
-                return Acknowledged::TooMuch;
+            if offset > job.transcript.offset() || whole {
+                self.acknowledged_too_much(socket);
+            } else if offset > job.acknowledged {
+                job.acknowledged = offset;
+                self.pass_on_acknowledgement(id, offset, false);
+                self.watch_reader(id);
             }
-            if offset <= job.acknowledged {
-                return Acknowledged::Nothing;
-            }
-            job.acknowledged = offset;
-            let running = job
-                .alias
-                .and_then(|alias| Some((alias, self.attempts.get(&alias)?.node)));
-            return running.map_or(Acknowledged::Nothing, |(alias, node)| {
-                Acknowledged::Bytes(node, alias, offset)
-            });
+            return;
         }
         let Some(finished) = self
             .finished
             .get_mut(&id)
-            .filter(|finished| finished.owner == socket)
+            .filter(|finished| finished.owner == Some(socket))
         else {
             // A job that failed meanwhile, most likely.
             self.counters.stale_messages += 1;
-            return Acknowledged::Nothing;
+            return;
         };
-        if offset > finished.offset {
-            return Acknowledged::TooMuch;
+        let end = finished.transcript.offset();
+        if offset > end || (whole && offset < end) {
+            self.acknowledged_too_much(socket);
+            return;
         }
-        if offset <= finished.acknowledged {
-            return Acknowledged::Nothing;
-        }
-        finished.acknowledged = offset;
-        let (alias, node, whole) = (finished.alias, finished.node, offset == finished.offset);
+        finished.acknowledged = finished.acknowledged.max(offset);
+        let holder = finished
+            .by
+            .as_ref()
+            .and_then(|by| Some((by.node?, by.alias)));
         if whole {
             self.forget_finished(id);
         }
-        node.map_or(Acknowledged::Nothing, |node| {
-            Acknowledged::Bytes(node, alias, offset)
-        })
+        if let Some((node, alias)) = holder {
+            self.tell_node(
+                node,
+                RelayToNode::Acknowledge {
+                    alias,
+                    offset,
+                    whole,
+                },
+            );
+        }
+    }
+
+    fn acknowledged_too_much(&mut self, socket: SocketId) {
+        self.counters.protocol_errors += 1;
+        let reason = "acknowledged more than was sent";
+        self.close_client(socket, CloseCode::ProtocolError, reason);
     }
 
     /// Acknowledged to its end, or nobody will acknowledge it any more.
     pub(crate) fn forget_finished(&mut self, id: JobId) {
         self.timers.clear(Timer::Finished(id));
-        if let Some(client) = self
-            .finished
-            .remove(&id)
-            .and_then(|finished| self.clients.get_mut(&finished.owner))
+        let Some(finished) = self.finished.remove(&id) else {
+            return;
+        };
+        self.recently_ended.insert(id);
+        self.content_bytes -= finished.transcript_bytes;
+        if let Some(client) = finished
+            .owner
+            .and_then(|owner| self.clients.get_mut(&owner))
         {
-            client.finished.remove(&id);
+            client.finished.retain(|kept| *kept != id);
         }
     }
 

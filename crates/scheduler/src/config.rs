@@ -3,6 +3,8 @@
 use protocol::NodeClass;
 use protocol::limits::ANSWER_BYTES_MAX;
 
+use crate::tickets::Secret;
+
 /// How a pool behaves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -21,17 +23,22 @@ pub struct Config {
     pub jobs_per_client_max: usize,
     /// Bytes of requests held in memory, queued and running. The platform's 128 MB hold other things too.
     pub content_bytes_max: usize,
-    /// Answer bytes of one job that were passed on and not acknowledged. The shell cannot see how much of a socket's send
-    /// buffer a slow reader leaves, so that this bounds it: a job beyond it fails. A client that reads acknowledges every
-    /// few KiB and stays far below.
+    /// Answer bytes of one attempt beyond which a node that does not pause loses it: a window and the largest entry.
     pub unacknowledged_bytes_max: u32,
     /// Answer bytes of one job that its client may leave unacknowledged: beyond it the node pauses. It bounds what a slow
     /// reader leaves in a socket's send buffer, and is some seconds of the fastest answer.
     pub window_bytes: u32,
+    /// A client that is a window behind for this long loses its job: a slot is too dear to wait longer.
+    pub slow_reader_ms: u64,
+    /// Token frames that the pool takes in a second before it asks nodes to gather deltas.
+    pub frames_per_second_max: u32,
     /// Without any progress for this long, an attempt is lost.
     pub lease_ms: u64,
     /// How long a job goes on without its client.
     pub grace_ms: u64,
+    /// How long a job that this relay has forgotten waits for a node that may still have its answer: about as long as
+    /// nodes take to come back.
+    pub announce_wait_ms: u64,
     /// How often a node is asked to say something.
     pub heartbeat_ms: u64,
     /// A node silent for this long is closed: three heartbeats, so that one late packet harms nobody.
@@ -41,8 +48,12 @@ pub struct Config {
     pub client_silent_ms_max: u64,
     /// The least placement weight, in tokens per second: it keeps the slowest node in work.
     pub decode_floor: f64,
-    /// Nodes that may try one job before it fails.
+    /// Attempts in a row that may be lost without adding to the answer before the job fails.
     pub attempts_max: u32,
+    /// Attempts in all: a job that kills its nodes is not given to every node there is.
+    pub attempts_in_all_max: u32,
+    /// What tickets are signed with, the newest first; the others are still trusted.
+    pub secrets: Vec<Secret>,
 }
 
 /// A model of the catalog, as far as the scheduler cares.
@@ -75,15 +86,20 @@ impl Default for Config {
             places_told_at_once: 10,
             jobs_per_client_max: 64,
             content_bytes_max: 48 << 20,
-            unacknowledged_bytes_max: 4 << 20,
+            unacknowledged_bytes_max: 512 << 10,
             window_bytes: 64 << 10,
+            slow_reader_ms: 30_000,
+            frames_per_second_max: 6_000,
             lease_ms: 30_000,
-            grace_ms: 5_000,
+            grace_ms: 15_000,
+            announce_wait_ms: 2_000,
             heartbeat_ms: 15_000,
             node_silent_ms_max: 45_000,
             client_silent_ms_max: 180_000,
             decode_floor: 1.0,
             attempts_max: 3,
+            attempts_in_all_max: 16,
+            secrets: Vec::new(),
         }
     }
 }
@@ -96,6 +112,8 @@ impl Config {
         for ms in [
             &mut self.lease_ms,
             &mut self.grace_ms,
+            &mut self.slow_reader_ms,
+            &mut self.announce_wait_ms,
             &mut self.heartbeat_ms,
             &mut self.node_silent_ms_max,
             &mut self.client_silent_ms_max,
@@ -103,6 +121,9 @@ impl Config {
             *ms = (*ms).clamp(1, DAY_MS);
         }
         self.unacknowledged_bytes_max = self.unacknowledged_bytes_max.clamp(1, ANSWER_BYTES_MAX);
+        self.window_bytes = self.window_bytes.clamp(1, self.unacknowledged_bytes_max);
+        self.frames_per_second_max = self.frames_per_second_max.max(1);
+        self.attempts_in_all_max = self.attempts_in_all_max.clamp(1, 1_000);
         self.attempts_max = self.attempts_max.clamp(1, 100);
         self.decode_floor = if self.decode_floor.is_finite() {
             self.decode_floor.clamp(0.001, 1e6)

@@ -3,12 +3,16 @@
 use protocol::{Alias, ErrorCode, Failure, FinishReason, JobId, RelayToClient, Usage};
 
 use crate::attempts::SlotFate;
-use crate::job::Finished;
+use crate::job::{AnsweredBy, Finished, Job};
+use crate::resume::too_long_to_go_on;
 use crate::timers::Timer;
 use crate::{Millis, Scheduler, SocketId};
 
 /// An answer that its client never acknowledges is forgotten after this; nodes keep it about as long.
 const FINISHED_KEPT_MS: Millis = 60_000;
+
+/// Ends that one client leaves unacknowledged; the oldest goes first.
+const FINISHED_PER_CLIENT_MAX: usize = 64;
 
 impl Scheduler {
     /// The node says that the answer is whole.
@@ -22,11 +26,16 @@ impl Scheduler {
         let Some(attempt) = self.attempts.get(&alias) else {
             return;
         };
+        let (node, id, is_in_place) = (attempt.node, attempt.job, offset == attempt.offset);
+        let Some(id) = id else { return };
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
         let counted = attempt.accepted.map(|accepted| Usage {
             prompt_tokens: accepted.prompt_tokens,
-            completion_tokens: attempt.meter.tokens(),
+            completion_tokens: job.transcript.token_count(),
         });
-        let Some(counted) = counted.filter(|_| offset == attempt.offset) else {
+        let Some(counted) = counted.filter(|_| is_in_place) else {
             self.counters.protocol_errors += 1;
             let failure = Failure::new(
                 ErrorCode::EngineFailed,
@@ -38,47 +47,68 @@ impl Scheduler {
         if usage != counted {
             self.counters.usage_mismatches += 1;
         }
-        let (node, id) = (attempt.node, attempt.job);
-        let Some(job) = id.and_then(|id| self.jobs.get(&id)) else {
-            return;
-        };
-        let speed = attempt.speed(job);
-        self.end_attempt(alias);
-        let Some((id, job)) = id.and_then(|id| Some((id, self.take_job(id)?))) else {
-            return;
-        };
-        self.counters.completed += 1;
-        let Some(owner) = job.owner else { return };
         let end = RelayToClient::Completed {
             job: id,
             offset,
             finish_reason,
             usage: counted,
-            speed,
+            speed: attempt.speed(job),
         };
-        self.tell_client(owner, end.clone());
-        if job.acknowledged < offset {
-            self.keep_finished(
-                id,
-                Finished {
-                    owner,
-                    alias,
-                    node: Some(node),
-                    offset,
-                    acknowledged: job.acknowledged,
-                    end,
-                },
-            );
+        let by = self.answered_by(id, alias, Some(node));
+        self.end_attempt(alias);
+        let Some(job) = self.take_job(id) else { return };
+        self.counters.completed += 1;
+        if let Some(owner) = job.owner {
+            self.tell_client(owner, end.clone());
         }
+        self.keep_finished(id, job, by, end);
     }
 
-    fn keep_finished(&mut self, id: JobId, finished: Finished) {
-        if let Some(client) = self.clients.get_mut(&finished.owner) {
-            client.finished.insert(id);
-            self.finished.insert(id, finished);
-            let until = self.now.saturating_add(FINISHED_KEPT_MS);
-            self.timers.set(Timer::Finished(id), until);
+    fn answered_by(&self, id: JobId, alias: Alias, node: Option<SocketId>) -> Option<AnsweredBy> {
+        let offset = self.jobs.get(&id)?.transcript.offset();
+        Some(AnsweredBy {
+            alias,
+            node,
+            assigned: self.assigned(id, alias, offset)?,
+        })
+    }
+
+    /// Keeps what a client needs that comes back after the end of its job.
+    fn keep_finished(
+        &mut self,
+        id: JobId,
+        mut job: Job,
+        by: Option<AnsweredBy>,
+        end: RelayToClient,
+    ) {
+        self.content_bytes += job.transcript_bytes;
+        if self.content_bytes > self.config.content_bytes_max {
+            // The node has the text too; new requests need the room more.
+            self.content_bytes -= job.transcript_bytes;
+            job.transcript.drop_text();
+            job.transcript_bytes = 0;
         }
+        if let Some(client) = job.owner.and_then(|owner| self.clients.get_mut(&owner)) {
+            client.finished.push_back(id);
+            let oldest = client.finished.front().copied();
+            if client.finished.len() > FINISHED_PER_CLIENT_MAX
+                && let Some(oldest) = oldest
+            {
+                self.forget_finished(oldest);
+            }
+        }
+        let finished = Finished {
+            owner: job.owner,
+            account: job.account,
+            by,
+            transcript: job.transcript,
+            transcript_bytes: job.transcript_bytes,
+            acknowledged: job.acknowledged,
+            end,
+        };
+        self.finished.insert(id, finished);
+        let until = self.now.saturating_add(FINISHED_KEPT_MS);
+        self.timers.set(Timer::Finished(id), until);
     }
 
     /// The node says that it cannot. What is the request's fault goes to the client as it is; what is the node's, to
@@ -95,17 +125,17 @@ impl Scheduler {
                 }
             }
             ErrorCode::Draining => {
-                self.node_drains(alias);
-                self.lose_attempt(alias, failure, SlotFate::Free);
+                let is_setback = self.node_drains(alias);
+                self.lose(alias, failure, SlotFate::Free, is_setback);
             }
             ErrorCode::EngineFailed => self.lose_attempt(alias, failure, SlotFate::Free),
+            ErrorCode::UnknownJob => self.disowned(alias),
             // Not a node's to say: taken as a broken engine.
             ErrorCode::UnknownModel
             | ErrorCode::QueueFull
             | ErrorCode::MemoryFull
             | ErrorCode::TooLarge
             | ErrorCode::Unauthorized
-            | ErrorCode::UnknownJob
             | ErrorCode::DuplicateJob
             | ErrorCode::ProtocolError
             | ErrorCode::NodeLost
@@ -127,8 +157,13 @@ impl Scheduler {
             return;
         };
         let (id, model, is_fresh) = (attempt.job, attempt.model, attempt.accepted.is_none());
-        self.end_attempt(alias);
         let Some(id) = id else { return };
+        if self.jobs.get(&id).is_some_and(Job::has_begun) {
+            // Another node read this prompt: it is this one's room that is too small.
+            self.lose_attempt(alias, failure, SlotFate::Free);
+            return;
+        }
+        self.end_attempt(alias);
         if is_fresh && self.rule_out(id, model) {
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.refusals += 1;
@@ -140,10 +175,10 @@ impl Scheduler {
         }
     }
 
-    /// The node takes no more work. Where it never began this attempt, that costs the job nothing.
-    fn node_drains(&mut self, alias: Alias) {
+    /// The node takes no more work. Whether that costs the job an attempt: not where it never began.
+    fn node_drains(&mut self, alias: Alias) -> bool {
         let Some(attempt) = self.attempts.get(&alias) else {
-            return;
+            return false;
         };
         if let Some(node) = self.nodes.get_mut(&attempt.node) {
             node.draining = true;
@@ -152,10 +187,15 @@ impl Scheduler {
         if let Some(job) = refused.and_then(|id| self.jobs.get_mut(&id)) {
             job.refusals += 1;
         }
+        refused.is_none()
     }
 
     /// The attempt will not end well. Its job is tried again or fails.
     pub(crate) fn lose_attempt(&mut self, alias: Alias, failure: Failure, slot: SlotFate) {
+        self.lose(alias, failure, slot, true);
+    }
+
+    fn lose(&mut self, alias: Alias, failure: Failure, slot: SlotFate, is_setback: bool) {
         let Some(attempt) = self.attempts.get(&alias) else {
             return;
         };
@@ -166,31 +206,70 @@ impl Scheduler {
             SlotFate::Free => self.end_attempt(alias),
             SlotFate::UntilStopped => self.stop_attempt(alias),
         }
-        self.retry_or_fail(id, node, failure);
+        self.retry_or_fail(id, node, failure, is_setback);
     }
 
-    /// Back to the head of the queue, if nothing of the answer was passed on and attempts are left.
-    ///
-    /// A job whose answer has begun fails here for now: the place where it will be *continued* from `job.delivered`.
-    pub(crate) fn retry_or_fail(&mut self, id: JobId, lost_by: SocketId, failure: Failure) {
+    /// Back to the head of the queue with the answer so far, if another node can go on with it and attempts are left.
+    pub(crate) fn retry_or_fail(
+        &mut self,
+        id: JobId,
+        lost_by: SocketId,
+        failure: Failure,
+        is_setback: bool,
+    ) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        if job.delivered > 0 || job.attempts - job.refusals >= self.config.attempts_max {
+        job.setbacks += u32::from(is_setback);
+        let attempts = job.attempts - job.refusals;
+        if job.setbacks >= self.config.attempts_max || attempts >= self.config.attempts_in_all_max {
             self.fail(id, failure);
             return;
+        }
+        if job.has_begun() {
+            if !job.transcript.is_whole() {
+                self.fail(id, too_long_to_go_on());
+                return;
+            }
+            job.need = job.need.with_continuation();
         }
         job.avoid = Some(lost_by);
         self.counters.requeued += 1;
         self.enqueue(id);
     }
 
-    /// Ends a job badly and tells its client.
+    /// The node that came back has another answer than the client: nobody is at fault, the client's counts.
+    fn disowned(&mut self, alias: Alias) {
+        let id = self.attempts.get(&alias).and_then(|attempt| attempt.job);
+        self.end_attempt(alias);
+        let Some(job) = id.and_then(|id| self.jobs.get_mut(&id)) else {
+            return;
+        };
+        job.refusals += 1;
+        let can_go_on = job.transcript.is_whole();
+        match id {
+            Some(id) if can_go_on => self.enqueue(id),
+            Some(id) => self.fail(id, too_long_to_go_on()),
+            None => {}
+        }
+    }
+
+    /// Ends a job badly and tells its client; one that is away hears it when it comes back.
     pub(crate) fn fail(&mut self, id: JobId, failure: Failure) {
+        let by = self
+            .jobs
+            .get(&id)
+            .and_then(|job| job.alias)
+            .and_then(|alias| self.answered_by(id, alias, None));
         let Some(job) = self.take_job(id) else { return };
         self.counters.failed += 1;
-        if let Some(owner) = job.owner {
-            self.tell_client(owner, RelayToClient::Failed { job: id, failure });
+        let end = RelayToClient::Failed { job: id, failure };
+        match job.owner {
+            Some(owner) => {
+                self.recently_ended.insert(id);
+                self.tell_client(owner, end);
+            }
+            None => self.keep_finished(id, job, by, end),
         }
     }
 }

@@ -104,4 +104,6 @@ pub struct NodeHello {
     pub slots: u32,
     /// What it can run.
     pub models: Vec<ModelOffer>,
+    /// How many answers of an earlier connection it is about to announce.
+    pub announces: u32,
 }

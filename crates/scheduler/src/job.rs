@@ -1,6 +1,6 @@
 //! A job, the attempts at it, and what is kept of it after a good end.
 
-use protocol::{Alias, ChatRequest, JobId, RelayToClient, Speed};
+use protocol::{Alias, AnswerHash, ChatRequest, JobId, RelayToClient, Speed, Transcript};
 
 use crate::measure::Meter;
 use crate::models::ModelIndex;
@@ -14,6 +14,8 @@ use crate::{Millis, SocketId};
 pub(crate) struct Job {
     /// The client's socket; `None` in the grace period.
     pub(crate) owner: Option<SocketId>,
+    /// Whose job it is.
+    pub(crate) account: String,
     /// The models that may answer it, the preferred one first; never empty. While it waits, it stands in the line of
     /// each.
     pub(crate) choices: Vec<ModelIndex>,
@@ -31,18 +33,60 @@ pub(crate) struct Job {
     pub(crate) first_assigned_at: Option<Millis>,
     /// Attempts so far.
     pub(crate) attempts: u32,
-    /// Those of them that a node refused before it began, so that nothing is known against the job.
+    /// Those of them that ended before they began, by nobody's fault, so that nothing is known against the job.
     pub(crate) refusals: u32,
+    /// Attempts in a row that were lost without adding to the answer.
+    pub(crate) setbacks: u32,
     /// The attempt under way; `None` while it waits.
     pub(crate) alias: Option<Alias>,
-    /// Answer bytes passed on.
-    pub(crate) delivered: u32,
+    /// Whether it waits for a node that may still have its answer, and so stands in no line.
+    pub(crate) is_held: bool,
+    /// The answer so far, as it was passed on: what a new attempt goes on from, and what a client that comes back gets.
+    pub(crate) transcript: Transcript,
+    /// What the transcript takes of the content budget.
+    pub(crate) transcript_bytes: usize,
+    /// The hash of an answer of which only the client has the text: too long to be carried.
+    pub(crate) claimed: Option<AnswerHash>,
+    /// Whose tokens the answer is made of.
+    pub(crate) vocabulary: Vocabulary,
     /// Answer bytes that the client says it has.
     pub(crate) acknowledged: u32,
+    /// Since when the node pauses, because the client is a whole window behind.
+    pub(crate) paused_at: Option<Millis>,
     /// What the client was told last of its place.
     pub(crate) told: Option<Place>,
     /// The node that lost it last: another is preferred.
     pub(crate) avoid: Option<SocketId>,
+}
+
+/// Whose tokens an answer is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Vocabulary {
+    /// There is none yet.
+    Unspoken,
+    /// One model's: a node with this model can go on from the tokens.
+    Model(String),
+    /// Several models took part, or nobody knows: only the text counts.
+    Mixed,
+}
+
+impl Vocabulary {
+    /// What a continuation may be told.
+    pub(crate) fn model(&self) -> Option<&str> {
+        match self {
+            Self::Model(model) => Some(model),
+            Self::Unspoken | Self::Mixed => None,
+        }
+    }
+
+    /// A model adds to the answer.
+    pub(crate) fn speak(&mut self, model: &str) {
+        match self {
+            Self::Unspoken => *self = Self::Model(model.to_owned()),
+            Self::Model(known) if known == model => {}
+            Self::Model(_) | Self::Mixed => *self = Self::Mixed,
+        }
+    }
 }
 
 /// Where a waiting job stands in the best of its lines.
@@ -65,8 +109,8 @@ pub(crate) struct Attempt {
     pub(crate) node: SocketId,
     /// With what.
     pub(crate) model: ModelIndex,
-    /// The slot it holds.
-    pub(crate) slot: Slot,
+    /// The slot it holds; an answer that was whole when its node came back needs none.
+    pub(crate) slot: Option<Slot>,
     /// Counts from 1 over the job.
     pub(crate) number: u32,
     /// When it began.
@@ -77,6 +121,8 @@ pub(crate) struct Attempt {
     pub(crate) prefilled_tokens: u32,
     /// What the node said of the prompt, once it did.
     pub(crate) accepted: Option<Accepted>,
+    /// Where its stream began.
+    pub(crate) start: u32,
     /// Where its stream stands.
     pub(crate) offset: u32,
     /// When the first answer byte came.
@@ -94,21 +140,61 @@ pub(crate) struct Accepted {
     pub(crate) context_tokens: u32,
 }
 
-/// A whole answer whose bytes its client has not acknowledged yet. No content: the node keeps that.
+/// A job that is over, and whose end its client has not acknowledged yet.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// The client's socket.
-    pub(crate) owner: SocketId,
-    /// The attempt's name on the node.
-    pub(crate) alias: Alias,
-    /// Who holds the bytes; `None` once it left.
-    pub(crate) node: Option<SocketId>,
-    /// Bytes of the answer.
-    pub(crate) offset: u32,
+    /// The client's socket; `None` once it is gone.
+    pub(crate) owner: Option<SocketId>,
+    /// Whose job it was.
+    pub(crate) account: String,
+    /// The last attempt, its name and who answered; `None` where no attempt was under way.
+    pub(crate) by: Option<AnsweredBy>,
+    /// The answer.
+    pub(crate) transcript: Transcript,
+    /// What the transcript takes of the content budget.
+    pub(crate) transcript_bytes: usize,
     /// Bytes that the client has.
     pub(crate) acknowledged: u32,
-    /// How it ended, for a client that submits it again.
+    /// How it ended.
     pub(crate) end: RelayToClient,
+}
+
+/// Who answered a job that is over.
+#[derive(Debug)]
+pub(crate) struct AnsweredBy {
+    /// The attempt's name.
+    pub(crate) alias: Alias,
+    /// Who keeps the bytes too; `None` once it left.
+    pub(crate) node: Option<SocketId>,
+    /// What the client heard of it.
+    pub(crate) assigned: RelayToClient,
+}
+
+/// What a node that came back still has of a job that this relay does not know: it waits for the client.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    /// Who has it.
+    pub(crate) node: SocketId,
+    /// Which attempt.
+    pub(crate) attempt: u32,
+    /// Whose job it is.
+    pub(crate) account: String,
+    /// What answers.
+    pub(crate) model: ModelIndex,
+    /// The first byte that the node still has.
+    pub(crate) from: u32,
+    /// Bytes of the answer.
+    pub(crate) offset: u32,
+    /// The slot it holds; `None` for a whole answer.
+    pub(crate) slot: Option<Slot>,
+}
+
+impl Job {
+    /// How far the client is behind the present attempt. What an earlier attempt left unread is not this node's to wait
+    /// for.
+    pub(crate) fn behind(&self, start: u32) -> u32 {
+        self.transcript.offset() - self.acknowledged.max(start).min(self.transcript.offset())
+    }
 }
 
 impl Attempt {

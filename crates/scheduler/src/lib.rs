@@ -17,11 +17,13 @@
 //!
 //! The same inputs, times and seed give the same outputs. Nothing that a peer can say panics.
 
+mod announce;
 mod attempts;
 mod checks;
 mod clients;
 mod config;
 mod ends;
+mod flow;
 mod input;
 mod job;
 mod measure;
@@ -31,9 +33,12 @@ mod output;
 mod placement;
 mod places;
 mod queue;
+mod recent;
 mod registry;
+mod resume;
 mod slots;
 mod submit;
+mod tickets;
 mod time;
 mod timers;
 mod tokens;
@@ -50,13 +55,17 @@ use rand_chacha::ChaCha8Rng;
 pub use crate::config::{Config, ModelEntry, TierEntry};
 pub use crate::input::{Input, NodeHello};
 pub use crate::output::{Counters, ModelAvailability, Output};
+pub use crate::tickets::Secret;
 
 use crate::checks::Checks;
-use crate::job::{Attempt, Finished, Job};
+use crate::flow::Load;
+use crate::job::{Announced, Attempt, Finished, Job};
 use crate::models::{Model, ModelIndex, Models};
 use crate::places::Lines;
 use crate::queue::Ticket;
+use crate::recent::RecentlyEnded;
 use crate::registry::{Client, Node};
+use crate::tickets::Signer;
 use crate::timers::Timers;
 
 /// Milliseconds of the caller's monotonic clock.
@@ -65,6 +74,9 @@ pub type Millis = u64;
 /// A connection, unique among clients and nodes while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u32);
+
+/// Jobs of an earlier life of the relay stand before all others: they get the numbers below this one.
+const FRESH_TICKETS: Ticket = 1 << 62;
 
 /// One pool's state. Nothing of it is ever written down.
 #[derive(Debug)]
@@ -78,6 +90,10 @@ pub struct Scheduler {
     jobs: BTreeMap<JobId, Job>,
     attempts: BTreeMap<Alias, Attempt>,
     finished: BTreeMap<JobId, Finished>,
+    announced: BTreeMap<JobId, Announced>,
+    recently_ended: RecentlyEnded,
+    signer: Signer,
+    load: Load,
     timers: Timers,
     checks: Checks,
     /// Models whose queue or free nodes changed during this input: dispatch looks at them.
@@ -85,6 +101,7 @@ pub struct Scheduler {
     content_bytes: usize,
     next_alias: Alias,
     next_ticket: Ticket,
+    next_returning: Ticket,
     /// How many jobs wait.
     waiting: usize,
     lines: Lines,
@@ -95,7 +112,8 @@ pub struct Scheduler {
 impl Scheduler {
     /// An empty pool. `seed` decides every draw.
     pub fn new(config: Config, seed: [u8; 32], now: Millis) -> Self {
-        let config = config.bounded();
+        let mut config = config.bounded();
+        let signer = Signer::new(std::mem::take(&mut config.secrets));
         let mut rng = ChaCha8Rng::from_seed(seed);
         Self {
             models: Models::new(&config),
@@ -108,11 +126,16 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             attempts: BTreeMap::new(),
             finished: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            recently_ended: RecentlyEnded::default(),
+            signer,
+            load: Load::default(),
             timers: Timers::default(),
             checks: Checks::default(),
             dirty: BTreeSet::new(),
             content_bytes: 0,
-            next_ticket: 0,
+            next_ticket: FRESH_TICKETS,
+            next_returning: 0,
             waiting: 0,
             lines: Lines::default(),
             outputs: VecDeque::new(),
@@ -124,13 +147,12 @@ impl Scheduler {
     pub fn handle_input(&mut self, now: Millis, input: Input<'_>) {
         self.now = self.now.max(now);
         match input {
-            // Who owns an account matters to money and karma, which come later.
             Input::ClientJoined { socket, account } => self.client_joined(socket, account),
             Input::ClientRestored {
                 socket,
-                account: _,
+                account,
                 heard_at,
-            } => self.client_restored(socket, heard_at),
+            } => self.client_restored(socket, account, heard_at),
             Input::ClientSaid {
                 socket,
                 message,
@@ -139,17 +161,17 @@ impl Scheduler {
             Input::ClientLeft { socket } => self.client_left(socket),
             Input::NodeJoined {
                 socket,
-                account: _,
+                account,
                 hello,
-            } => self.node_joined(socket, hello),
+            } => self.node_joined(socket, account, hello),
             Input::NodeRestored {
                 socket,
-                account: _,
+                account,
                 hello,
                 heard_at,
                 draining,
             } => {
-                self.register_node(socket, hello, heard_at, draining);
+                self.register_node(socket, account, hello, heard_at, draining);
             }
             Input::NodeSaid { socket, message } => self.node_said(socket, message),
             Input::NodeTokens { socket, frame } => self.node_tokens(socket, frame),
@@ -175,7 +197,10 @@ impl Scheduler {
 
     /// Whether a job waits or runs, or a node has still to stop: memory must not be lost now.
     pub fn is_busy(&self) -> bool {
-        !self.jobs.is_empty() || !self.attempts.is_empty()
+        !self.jobs.is_empty()
+            || !self.attempts.is_empty()
+            || !self.announced.is_empty()
+            || !self.finished.is_empty()
     }
 
     /// Whether a request of this length can be held.

@@ -13,6 +13,7 @@ const SAMPLE_TOKENS_MIN: u32 = 4;
 pub(crate) struct Meter {
     span: Option<Span>,
     tokens: u32,
+    paused_at: Option<Millis>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,20 @@ impl Meter {
                     tokens_at_first: tokens,
                 });
             }
+        }
+    }
+
+    /// The node waits for its reader from now on.
+    pub(crate) fn pause(&mut self, now: Millis) {
+        self.paused_at.get_or_insert(now);
+    }
+
+    /// The node goes on: the time since [`Self::pause`] is not its own.
+    pub(crate) fn resume(&mut self, now: Millis) {
+        if let (Some(paused_at), Some(span)) = (self.paused_at.take(), &mut self.span) {
+            let pause = now.saturating_sub(paused_at);
+            span.first_at += pause;
+            span.last_at += pause;
         }
     }
 

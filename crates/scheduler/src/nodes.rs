@@ -3,6 +3,7 @@
 use protocol::limits::NODE_SLOTS_MAX;
 use protocol::{Alias, CloseCode, ErrorCode, Failure, NodeToRelay, RelayToNode};
 
+use crate::announce::Announcement;
 use crate::attempts::{SlotFate, started};
 use crate::input::NodeHello;
 use crate::job::Accepted;
@@ -24,8 +25,8 @@ pub(crate) enum Named {
 }
 
 impl Scheduler {
-    pub(crate) fn node_joined(&mut self, socket: SocketId, hello: NodeHello) {
-        if self.register_node(socket, hello, self.now, false) {
+    pub(crate) fn node_joined(&mut self, socket: SocketId, account: String, hello: NodeHello) {
+        if self.register_node(socket, account, hello, self.now, false) {
             self.tell_node(
                 socket,
                 RelayToNode::Welcome {
@@ -40,6 +41,7 @@ impl Scheduler {
     pub(crate) fn register_node(
         &mut self,
         socket: SocketId,
+        account: String,
         hello: NodeHello,
         heard_at: Millis,
         draining: bool,
@@ -47,7 +49,9 @@ impl Scheduler {
         self.client_left(socket);
         self.node_left(socket);
         let slots = hello.slots.clamp(1, NODE_SLOTS_MAX);
-        let mut node = Node::new(hello.name, hello.class, slots, heard_at.min(self.now));
+        let heard_at = heard_at.min(self.now);
+        let mut node = Node::new(account, hello.name, hello.class, slots, heard_at);
+        node.arriving = hello.announces;
         node.draining = draining;
         for offer in hello.models {
             let model = self
@@ -118,7 +122,25 @@ impl Scheduler {
                 self.counters.unknown_messages += 1;
                 self.refuse_node(socket, "this relay does not know that message");
             }
-            NodeToRelay::Announce { .. } => {}
+            NodeToRelay::Announce {
+                job,
+                attempt,
+                ticket,
+                from,
+                hash: _,
+                offset,
+                ended,
+            } => {
+                let announcement = Announcement {
+                    job,
+                    attempt,
+                    ticket,
+                    from,
+                    offset,
+                    is_ended: ended,
+                };
+                self.announced(socket, &announcement);
+            }
             NodeToRelay::Accepted { alias, .. }
             | NodeToRelay::Progress { alias, .. }
             | NodeToRelay::Completed { alias, .. }
@@ -286,9 +308,10 @@ impl Scheduler {
             self.models[model].withdraw(socket);
             self.lines.moved.insert(model);
         }
-        for finished in self.finished.values_mut() {
-            finished.node = finished.node.filter(|&holder| holder != socket);
+        for by in self.finished.values_mut().filter_map(|f| f.by.as_mut()) {
+            by.node = by.node.filter(|&holder| holder != socket);
         }
+        self.announced_node_left(socket);
         if !node.attempts.is_empty() {
             self.counters.nodes_lost += 1;
         }
@@ -300,7 +323,7 @@ impl Scheduler {
                     ErrorCode::NodeLost,
                     "the node's connection ended before the answer did",
                 );
-                self.retry_or_fail(job, socket, failure);
+                self.retry_or_fail(job, socket, failure, true);
             }
         }
     }

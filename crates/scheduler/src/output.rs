@@ -78,6 +78,20 @@ pub struct Counters {
     pub assigned: u64,
     /// Jobs that went back to the head of the queue.
     pub requeued: u64,
+    /// Jobs that a client took up again and that were still here.
+    pub resumed: u64,
+    /// Jobs that a client took up again and that this relay had forgotten.
+    pub rebuilt: u64,
+    /// Attempts that went on after their node had been away.
+    pub adopted: u64,
+    /// Announced attempts that nobody wants.
+    pub fenced: u64,
+    /// Tickets that were not good.
+    pub tickets_refused: u64,
+    /// Times that a node paused for a slow reader.
+    pub paused: u64,
+    /// Times that nodes were asked to gather deltas for another time than before.
+    pub merge_changes: u64,
     /// Jobs that ended well.
     pub completed: u64,
     /// Jobs that broke.

@@ -98,7 +98,11 @@ impl Scheduler {
     }
 
     fn tell_place_if_news(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.alias.is_none()) else {
+        let Some(job) = self
+            .jobs
+            .get(&id)
+            .filter(|job| job.alias.is_none() && !job.is_held)
+        else {
             return;
         };
         let place = self.place_of(job);

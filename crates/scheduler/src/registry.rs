@@ -15,10 +15,12 @@ const ENDED_KEPT: usize = 16;
 /// A client's socket.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// Who it is.
+    pub(crate) account: Box<str>,
     /// Unfinished jobs.
     pub(crate) jobs: BTreeSet<JobId>,
-    /// Whole answers that it has not acknowledged.
-    pub(crate) finished: BTreeSet<JobId>,
+    /// Jobs that are over and whose end it has not acknowledged, oldest first.
+    pub(crate) finished: VecDeque<JobId>,
     /// What an announced request will take of the content budget.
     pub(crate) reserved: usize,
     /// When it last said anything.
@@ -29,10 +31,11 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client that has just joined.
-    pub(crate) fn new(now: Millis) -> Self {
+    pub(crate) fn new(account: String, now: Millis) -> Self {
         Self {
+            account: account.into_boxed_str(),
             jobs: BTreeSet::new(),
-            finished: BTreeSet::new(),
+            finished: VecDeque::new(),
             reserved: 0,
             heard_at: now,
             has_heartbeat: false,
@@ -54,8 +57,10 @@ pub(crate) struct Offer {
 /// A node's socket.
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// Whose it is.
+    pub(crate) account: Box<str>,
     /// Its public name.
-    pub(crate) name: String,
+    pub(crate) name: Box<str>,
     /// What kind of node it is.
     pub(crate) class: NodeClass,
     /// What it offers of the catalog.
@@ -64,6 +69,12 @@ pub(crate) struct Node {
     pub(crate) slots: Slots,
     /// Attempts that hold a slot of it.
     pub(crate) attempts: BTreeSet<Alias>,
+    /// Answers of an earlier connection that it has still to announce: it gets no work before.
+    pub(crate) arriving: u32,
+    /// Announced answers that wait for their clients.
+    pub(crate) announced: usize,
+    /// How long it was asked to gather deltas.
+    pub(crate) merge_ms: Millis,
     /// Whether it takes no more work.
     pub(crate) draining: bool,
     /// When it last said anything.
@@ -73,13 +84,23 @@ pub(crate) struct Node {
 
 impl Node {
     /// A node that has just joined.
-    pub(crate) fn new(name: String, class: NodeClass, slots: u32, now: Millis) -> Self {
+    pub(crate) fn new(
+        account: String,
+        name: String,
+        class: NodeClass,
+        slots: u32,
+        now: Millis,
+    ) -> Self {
         Self {
-            name,
+            account: account.into_boxed_str(),
+            name: name.into_boxed_str(),
             class,
             offers: BTreeMap::new(),
             slots: Slots::new(slots),
             attempts: BTreeSet::new(),
+            arriving: 0,
+            announced: 0,
+            merge_ms: 0,
             draining: false,
             heard_at: now,
             ended: VecDeque::new(),

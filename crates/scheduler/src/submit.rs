@@ -1,10 +1,11 @@
 //! Taking a job in: is it possible, is there room, and which model will it be?
 
-use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToClient};
+use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToClient, Transcript};
 
-use crate::job::Job;
+use crate::job::{Job, Vocabulary};
 use crate::models::{Model, ModelIndex};
 use crate::placement::Need;
+use crate::queue::Ticket;
 use crate::{Millis, Scheduler, SocketId};
 
 /// What a client that met a limit is told to wait: about one short answer's time.
@@ -31,71 +32,114 @@ impl Scheduler {
             self.submit_again(socket, id);
             return;
         }
-        let placed = match self.admit(socket, model, &request, bytes) {
+        let Some(account) = self
+            .clients
+            .get(&socket)
+            .map(|client| client.account.to_string())
+        else {
+            return;
+        };
+        self.recently_ended.remove(id);
+        let Some(mut job) = self.admit_job(socket, id, account, model, request, bytes) else {
+            return;
+        };
+        job.ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.counters.submitted += 1;
+        self.jobs.insert(id, job);
+        self.enqueue(id);
+        self.check_later(id);
+    }
+
+    /// The number of a job that was here before those that wait.
+    pub(crate) fn next_returning_ticket(&mut self) -> Ticket {
+        self.next_returning += 1;
+        self.next_returning
+    }
+
+    /// Checks a request and makes a job of it, which stands in no table yet but its client's; `None` if it was refused.
+    pub(crate) fn admit_job(
+        &mut self,
+        socket: SocketId,
+        id: JobId,
+        account: String,
+        model: &str,
+        request: ChatRequest,
+        bytes: usize,
+    ) -> Option<Job> {
+        let Placed { choices, need } = match self.admit(socket, model, &request, bytes) {
             Ok(placed) => placed,
             Err(failure) => {
                 self.counters.refused += 1;
                 self.tell_client(socket, RelayToClient::Failed { job: id, failure });
-                return;
+                return None;
             }
         };
-        let Some(client) = self.clients.get_mut(&socket) else {
-            return;
-        };
-        client.jobs.insert(id);
-        let Placed { choices, need } = placed;
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        self.clients.get_mut(&socket)?.jobs.insert(id);
+        self.tell_submitted(socket, id, &account);
         self.content_bytes += bytes;
-        self.counters.submitted += 1;
-        self.jobs.insert(
-            id,
-            Job {
-                owner: Some(socket),
-                choices,
-                need,
-                request,
-                bytes,
-                ticket,
-                submitted_at: self.now,
-                first_assigned_at: None,
-                attempts: 0,
-                refusals: 0,
-                alias: None,
-                delivered: 0,
-                acknowledged: 0,
-                told: None,
-                avoid: None,
-            },
-        );
-        self.enqueue(id);
-        self.check_later(id);
+        Some(Job {
+            owner: Some(socket),
+            account,
+            choices,
+            need,
+            request,
+            bytes,
+            ticket: 0,
+            submitted_at: self.now,
+            first_assigned_at: None,
+            attempts: 0,
+            refusals: 0,
+            setbacks: 0,
+            alias: None,
+            is_held: false,
+            transcript: Transcript::default(),
+            transcript_bytes: 0,
+            claimed: None,
+            vocabulary: Vocabulary::Unspoken,
+            acknowledged: 0,
+            paused_at: None,
+            told: None,
+            avoid: None,
+        })
     }
 
     fn is_known(&self, id: JobId) -> bool {
         self.jobs.contains_key(&id) || self.finished.contains_key(&id)
     }
 
-    /// The same id came twice: from its own client that is harmless, from another it is refused without a word about
+    /// The same id came twice. From its own client that is harmless; so it is from a new socket of the same account that
+    /// has heard nothing of the job yet, once the old socket is gone. From anybody else it is refused without a word about
     /// what the job is.
     fn submit_again(&mut self, socket: SocketId, id: JobId) {
-        let unfinished = self.jobs.get(&id);
-        let finished = self.finished.get(&id);
-        let owner = unfinished
-            .and_then(|job| job.owner)
-            .or(finished.map(|finished| finished.owner));
-        if owner != Some(socket) {
+        let account = self.clients.get(&socket).map(|client| &*client.account);
+        let may_take = |owner: Option<SocketId>, of: &str| {
+            owner == Some(socket) || (owner.is_none() && account == Some(of))
+        };
+        if let Some(job) = self.jobs.get(&id)
+            && may_take(job.owner, &job.account)
+        {
+            if job.owner.is_some() {
+                self.tell_state(id);
+            } else {
+                self.take_over(socket, id, 0, 0);
+            }
+        } else if let Some(finished) = self.finished.get(&id)
+            && may_take(finished.owner, &finished.account)
+        {
+            if finished.owner.is_some() {
+                let end = finished.end.clone();
+                self.tell_client(socket, end);
+            } else {
+                self.take_over_finished(socket, id, 0, 0);
+            }
+        } else {
             let failure = Failure::new(
                 ErrorCode::DuplicateJob,
                 "this job id is in use; choose another at random",
             );
             self.counters.refused += 1;
             self.tell_client(socket, RelayToClient::Failed { job: id, failure });
-        } else if let Some(finished) = finished {
-            let end = finished.end.clone();
-            self.tell_client(socket, end);
-        } else {
-            self.tell_state(id);
         }
     }
 

@@ -12,6 +12,9 @@ impl Scheduler {
             match timer {
                 Timer::Attempt(alias) => self.check_attempt(alias),
                 Timer::Grace(job) => self.grace_ended(job),
+                Timer::Held(job) => self.held_long_enough(job),
+                Timer::Announced(job) => self.release_announced(job),
+                Timer::SlowReader(job) => self.read_too_slowly(job),
                 Timer::Places(model) => {
                     self.lines.tail_due.insert(model);
                 }
@@ -27,8 +30,16 @@ impl Scheduler {
         let Some(attempt) = self.attempts.get(&alias) else {
             return;
         };
+        let is_paused = attempt
+            .job
+            .and_then(|id| self.jobs.get(&id))
+            .is_some_and(|job| job.paused_at.is_some());
         if self.now < attempt.deadline {
             self.timers.set(Timer::Attempt(alias), attempt.deadline);
+        } else if is_paused {
+            // It waits for its reader, as it was told to: the lease stands still.
+            let again = self.now.saturating_add(self.config.lease_ms);
+            self.timers.set(Timer::Attempt(alias), again);
         } else if attempt.job.is_some() {
             self.counters.leases_expired += 1;
             let failure = Failure::new(

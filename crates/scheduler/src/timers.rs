@@ -14,6 +14,12 @@ pub(crate) enum Timer {
     Attempt(Alias),
     /// A job without a client.
     Grace(JobId),
+    /// A job that waits for a node which may still have its answer.
+    Held(JobId),
+    /// A node's answer that waits for its client.
+    Announced(JobId),
+    /// A client that is a window behind.
+    SlowReader(JobId),
     /// A line that moved, whose tail was not told.
     Places(ModelIndex),
     /// An answer that its client has not acknowledged.

@@ -20,7 +20,9 @@ enum Verdict {
     Drop,
     /// It does not fit what came before: this attempt is lost.
     Misfit,
-    /// Its client is too far behind: this job fails.
+    /// The node sends although its client is far behind: this attempt is lost.
+    Heedless,
+    /// The client is too far behind, by no fault of this node: this job fails.
     Unread(JobId),
     /// Not this node's job.
     Foreign,
@@ -40,12 +42,14 @@ impl Scheduler {
             }
         };
         let mut routed: Vec<(SocketId, Entry<'_>)> = Vec::new();
-        let mut misfits: Vec<Alias> = Vec::new();
+        let mut misfits: Vec<(Alias, &'static str)> = Vec::new();
+        let mut count = 0;
         let mut unread: Vec<(Alias, JobId)> = Vec::new();
         let (mut is_whole, mut is_foreign) = (true, false);
         for entry in entries {
-            let is_over = unread.iter().any(|(alias, _)| *alias == entry.alias);
-            if is_over || misfits.contains(&entry.alias) {
+            count += 1;
+            let is_unread = unread.iter().any(|(alias, _)| *alias == entry.alias);
+            if is_unread || misfits.iter().any(|(alias, _)| *alias == entry.alias) {
                 continue;
             }
             match self.take_entry(socket, &entry) {
@@ -56,7 +60,11 @@ impl Scheduler {
                 Verdict::Drop => is_whole = false,
                 Verdict::Misfit => {
                     is_whole = false;
-                    misfits.push(entry.alias);
+                    misfits.push((entry.alias, "the node's stream did not fit together"));
+                }
+                Verdict::Heedless => {
+                    is_whole = false;
+                    misfits.push((entry.alias, "the node did not wait for its reader"));
                 }
                 Verdict::Unread(job) => {
                     is_whole = false;
@@ -69,17 +77,14 @@ impl Scheduler {
             }
         }
         self.forward(frame, &routed, is_whole && !is_foreign);
-        for alias in misfits {
+        self.count_frame(count);
+        for (alias, why) in misfits {
             self.counters.protocol_errors += 1;
-            let failure = Failure::new(
-                ErrorCode::EngineFailed,
-                "the node's stream did not fit together",
-            );
+            let failure = Failure::new(ErrorCode::EngineFailed, why);
             self.lose_attempt(alias, failure, SlotFate::UntilStopped);
         }
-        for (alias, job) in unread {
-            self.stop_attempt(alias);
-            self.fail_unread(job);
+        for (_, job) in unread {
+            self.fail_slow_reader(job);
         }
         if is_foreign {
             self.close_for_protocol_error(socket, "sent tokens of a job that it was never given");
@@ -122,22 +127,39 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id) else {
             return Verdict::Drop;
         };
-        job.delivered = end;
-        let Some(owner) = job.owner else {
+        let held = job.transcript.memory_bytes();
+        job.vocabulary.speak(&self.models[attempt.model].entry.id);
+        job.transcript.push_entry(entry);
+        if job.transcript.memory_bytes() != held {
+            self.content_bytes -= job.transcript_bytes;
+            job.transcript_bytes = job.transcript.memory_bytes();
+            if self.content_bytes + job.transcript_bytes > self.config.content_bytes_max {
+                // New requests are refused by now; this answer goes on, but no other node can take it over.
+                job.transcript.drop_text();
+                job.transcript_bytes = 0;
+            }
+            self.content_bytes += job.transcript_bytes;
+        }
+        if !entry.bytes.is_empty() {
+            job.setbacks = 0;
+        }
+        let behind = job.behind(attempt.start);
+        let is_paused = job.paused_at.is_some();
+        let unread = end - job.acknowledged;
+        let owner = job.owner;
+        if behind > self.config.unacknowledged_bytes_max {
+            return Verdict::Heedless;
+        }
+        if behind >= self.config.window_bytes && !is_paused {
+            self.watch_reader(id);
+        }
+        let Some(owner) = owner else {
             return Verdict::Drop;
         };
-        if end - job.acknowledged > self.config.unacknowledged_bytes_max {
+        if unread > self.config.unacknowledged_bytes_max.saturating_mul(4) {
             return Verdict::Unread(id);
         }
         Verdict::Forward(owner)
-    }
-
-    fn fail_unread(&mut self, id: JobId) {
-        let failure = Failure::new(
-            ErrorCode::MemoryFull,
-            "the client reads far more slowly than the answer comes, and the relay cannot hold the rest; read faster or ask for a shorter answer",
-        );
-        self.fail(id, failure);
     }
 
     fn forward(&mut self, frame: &[u8], routed: &[(SocketId, Entry<'_>)], is_whole: bool) {

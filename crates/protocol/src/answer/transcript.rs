@@ -35,6 +35,22 @@ impl Transcript {
         (!transcript.is_dropped).then_some(transcript)
     }
 
+    /// The record of an answer of which only the length is known.
+    pub fn without_text(offset: u32, token_count: u32) -> Self {
+        Self {
+            offset,
+            token_count,
+            is_dropped: true,
+            ..Self::default()
+        }
+    }
+
+    /// Drops the text: only the length stays known, and the answer cannot be continued elsewhere.
+    pub fn drop_text(&mut self) {
+        self.is_dropped = true;
+        (self.runs, self.bytes, self.tokens) = (Vec::new(), Vec::new(), Vec::new());
+    }
+
     /// Appends a delta.
     pub fn push(&mut self, kind: DeltaKind, tokens: impl Iterator<Item = u32>, bytes: &[u8]) {
         let held = self.tokens.len();

@@ -12,7 +12,8 @@ use crate::job::Job;
 use crate::placement::Need;
 use crate::timers::Timer;
 use crate::{
-    Config, Counters, Input, Millis, ModelEntry, NodeHello, Output, Scheduler, SocketId, TierEntry,
+    Config, Counters, Input, Millis, ModelEntry, NodeHello, Output, Scheduler, Secret, SocketId,
+    TierEntry,
 };
 
 pub(super) const MODEL: &str = "small";
@@ -33,6 +34,8 @@ pub(super) struct World {
     pub(super) scheduler: Scheduler,
     pub(super) now: Millis,
     pub(super) closed: Vec<(SocketId, CloseCode)>,
+    /// The latest ticket of each job.
+    pub(super) tickets: BTreeMap<JobId, String>,
     open: BTreeMap<SocketId, Line>,
 }
 
@@ -48,6 +51,7 @@ pub(super) fn config() -> Config {
             id: TIER.into(),
             models: vec![MODEL.into(), OTHER.into()],
         }],
+        secrets: vec![Secret([9; 32])],
         ..Config::default()
     }
 }
@@ -83,6 +87,7 @@ pub(super) fn hello(slots: u32, models: Vec<ModelOffer>) -> NodeHello {
         software: "test 1".into(),
         slots,
         models,
+        announces: 0,
     }
 }
 
@@ -111,6 +116,7 @@ impl World {
             scheduler: Scheduler::new(config, [1; 32], 1_000),
             now: 1_000,
             closed: Vec::new(),
+            tickets: BTreeMap::new(),
             open: BTreeMap::new(),
         }
     }
@@ -145,6 +151,13 @@ impl World {
 
     fn take(&mut self, output: Output) {
         match output {
+            Output::ToClient {
+                socket,
+                message: RelayToClient::Submitted { job, ticket },
+            } => {
+                self.line(socket);
+                self.tickets.insert(job, ticket);
+            }
             Output::ToClient { socket, message } => self.line(socket).to_client.push(message),
             Output::TokensToClient { socket, frame } => self.line(socket).frames.push(frame),
             Output::ToNode { socket, message } => self.line(socket).to_node.push(message),
@@ -381,15 +394,24 @@ impl World {
         let s = &self.scheduler;
         self.check_nodes();
         self.check_timers();
-        let content: usize = s.jobs.values().map(|job| job.bytes).sum();
+        let content: usize = s
+            .jobs
+            .values()
+            .map(|job| job.bytes + job.transcript_bytes)
+            .chain(
+                s.finished
+                    .values()
+                    .map(|finished| finished.transcript_bytes),
+            )
+            .sum();
         let reserved: usize = s.clients.values().map(|client| client.reserved).sum();
         assert_eq!(content + reserved, s.content_bytes, "content bytes");
-        let waiting = s.jobs.values().filter(|job| job.alias.is_none()).count();
+        let waiting = s.jobs.values().filter(|job| is_waiting(job)).count();
         assert_eq!(waiting, s.waiting, "jobs that wait");
         for (index, model) in s.models.iter() {
             assert_eq!(model.next_ready(), None, "work conservation");
             let queued: BTreeSet<JobId> = model.queue.places().map(|(_, id)| id).collect();
-            let stands = |job: &Job| job.alias.is_none() && job.choices.contains(&index);
+            let stands = |job: &Job| is_waiting(job) && job.choices.contains(&index);
             let expected = s.jobs.iter().filter(|(_, job)| stands(job));
             let expected: BTreeSet<JobId> = expected.map(|(id, _)| *id).collect();
             assert_eq!(queued, expected, "lines");
@@ -408,11 +430,12 @@ impl World {
         let with_owner = s.jobs.values().filter(|job| job.owner.is_some()).count();
         assert_eq!(owned, with_owner);
         let unacknowledged: usize = s.clients.values().map(|c| c.finished.len()).sum();
-        assert_eq!(unacknowledged, s.finished.len());
+        let owned = s.finished.values().filter(|f| f.owner.is_some()).count();
+        assert_eq!(unacknowledged, owned);
         let c = s.counters();
         let ended = c.completed + c.failed + c.cancelled;
         assert_eq!(
-            c.submitted,
+            c.submitted + c.rebuilt,
             ended + s.jobs.len() as u64,
             "every job ends once"
         );
@@ -421,7 +444,7 @@ impl World {
     /// Who is near the head of all its lines knows its place; who does not know it will be told.
     fn check_places(&self) {
         let s = &self.scheduler;
-        for job in s.jobs.values().filter(|job| job.alias.is_none()) {
+        for job in s.jobs.values().filter(|job| is_waiting(job)) {
             let is_told = job.told == s.place_of(job);
             let is_near = job.choices.iter().all(|choice| {
                 let position = s.models[*choice].queue.place(job.ticket);
@@ -436,14 +459,14 @@ impl World {
     /// By the nodes alone, whatever the queues and sets say: no node has a free slot for a job that waits.
     fn check_work_conservation(&self) {
         let s = &self.scheduler;
-        for job in s.jobs.values().filter(|job| job.alias.is_none()) {
+        for job in s.jobs.values().filter(|job| is_waiting(job)) {
             assert!(!job.choices.is_empty());
             for node in s.nodes.values() {
                 let can = job.choices.iter().any(|choice| {
                     let offer = node.offers.get(choice);
                     offer.is_some_and(|offer| job.need.is_within(Need::met_by(offer.capabilities)))
                 });
-                let is_free = !node.draining && node.slots.free() > 0;
+                let is_free = !node.draining && node.arriving == 0 && node.slots.free() > 0;
                 assert!(!(can && is_free), "work conservation");
             }
         }
@@ -460,6 +483,11 @@ impl World {
             .collect();
         expected.extend(orphans.map(|(id, _)| Timer::Grace(*id)));
         expected.extend(s.finished.keys().map(|id| Timer::Finished(*id)));
+        expected.extend(s.announced.keys().map(|id| Timer::Announced(*id)));
+        let held = s.jobs.iter().filter(|(_, job)| job.is_held);
+        expected.extend(held.map(|(id, _)| Timer::Held(*id)));
+        let paused = s.jobs.iter().filter(|(_, job)| job.paused_at.is_some());
+        expected.extend(paused.map(|(id, _)| Timer::SlowReader(*id)));
         let clients = s.clients.iter();
         let watched = clients.filter(|(_, client)| client.has_heartbeat);
         let peers = s.nodes.keys().chain(watched.map(|(socket, _)| socket));
@@ -478,7 +506,18 @@ impl World {
         let s = &self.scheduler;
         for (socket, node) in &s.nodes {
             let held = u32::try_from(node.attempts.len()).unwrap();
-            assert_eq!(held + node.slots.free(), node.slots.total(), "slots");
+            let slotless = node
+                .attempts
+                .iter()
+                .filter(|alias| s.attempts[alias].slot.is_none());
+            let slotless = u32::try_from(slotless.count()).unwrap();
+            let kept = s.announced.values().filter(|kept| kept.node == *socket);
+            let kept = u32::try_from(kept.filter(|kept| kept.slot.is_some()).count()).unwrap();
+            assert_eq!(
+                held - slotless + kept + node.slots.free(),
+                node.slots.total(),
+                "slots"
+            );
             for alias in &node.attempts {
                 assert_eq!(s.attempts[alias].node, *socket);
             }
@@ -489,6 +528,7 @@ impl World {
             for need in needs() {
                 let able = s.nodes.values().filter(|node| {
                     !node.draining
+                        && node.arriving == 0
                         && node
                             .offers
                             .get(&index)
@@ -518,4 +558,8 @@ fn needs() -> impl Iterator<Item = Need> {
             })
         })
         .flat_map(|need| [need, need.with_continuation()])
+}
+
+fn is_waiting(job: &Job) -> bool {
+    job.alias.is_none() && !job.is_held
 }
