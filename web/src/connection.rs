@@ -1,4 +1,5 @@
-//! The WebSocket to the relay: opens it, keeps it, opens it again. What is said over it is `client-session`'s business.
+//! The WebSocket to the relay: opens it when `client-session` says so, and knows whether it lives. What is said over it,
+//! and when to come back after a loss, is `client-session`'s business.
 
 mod socket;
 
@@ -6,16 +7,21 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use client_session::{ClientSession, Event, Input, Output};
+use client_session::{ClientSession, Event, Input, Output, Settings};
 use leptos::prelude::{TimeoutHandle, set_timeout_with_handle};
 use protocol::{CloseCode, Failure, JobId};
 
 use crate::browser;
-use crate::link::{Link, pause_ms};
+use crate::link::Link;
 use crate::pulse::{Heard, PROBE, Pulse, Signal, Step};
 use crate::state::{Action, Effect};
 
 use self::socket::Socket;
+
+/// How long an answer waits for the connection: a walk through a tunnel. Whoever has had enough presses stop.
+const GIVE_UP: Duration = Duration::from_mins(3);
+/// A WebSocket that vanished without a word.
+const VANISHED: u16 = 1006;
 
 /// What the page hears from its connection.
 #[derive(Debug)]
@@ -37,15 +43,13 @@ struct Inner {
     tell: Box<dyn Fn(News)>,
 }
 
-#[derive(Default)]
 struct Line {
     session: ClientSession,
     socket: Option<Socket>,
     /// Tells a socket's signals from those of its predecessor.
     generation: u32,
-    failures: u32,
     key: Option<String>,
-    retry: Option<TimeoutHandle>,
+    timer: Option<TimeoutHandle>,
     pulse: Pulse,
 }
 
@@ -54,8 +58,16 @@ impl Connection {
     pub(crate) fn new(key: Option<String>, tell: impl Fn(News) + 'static) -> Self {
         Self(Rc::new(Inner {
             state: RefCell::new(Line {
+                session: ClientSession::new(Settings {
+                    seed: browser::random().to_bits(),
+                    stays: true,
+                    give_up_ms: u64::try_from(GIVE_UP.as_millis()).unwrap_or(u64::MAX),
+                }),
+                socket: None,
+                generation: 0,
                 key,
-                ..Line::default()
+                timer: None,
+                pulse: Pulse::default(),
             }),
             tell: Box::new(tell),
         }))
@@ -63,36 +75,23 @@ impl Connection {
 
     /// Opens it, or opens it anew with what is known by now.
     pub(crate) fn open(&self) {
-        let generation = {
-            let mut line = self.0.state.borrow_mut();
-            if let Some(retry) = line.retry.take() {
-                retry.clear();
-            }
-            line.generation += 1;
-            line.pulse = Pulse::default();
-            // The old socket's handlers go with it.
-            line.socket = None;
-            line.generation
-        };
+        let generation = self.let_go();
         let connection = self.clone();
         let opened = Socket::open(move |signal| connection.signal(generation, signal));
         match opened {
             Some(socket) => self.0.state.borrow_mut().socket = Some(socket),
-            None => self.lost(generation, 0),
+            None => self.lost(generation, VANISHED),
         }
     }
 
     /// Tries at once what would be tried later, and doubts what seems open: the network is back, or somebody looks.
     pub(crate) fn hurry(&self) {
-        let (waiting, generation, step) = {
+        self.session(Input::Hurry);
+        let (generation, step) = {
             let line = self.0.state.borrow();
-            (line.retry.is_some(), line.generation, line.pulse.doubt())
+            (line.generation, line.pulse.doubt())
         };
-        if waiting {
-            self.open();
-        } else {
-            self.step(generation, step);
-        }
+        self.step(generation, step);
     }
 
     /// Shows the relay a key from now on.
@@ -103,16 +102,11 @@ impl Connection {
 
     /// Gives up until [`Self::set_key`].
     pub(crate) fn want_key(&self) {
-        let refused = {
-            let mut line = self.0.state.borrow_mut();
-            line.generation += 1;
-            line.socket = None;
-            if let Some(retry) = line.retry.take() {
-                retry.clear();
-            }
-            line.key.is_some()
-        };
-        self.session(Input::Closed);
+        self.let_go();
+        let refused = self.0.state.borrow().key.is_some();
+        self.session(Input::Closed {
+            code: CloseCode::Unauthorized.number(),
+        });
         (self.0.tell)(News::Action(Action::Disconnected));
         (self.0.tell)(News::Link(Link::KeyNeeded { refused }));
     }
@@ -132,6 +126,15 @@ impl Connection {
             Effect::Cancel(job) => self.session(Input::Cancel { job }),
             Effect::Save => {}
         }
+    }
+
+    /// Drops the socket, whose handlers go with it.
+    fn let_go(&self) -> u32 {
+        let mut line = self.0.state.borrow_mut();
+        line.generation += 1;
+        line.pulse = Pulse::default();
+        line.socket = None;
+        line.generation
     }
 
     fn signal(&self, generation: u32, signal: Signal) {
@@ -174,7 +177,7 @@ impl Connection {
         let silent = self.0.state.borrow().pulse.is_silent_since(then);
         // A socket that has meanwhile been replaced is none of its business: `lost` sees to that.
         if silent {
-            self.lost(generation, 0);
+            self.lost(generation, VANISHED);
         }
     }
 
@@ -188,29 +191,16 @@ impl Connection {
             self.want_key();
             return;
         }
-        let retry = CloseCode::may_retry(code);
-        {
-            let mut line = self.0.state.borrow_mut();
-            line.generation += 1;
-            line.socket = None;
-            if retry {
-                let connection = self.clone();
-                let pause = pause_ms(line.failures, browser::random());
-                line.failures = line.failures.saturating_add(1);
-                line.retry = set_timeout_with_handle(
-                    move || connection.open(),
-                    Duration::from_secs_f64(pause / 1000.0),
-                )
-                .ok();
-            }
-        }
-        self.session(Input::Closed);
+        self.let_go();
         (self.0.tell)(News::Action(Action::Disconnected));
-        (self.0.tell)(News::Link(match (retry, browser::is_online()) {
-            (false, _) => Link::Broken { code },
-            (true, true) => Link::Reconnecting,
-            (true, false) => Link::Offline,
-        }));
+        (self.0.tell)(News::Link(
+            match (CloseCode::may_retry(code), browser::is_online()) {
+                (false, _) => Link::Broken { code },
+                (true, true) => Link::Reconnecting,
+                (true, false) => Link::Offline,
+            },
+        ));
+        self.session(Input::Closed { code });
     }
 
     fn session(&self, input: Input<'_>) {
@@ -221,22 +211,35 @@ impl Connection {
         };
         for output in outputs {
             match output {
+                Output::Connect => self.open(),
                 Output::Send(text) => {
                     if let Some(socket) = &self.0.state.borrow().socket {
                         socket.send(&text);
                     }
                 }
-                Output::Welcomed { .. } => self.welcomed(),
+                Output::Welcomed { .. } => {
+                    (self.0.tell)(News::Link(Link::Open));
+                    (self.0.tell)(News::Action(Action::Welcomed));
+                }
                 Output::Refused(failure) => (self.0.tell)(News::Refused(failure)),
                 Output::Event { job, event } => self.progress(job, event),
             }
         }
+        self.set_timer();
     }
 
-    fn welcomed(&self) {
-        self.0.state.borrow_mut().failures = 0;
-        (self.0.tell)(News::Link(Link::Open));
-        (self.0.tell)(News::Action(Action::Welcomed));
+    /// One timer, always for the next thing that is due.
+    fn set_timer(&self) {
+        let due = self.0.state.borrow().session.poll_timeout();
+        let timer = due.and_then(|due| {
+            let connection = self.clone();
+            let pause = Duration::from_millis(due.saturating_sub(browser::now_ms()));
+            set_timeout_with_handle(move || connection.session(Input::Tick), pause).ok()
+        });
+        let old = std::mem::replace(&mut self.0.state.borrow_mut().timer, timer);
+        if let Some(old) = old {
+            old.clear();
+        }
     }
 
     fn progress(&self, job: JobId, event: Event) {

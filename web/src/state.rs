@@ -258,6 +258,9 @@ impl State {
             Ok(request) => request,
             Err(failure) => return self.end(Phase::Failed(Trouble::Failure(failure))),
         };
+        if let Some(answer) = self.running_answer_mut() {
+            answer.tier = Some(tier.clone());
+        }
         self.set_phase(Phase::Sent);
         vec![Effect::Submit {
             job: running.job,
@@ -290,10 +293,12 @@ impl State {
                 model,
                 position,
                 nodes,
+                wait,
             } => self.set_phase(Phase::Queued {
                 model,
                 position,
                 nodes,
+                wait,
             }),
             Event::Assigned { model, node, .. } => {
                 if let Some(answer) = self.running_answer_mut() {
@@ -303,6 +308,7 @@ impl State {
                 self.set_phase(Phase::Reading);
             }
             Event::Started { .. } => {}
+            Event::Reconnecting => self.set_phase(Phase::Reconnecting),
             Event::Delta { kind, text, .. } => {
                 if kind == protocol::DeltaKind::Text
                     && !text.is_empty()

@@ -1,7 +1,8 @@
 //! What the page says: short sentences, one place.
 
-use protocol::{ErrorCode, FinishReason};
+use protocol::{ErrorCode, FinishReason, WaitRange};
 
+use crate::link::Link;
 use crate::state::{Meta, Trouble};
 
 /// The one button under a failure.
@@ -26,19 +27,90 @@ impl Remedy {
     }
 }
 
+/// A waiting question's place.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Place in line, 1 is next.
+    pub position: u32,
+    /// Nodes that could take it, busy or not.
+    pub nodes: u32,
+    /// How long it may take, as it was told.
+    pub wait: Option<WaitRange>,
+    /// How long ago that was.
+    pub elapsed_ms: u64,
+    /// What the person asked for.
+    pub name: &'a str,
+    /// Whether a part of the answer is there already: its node was lost.
+    pub goes_on: bool,
+}
+
 /// Where a waiting question stands.
-pub fn queue_place(position: u32, nodes: u32, model: &str) -> String {
-    let place = if position <= 1 {
-        format!("Next in line for {model}.")
+pub fn queue_place(place: Place<'_>) -> String {
+    let Place { name, nodes, .. } = place;
+    let lost = if place.goes_on {
+        "The node that was answering went away; another one goes on from here. "
     } else {
-        format!("{} in line for {model}.", ordinal(position))
+        ""
     };
-    let serving = match nodes {
-        0 => "No node serves it right now; it is answered when one joins.".to_owned(),
-        1 => "1 node serves it.".to_owned(),
-        nodes => format!("{nodes} nodes serve it."),
+    let line = if place.position <= 1 {
+        format!("Next in line for {name}")
+    } else {
+        format!("{} in line for {name}", ordinal(place.position))
     };
-    format!("{place} {serving}")
+    let rest = match (nodes, place.wait) {
+        (0, _) => ". No node serves it right now; it is answered when one joins.".to_owned(),
+        (_, Some(wait)) => time_left(wait, place.elapsed_ms),
+        (1, None) => ". 1 node serves it.".to_owned(),
+        (nodes, None) => format!(". {nodes} nodes serve it."),
+    };
+    format!("{lost}{line}{rest}")
+}
+
+/// The rest of a told range. What was told may turn out wrong, and that is said too.
+fn time_left(wait: WaitRange, elapsed_ms: u64) -> String {
+    let least = wait.ms_min.saturating_sub(elapsed_ms).div_ceil(1000);
+    let most = wait.ms_max.saturating_sub(elapsed_ms).div_ceil(1000);
+    match (least, most) {
+        (_, 0) if elapsed_ms > 0 => ". It takes longer than expected.".to_owned(),
+        (_, 0..=5) => ", a few seconds.".to_owned(),
+        (_, 6..=90) => {
+            let (least, most) = (least / 5 * 5, most.div_ceil(5) * 5);
+            match least {
+                0 => format!(", up to {most} s."),
+                least if least == most => format!(", about {most} s."),
+                least => format!(", about {least}–{most} s."),
+            }
+        }
+        (_, _) => {
+            let (least, most) = (least / 60, most.div_ceil(60));
+            match least {
+                0 => format!(", up to {most} min."),
+                least if least == most => format!(", about {most} min."),
+                least => format!(", about {least}–{most} min."),
+            }
+        }
+    }
+}
+
+/// Who has an answer in hand that does not grow yet.
+pub fn reading(node: Option<&str>, goes_on: bool) -> String {
+    let node = node.unwrap_or("A node");
+    if goes_on {
+        format!("{node} goes on…")
+    } else {
+        format!("{node} is reading…")
+    }
+}
+
+/// Where an answer stands that lost its connection.
+pub const fn reconnecting(link: Link) -> &'static str {
+    match link {
+        Link::Open => "Connected again. Picking the answer up…",
+        Link::Offline => "You are offline. The answer goes on when the network is back.",
+        Link::Connecting | Link::Reconnecting | Link::KeyNeeded { .. } | Link::Broken { .. } => {
+            "The connection was lost. Reconnecting, and the answer goes on…"
+        }
+    }
 }
 
 /// `3rd`.
@@ -81,7 +153,8 @@ pub fn stopped_line(model: Option<&str>) -> String {
 pub fn failure(trouble: &Trouble) -> (String, Remedy) {
     match trouble {
         Trouble::Interrupted => (
-            "The connection was lost before the answer was whole.".to_owned(),
+            "The connection was lost for too long to go on with this answer. Ask again to have it anew."
+                .to_owned(),
             Remedy::AskAgain,
         ),
         Trouble::Reloaded => (
@@ -104,6 +177,9 @@ fn sentence(message: &str, code: ErrorCode) -> String {
         return match code {
             ErrorCode::NodeLost | ErrorCode::LeaseExpired => {
                 "The node that was answering went away.".to_owned()
+            }
+            ErrorCode::SlowReader => {
+                "The answer came faster than this page could take it.".to_owned()
             }
             ErrorCode::QueueFull => "Too many people are waiting for this model.".to_owned(),
             ErrorCode::InvalidRequest
@@ -161,6 +237,7 @@ const fn remedy(code: ErrorCode) -> Remedy {
         | ErrorCode::Draining
         | ErrorCode::Cancelled
         | ErrorCode::ClientGone
+        | ErrorCode::SlowReader
         | ErrorCode::Internal
         | ErrorCode::Unknown => Remedy::AskAgain,
     }
@@ -182,13 +259,36 @@ mod tests {
 
     #[test]
     fn a_place_in_line_reads_like_a_sentence() {
+        let place = Place {
+            position: 3,
+            nodes: 2,
+            wait: None,
+            elapsed_ms: 0,
+            name: "Light",
+            goes_on: false,
+        };
         assert_eq!(
-            queue_place(3, 2, "Nimbus 8B"),
-            "3rd in line for Nimbus 8B. 2 nodes serve it."
+            queue_place(place),
+            "3rd in line for Light. 2 nodes serve it."
         );
+        let alone = Place {
+            position: 1,
+            nodes: 0,
+            name: "Heavy",
+            ..place
+        };
         assert_eq!(
-            queue_place(1, 0, "Atlas"),
-            "Next in line for Atlas. No node serves it right now; it is answered when one joins."
+            queue_place(alone),
+            "Next in line for Heavy. No node serves it right now; it is answered when one joins."
+        );
+        let broken_off = Place {
+            nodes: 1,
+            goes_on: true,
+            ..alone
+        };
+        assert_eq!(
+            queue_place(broken_off),
+            "The node that was answering went away; another one goes on from here. Next in line for Heavy. 1 node serves it."
         );
         let endings: Vec<_> = [2, 4, 11, 12, 13, 21, 102, 113].map(ordinal).into();
         assert_eq!(
@@ -197,6 +297,22 @@ mod tests {
                 "2nd", "4th", "11th", "12th", "13th", "21st", "102nd", "113th"
             ]
         );
+    }
+
+    #[test]
+    fn a_wait_is_told_as_a_range_that_shrinks_and_owns_up() {
+        let told = |ms_min, ms_max, elapsed_ms| time_left(WaitRange { ms_min, ms_max }, elapsed_ms);
+        assert_eq!(told(21_000, 38_000, 0), ", about 20–40 s.");
+        assert_eq!(told(21_000, 38_000, 12_000), ", about 5–30 s.");
+        assert_eq!(told(21_000, 38_000, 20_000), ", up to 20 s.");
+        assert_eq!(told(21_000, 38_000, 34_000), ", a few seconds.");
+        assert_eq!(
+            told(21_000, 38_000, 40_000),
+            ". It takes longer than expected."
+        );
+        assert_eq!(told(70_000, 150_000, 0), ", about 1–3 min.");
+        assert_eq!(told(120_000, 120_000, 0), ", about 2 min.");
+        assert_eq!(told(0, 0, 0), ", a few seconds.");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use leptos::prelude::*;
 use super::Chat;
 use crate::announce::Announcer;
 use crate::state::{MessageId, Phase, State};
-use crate::wording;
+use crate::wording::{self, Place};
 
 /// Text that rests this long is read out even in mid-sentence.
 const PAUSE: Duration = Duration::from_millis(1500);
@@ -32,6 +32,8 @@ pub(super) struct Voice {
     said_phase: Option<String>,
     number: u32,
     pause: Option<TimeoutHandle>,
+    /// The present loss of the connection has been noticed.
+    noticed_loss: bool,
 }
 
 impl Chat {
@@ -62,7 +64,7 @@ impl Chat {
                 .map(|heard| {
                     (
                         heard,
-                        self.phase_saying(&answer.phase),
+                        self.phase_saying(id, &answer.phase),
                         answer.phase.is_final(),
                     )
                 })
@@ -89,23 +91,77 @@ impl Chat {
         }
     }
 
-    fn phase_saying(&self, phase: &Phase) -> Option<String> {
+    fn phase_saying(&self, id: MessageId, phase: &Phase) -> Option<String> {
+        let is_lost = *phase == Phase::Reconnecting;
+        let was_lost = self.hub.with_value(|hub| {
+            let mut voice = hub.voice.borrow_mut();
+            std::mem::replace(&mut voice.noticed_loss, is_lost)
+        });
         match phase {
             Phase::Unsent | Phase::Sent | Phase::Reading | Phase::Streaming | Phase::Stopped => {
                 None
             }
-            Phase::Queued {
-                model,
-                position,
-                nodes,
-            } => Some(wording::queue_place(
-                *position,
-                *nodes,
-                &untrack(|| self.model_name(model)),
-            )),
+            Phase::Queued { .. } => untrack(|| self.queue_place(id, phase, 0)),
+            Phase::Reconnecting => {
+                if !was_lost {
+                    self.say_loss_later(id);
+                }
+                None
+            }
             Phase::Done(_) => Some("The answer is complete.".to_owned()),
             Phase::Failed(trouble) => Some(wording::failure(trouble).0),
         }
+    }
+
+    /// Most losses are over before they can be read out.
+    fn say_loss_later(&self, id: MessageId) {
+        let chat = *self;
+        set_timeout(
+            move || {
+                let is_lost = chat.state.with_untracked(|state| {
+                    let answer = state.message(id).and_then(|message| message.answer());
+                    answer.is_some_and(|answer| answer.phase == Phase::Reconnecting)
+                });
+                if is_lost {
+                    chat.say(wording::reconnecting(chat.link.get_untracked()));
+                }
+            },
+            PAUSE,
+        );
+    }
+
+    /// Where a question stands that waits, named as the person asked for it.
+    pub(crate) fn queue_place(
+        &self,
+        id: MessageId,
+        phase: &Phase,
+        elapsed_ms: u64,
+    ) -> Option<String> {
+        let Phase::Queued {
+            model,
+            position,
+            nodes,
+            wait,
+        } = phase
+        else {
+            return None;
+        };
+        let (tier, goes_on) = self.state.with_untracked(|state| {
+            let answer = state.message(id)?.answer()?;
+            Some((answer.tier.clone(), !answer.text.is_empty()))
+        })?;
+        let tier = self.catalog.with(|catalog| {
+            let tier = catalog.as_ref()?.tier(&tier?)?;
+            Some(tier.name.clone())
+        });
+        Some(wording::queue_place(Place {
+            position: *position,
+            nodes: *nodes,
+            wait: *wait,
+            elapsed_ms,
+            name: &tier.unwrap_or_else(|| self.model_name(model)),
+            goes_on,
+        }))
     }
 
     /// What a model is called.

@@ -1,6 +1,6 @@
 //! What a conversation is made of, also as it lies in the browser's storage.
 
-use protocol::{Failure, FinishReason};
+use protocol::{Failure, FinishReason, WaitRange};
 use serde::{Deserialize, Serialize};
 
 /// A message's name within its conversation; later ones are greater.
@@ -38,6 +38,9 @@ pub struct Answer {
     pub text: String,
     /// Where it stands.
     pub phase: Phase,
+    /// Whom the person asked: a tier's id.
+    #[serde(default)]
+    pub tier: Option<String>,
     /// The model that answers.
     pub model: Option<String>,
     /// The node that answers.
@@ -60,11 +63,16 @@ pub enum Phase {
         position: u32,
         /// Nodes that offer the model.
         nodes: u32,
+        /// How long it may take, as it was told.
+        #[serde(default)]
+        wait: Option<WaitRange>,
     },
-    /// A node reads the conversation.
+    /// A node reads the conversation, and what there is of the answer.
     Reading,
     /// Text arrives.
     Streaming,
+    /// The connection is lost; the answer goes on when it is back.
+    Reconnecting,
     /// The answer is whole.
     Done(Meta),
     /// The person stopped it.
@@ -92,7 +100,7 @@ pub struct Meta {
 pub enum Trouble {
     /// The relay or the node said so.
     Failure(Failure),
-    /// The connection ended, or a piece was missing.
+    /// The connection did not come back in time, or a piece is missing for good.
     Interrupted,
     /// The page was closed or loaded anew meanwhile.
     Reloaded,
@@ -129,6 +137,7 @@ impl Answer {
         Self {
             text: String::new(),
             phase: Phase::Unsent,
+            tier: None,
             model: None,
             node: None,
         }
@@ -139,9 +148,12 @@ impl Phase {
     /// Whether nothing more comes.
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Unsent | Self::Sent | Self::Queued { .. } | Self::Reading | Self::Streaming => {
-                false
-            }
+            Self::Unsent
+            | Self::Sent
+            | Self::Queued { .. }
+            | Self::Reading
+            | Self::Streaming
+            | Self::Reconnecting => false,
             Self::Done(_) | Self::Stopped | Self::Failed(_) => true,
         }
     }

@@ -95,6 +95,7 @@ fn a_question_goes_through_every_phase_to_its_answer() {
             model: "m".to_owned(),
             position: 2,
             nodes: 1,
+            wait: None,
         },
     );
     assert!(matches!(
@@ -199,6 +200,38 @@ fn a_lost_connection_is_a_failure_that_can_be_asked_again() {
     assert_eq!(submitted(&effects).unwrap(), ["user: Hi"]);
     assert_eq!(state.messages().len(), 2);
     assert_ne!(state.messages()[1].id, answer);
+}
+
+#[test]
+fn a_loss_in_mid_answer_is_shown_until_the_answer_goes_on() {
+    let mut state = ready();
+    ask(&mut state, "Hi", 1);
+    progress(&mut state, 1, delta("Hel"));
+    progress(&mut state, 1, Event::Reconnecting);
+    assert_eq!(last_phase(&state), Phase::Reconnecting);
+    assert!(state.running().is_some());
+    progress(
+        &mut state,
+        1,
+        Event::Assigned {
+            model: "m".to_owned(),
+            node: "rig-2".to_owned(),
+            class: NodeClass::Rig,
+        },
+    );
+    assert_eq!(last_phase(&state), Phase::Reading);
+    progress(&mut state, 1, delta("lo"));
+    assert_eq!(last_phase(&state), Phase::Streaming);
+    assert_eq!(state.messages()[1].text(), "Hello");
+}
+
+#[test]
+fn an_answer_remembers_whom_the_person_asked() {
+    let mut state = ready();
+    ask(&mut state, "Hi", 1);
+    state.apply(Action::ChooseTier("heavy".to_owned()));
+    let answer = state.messages()[1].answer().unwrap();
+    assert_eq!(answer.tier.as_deref(), Some("demo"));
 }
 
 #[test]

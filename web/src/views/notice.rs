@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use super::key_form::KeyForm;
 use crate::chat::Chat;
 use crate::link::Link;
+use crate::state::Phase;
 
 /// What there is to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,13 @@ enum Matter {
 }
 
 fn matter(chat: Chat) -> Matter {
+    // An answer that lost its connection says it for itself.
+    let goes_on = chat.state.with(|state| {
+        let answer = state.running().and_then(|id| state.message(id)?.answer());
+        answer.is_some_and(|answer| answer.phase == Phase::Reconnecting)
+    });
     match chat.link.get() {
+        Link::Reconnecting | Link::Offline if goes_on => Matter::Nothing,
         Link::Connecting => Matter::Connecting,
         Link::Reconnecting => Matter::Reconnecting,
         Link::Offline => Matter::Offline,

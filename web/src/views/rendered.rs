@@ -53,6 +53,7 @@ impl Rendered {
                 | Phase::Queued { .. }
                 | Phase::Reading
                 | Phase::Streaming
+                | Phase::Reconnecting
                 | Phase::Stopped
                 | Phase::Failed(_) => false,
             };

@@ -1,5 +1,7 @@
 //! What the model answers, from the wait for it to the line of figures below it.
 
+use std::time::Duration;
+
 use leptos::ev::MouseEvent;
 use leptos::html::Div;
 use leptos::prelude::*;
@@ -75,35 +77,56 @@ fn phase_view(chat: Chat, id: MessageId, phase: &Phase, is_last: Memo<bool>) -> 
     match phase {
         Phase::Unsent => pending("Waiting for the connection…".to_owned()),
         Phase::Sent => pending("Looking for a node…".to_owned()),
-        Phase::Queued {
-            model,
-            position,
-            nodes,
-        } => {
-            let place = wording::queue_place(*position, *nodes, &chat.model_name(model));
-            view! {
-                <p class="pending" data-testid="queue-place">
-                    {working()}
-                    {place}
-                </p>
-            }
-            .into_any()
-        }
+        Phase::Queued { .. } => view! { <Queued chat=chat id=id phase=phase.clone() /> }.into_any(),
         Phase::Reading => {
-            let node = chat.state.with_untracked(|state| {
-                let answer = state.message(id).and_then(Message::answer)?;
-                answer.node.clone()
+            let (node, goes_on) = chat.state.with_untracked(|state| {
+                let answer = state.message(id).and_then(Message::answer);
+                answer.map_or((None, false), |answer| {
+                    (answer.node.clone(), !answer.text.is_empty())
+                })
             });
-            pending(format!(
-                "{} is reading…",
-                node.unwrap_or_else(|| "A node".to_owned())
-            ))
+            let text = wording::reading(node.as_deref(), goes_on);
+            if goes_on {
+                // Most answers go on at once: the style sheet shows this one only after a moment.
+                view! { <p class="pending late">{working()} {text}</p> }.into_any()
+            } else {
+                pending(text)
+            }
         }
+        Phase::Reconnecting => view! {
+            <p class="pending late" data-testid="reconnecting">
+                {working()}
+                {move || wording::reconnecting(chat.link.get())}
+            </p>
+        }
+        .into_any(),
         Phase::Streaming => ().into_any(),
         Phase::Done(_) | Phase::Stopped => {
             view! { <Foot chat=chat id=id is_last=is_last /> }.into_any()
         }
         Phase::Failed(trouble) => failed(chat, id, trouble, is_last),
+    }
+}
+
+/// The place in line and the time that it may take, which passes.
+#[component]
+fn Queued(chat: Chat, id: MessageId, phase: Phase) -> impl IntoView {
+    let told_at = browser::now_ms();
+    let now = RwSignal::new(told_at);
+    if let Ok(timer) =
+        set_interval_with_handle(move || now.set(browser::now_ms()), Duration::from_secs(1))
+    {
+        on_cleanup(move || timer.clear());
+    }
+    let text = Memo::new(move |_| {
+        let elapsed_ms = now.get().saturating_sub(told_at);
+        chat.queue_place(id, &phase, elapsed_ms).unwrap_or_default()
+    });
+    view! {
+        <p class="pending" data-testid="queue-place">
+            {working()}
+            {move || text.get()}
+        </p>
     }
 }
 
@@ -160,6 +183,7 @@ fn Foot(chat: Chat, id: MessageId, is_last: Memo<bool>) -> impl IntoView {
             | Phase::Queued { .. }
             | Phase::Reading
             | Phase::Streaming
+            | Phase::Reconnecting
             | Phase::Stopped
             | Phase::Failed(_) => wording::stopped_line(model.as_deref()),
         }
