@@ -39,6 +39,7 @@ async fn two_chats_interleave_on_one_node_and_a_third_waits_for_a_slot() -> Resu
                 model,
                 position,
                 nodes,
+                ..
             } if job == third => Some((model.clone(), *position, *nodes)),
             _ => None,
         })

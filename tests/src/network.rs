@@ -43,6 +43,8 @@ pub struct Ready {
     pub pids: BTreeMap<String, u32>,
     /// The rig's program.
     pub rig_binary: PathBuf,
+    /// How the relay was started.
+    pub relay_command: Vec<String>,
     /// The model's weights.
     pub model_file: PathBuf,
 }

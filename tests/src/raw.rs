@@ -184,6 +184,10 @@ pub fn offer(model: &str) -> ModelOffer {
         capabilities: Capabilities {
             grammar: true,
             logprobs: true,
+            penalties: true,
+            logit_bias: true,
+            seed: true,
+            continuation: true,
         },
     }
 }
@@ -255,6 +259,7 @@ pub(crate) fn hello(name: &str, models: Vec<ModelOffer>) -> NodeToRelay {
         software: "raw".to_owned(),
         slots: 1,
         models,
+        announces: 0,
     }
 }
 
