@@ -137,7 +137,7 @@ async fn open(exchange: &mut Exchange, asked: String, headers_by: u64) -> Openin
                 },
             )) => model = assigned,
             Some(Happening::Event(Event::Failed(failure))) => return Opening::Refused(failure),
-            Some(Happening::Quiet) => {}
+            Some(Happening::Quiet | Happening::Event(Event::Reconnecting)) => {}
             Some(Happening::Event(
                 Event::Interrupted | Event::Delta { .. } | Event::Completed { .. },
             ))

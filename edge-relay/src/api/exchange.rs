@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use client_session::{ClientSession, Event, Input, Output};
+use client_session::{ClientSession, Event, Input, Output, Settings};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
@@ -15,10 +15,20 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use worker::{Date, Delay, Result, WebSocket};
 
+use crate::random::random;
+
 /// How long nothing may be written to the HTTP client. One that closed its end is noticed when it is written to and not
 /// before (it may merely have said all it had to say), so this is how long a slot can be wasted on one that is gone.
 /// Proxies, too, drop a connection that says nothing for long.
 pub(crate) const QUIET_MS: u64 = 1_000;
+
+fn settings() -> Settings {
+    Settings {
+        seed: u64::from_le_bytes(random()),
+        stays: false,
+        give_up_ms: 60_000,
+    }
+}
 
 /// What happens while an answer is awaited.
 #[derive(Debug)]
@@ -78,10 +88,12 @@ impl Exchange {
             // It was too late for the listener.
             end(socket.as_ref(), job, &ended);
         }
+        let mut session = ClientSession::new(settings());
+        session.handle_input(Date::now().as_millis(), Input::Connected { key: None });
         Ok(Self {
             socket,
             messages,
-            session: ClientSession::new(),
+            session,
             job,
             ended,
             _listeners: listeners,
@@ -132,7 +144,7 @@ impl Exchange {
         match message {
             Message::Text(text) => self.step(Input::Text(&text)),
             Message::Binary(bytes) => self.step(Input::Binary(&bytes)),
-            Message::Closed => self.step(Input::Closed),
+            Message::Closed => self.step(Input::Closed { code: 1006 }),
         }
     }
 
@@ -154,10 +166,10 @@ impl Exchange {
                 // This socket has one job: what the pool could not read was its submission.
                 Output::Refused(failure) => {
                     self.ended.set(true);
-                    self.session = ClientSession::new();
+                    self.session = ClientSession::new(settings());
                     return Some(Event::Failed(failure));
                 }
-                Output::Welcomed { .. } => {}
+                Output::Connect | Output::Welcomed { .. } => {}
             }
         }
         None
@@ -207,6 +219,8 @@ impl Listeners {
         socket.add_event_listener_with_callback("close", close.as_ref().unchecked_ref())?;
         socket.add_event_listener_with_callback("error", close.as_ref().unchecked_ref())?;
         signal.add_event_listener_with_callback("abort", abort.as_ref().unchecked_ref())?;
+        let mut session = ClientSession::new(settings());
+        session.handle_input(Date::now().as_millis(), Input::Connected { key: None });
         Ok(Self {
             socket,
             message,

@@ -108,6 +108,7 @@ impl Sse {
                 self.pending
                     .push_str(&sse_comment(&format!("queued, place {position}")));
             }
+            Event::Reconnecting => self.pending.push_str(&sse_comment("reconnecting")),
             Event::Assigned { .. }
             | Event::Started { .. }
             | Event::Delta {

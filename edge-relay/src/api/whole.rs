@@ -104,7 +104,10 @@ impl Whole {
                 Some(
                     Happening::Quiet
                     | Happening::Event(
-                        Event::Queued { .. } | Event::Assigned { .. } | Event::Started { .. },
+                        Event::Queued { .. }
+                        | Event::Assigned { .. }
+                        | Event::Started { .. }
+                        | Event::Reconnecting,
                     ),
                 ) => {}
             }

@@ -162,6 +162,7 @@ impl Core {
             software,
             slots,
             models,
+            announces,
         } = message
         else {
             return self.expel(
@@ -183,6 +184,7 @@ impl Core {
                     software,
                     slots,
                     models,
+                    announces,
                 };
                 self.peers
                     .borrow_mut()

@@ -94,6 +94,7 @@ impl From<NodeHello> for NodeCard {
             software,
             slots,
             models,
+            announces: _,
         } = hello;
         Self {
             name,
@@ -120,6 +121,8 @@ impl From<NodeCard> for NodeHello {
             software,
             slots,
             models,
+            // What it announced before the pool slept has been answered: a pool with a job under way does not sleep.
+            announces: 0,
         }
     }
 }
