@@ -1,4 +1,4 @@
-//! Control frames from a node, and the checks on its `hello`.
+//! Control frames from a node, and the checks on its `hello` and `announce`.
 
 #![no_main]
 
