@@ -234,7 +234,7 @@ impl NodeSession {
             match oldest.filter(|_| count > ENDED_JOBS_MAX || bytes > ENDED_BYTES_MAX) {
                 Some((_, key)) => self.forget_job(key),
                 None => return,
-            };
+            }
         }
     }
 }

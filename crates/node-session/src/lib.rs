@@ -113,8 +113,8 @@ impl NodeSession {
                 self.ignored += 1;
             }
             Input::Closed { code } => self.closed(code),
-            Input::Busy => self.outbox.set_busy(true),
-            Input::Writable => self.outbox.set_busy(false),
+            Input::Busy => self.outbox.is_busy = true,
+            Input::Writable => self.outbox.is_busy = false,
             Input::Engine(event) => self.engine_said(event),
             Input::DrainRequested => self.drain(),
             Input::Tick => {

@@ -55,6 +55,8 @@ impl NodeSession {
         self.link = Link::Greeting {
             by: self.now.saturating_add(WELCOME_MS_MAX),
         };
+        // Whatever was said of an earlier socket.
+        self.outbox.is_busy = false;
         let announces = self.promise_announcements();
         let hello = self.config.hello(announces);
         self.send(&hello);
@@ -174,6 +176,7 @@ impl NodeSession {
     fn end(&mut self, end: End) {
         self.link = Link::Ended;
         self.jobs.clear();
+        self.aliases.clear();
         self.outputs.push_back(Output::Exit(end));
     }
 

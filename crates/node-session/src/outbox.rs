@@ -53,7 +53,7 @@ pub(crate) struct Outbox {
     /// How long deltas may gather; 0: not at all.
     merge_ms: Millis,
     /// The socket cannot take more.
-    is_busy: bool,
+    pub(crate) is_busy: bool,
 }
 
 impl Outbox {
@@ -66,10 +66,6 @@ impl Outbox {
         let waiting = self.queue.pop_front()?;
         self.queue_bytes -= waiting.bytes();
         Some(waiting)
-    }
-
-    pub(crate) const fn set_busy(&mut self, is_busy: bool) {
-        self.is_busy = is_busy;
     }
 
     pub(crate) fn set_merge_ms(&mut self, ms: u64) {

@@ -6,7 +6,8 @@ use protocol::{
 };
 
 use crate::job::{Job, Pending, Phase};
-use crate::stream::Stream;
+use crate::returning::Adoption;
+use crate::stream::{Position, Stream};
 use crate::{JobKey, NodeSession, Output};
 
 /// Unacknowledged bytes of all running answers together: where there are many slots, windows are smaller.
@@ -83,7 +84,23 @@ impl NodeSession {
                     answer: answer.map(Box::new),
                 },
             }),
-            RelayToNode::Adopt { .. } => self.adopt(message),
+            RelayToNode::Adopt {
+                job: id,
+                attempt,
+                alias,
+                lease_ms: _,
+                window_bytes,
+                offset,
+                tokens,
+                hash,
+            } => self.adopt(&Adoption {
+                id,
+                attempt,
+                alias,
+                window_bytes,
+                position: Position { offset, tokens },
+                hash,
+            }),
             RelayToNode::Fence { job, attempt, .. } => self.fence(job, attempt),
             RelayToNode::Merge { ms } => self.outbox.set_merge_ms(ms),
             RelayToNode::CheckPrompt {

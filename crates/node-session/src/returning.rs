@@ -6,7 +6,7 @@
 //!              └──▶ stopped and forgotten
 //! ```
 
-use protocol::{ErrorCode, Failure, JobId, NodeToRelay, RelayToNode};
+use protocol::{Alias, AnswerHash, ErrorCode, Failure, JobId, NodeToRelay};
 
 use crate::engine::ENDED_KEPT_MS;
 use crate::job::{Job, Phase};
@@ -18,6 +18,16 @@ const DETACHED_KEPT_MS: Millis = 60_000;
 
 /// While draining, a client gets this long to acknowledge the end of its answer.
 const LINGER_MS: Millis = 5_000;
+
+/// What an `adopt` says.
+pub(crate) struct Adoption {
+    pub(crate) id: JobId,
+    pub(crate) attempt: u32,
+    pub(crate) alias: Alias,
+    pub(crate) window_bytes: u32,
+    pub(crate) position: Position,
+    pub(crate) hash: AnswerHash,
+}
 
 impl NodeSession {
     /// The connection ended. Jobs go on, and nothing is said of them until another relay takes them over.
@@ -72,27 +82,21 @@ impl NodeSession {
             .map(|(key, _)| *key)
     }
 
-    pub(crate) fn adopt(&mut self, message: RelayToNode) {
-        let RelayToNode::Adopt {
-            job: id,
+    pub(crate) fn adopt(&mut self, adoption: &Adoption) {
+        let Adoption {
+            id,
             attempt,
             alias,
-            lease_ms: _,
             window_bytes,
-            offset,
-            tokens,
+            position,
             hash,
-        } = message
-        else {
-            return;
-        };
+        } = *adoption;
         if self.aliases.contains_key(&alias) {
             self.ignored += 1;
             return;
         }
         let window_bytes = self.window(window_bytes);
         let now = self.now;
-        let position = Position { offset, tokens };
         let key = self.adoptable(id, attempt);
         let found = key.and_then(|key| Some((key, self.jobs.get_mut(&key)?)));
         let agreeing = found.filter(|(_, job)| job.stream.agrees(position, hash));

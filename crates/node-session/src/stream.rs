@@ -141,20 +141,18 @@ impl Stream {
         true
     }
 
+    /// The hash of the first `offset` bytes; `None` where they are released in part, or were never made.
+    pub(crate) fn hash(&self, offset: u32) -> Option<AnswerHash> {
+        let kept = offset.checked_sub(self.base.offset)?;
+        let kept = self.bytes.get(..usize::try_from(kept).ok()?)?;
+        let mut running = self.hash.clone();
+        running.update(kept);
+        Some(running.hash())
+    }
+
     /// Whether the answer can go on at `position`: it is still here, and the bytes before have this hash.
     pub(crate) fn agrees(&self, position: Position, hash: AnswerHash) -> bool {
-        if position.tokens > self.end.tokens {
-            return false;
-        }
-        let kept = position
-            .offset
-            .checked_sub(self.base.offset)
-            .and_then(|kept| self.bytes.get(..usize::try_from(kept).ok()?));
-        kept.is_some_and(|kept| {
-            let mut running = self.hash.clone();
-            running.update(kept);
-            running.hash() == hash
-        })
+        position.tokens <= self.end.tokens && self.hash(position.offset) == Some(hash)
     }
 
     /// Begins to send again from `position`, everything before being acknowledged.
