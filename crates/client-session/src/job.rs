@@ -110,7 +110,10 @@ impl Job {
             .ok()
             .and_then(|known| entry.bytes.get(known..))
             .unwrap_or_default();
-        let token_count = if known == 0 {
+        let token_count = if known == 0 && fresh.is_empty() && !self.has_tokens {
+            // Tokens without text, which may be known: the relay was not told of any.
+            return Brings::Nothing;
+        } else if known == 0 {
             self.transcript.push_entry(entry);
             entry.token_count()
         } else if end > received {
@@ -155,7 +158,7 @@ impl Job {
     pub(crate) fn presentation(&mut self, id: JobId) -> Option<String> {
         self.is_asking = true;
         self.acknowledged = self.received();
-        let Some(ticket) = &self.ticket else {
+        if self.ticket.is_none() {
             // The relay says `submitted` first: it has heard nothing of a job without a ticket, or lost it.
             return (self.received() == 0).then(|| {
                 encode(&ClientToRelay::Submit {
@@ -164,39 +167,43 @@ impl Job {
                     request: self.request.clone(),
                 })
             });
-        };
+        }
         let answer = self.transcript.answer(self.answer_model.as_deref());
-        let text_only = answer.clone().map(strip_tokens);
-        // A node that has it all the same needs nothing else, and a long answer is worth more than its tokens.
-        [answer.filter(|_| self.has_tokens), text_only]
-            .into_iter()
-            .flatten()
-            .map(Some)
-            .chain([None])
-            .find_map(|answer| {
-                let frame = self.resume(id, ticket.clone(), answer);
-                (frame.len() <= CLIENT_FRAME_BYTES_MAX).then_some(frame)
-            })
+        if self.has_tokens
+            && let Some(frame) = self.resume(id, answer.clone())
+        {
+            return Some(frame);
+        }
+        // A long answer is worth more than its tokens; and a node that has it all the same needs neither.
+        self.has_tokens &= answer.is_none();
+        self.resume(id, answer.map(strip_tokens))
+            .or_else(|| self.resume(id, None))
     }
 
     /// The frame that takes the job over only to stop it.
     pub(crate) fn takeover(&self, id: JobId) -> Option<String> {
-        let frame = self.resume(id, self.ticket.clone()?, None);
-        (frame.len() <= CLIENT_FRAME_BYTES_MAX).then_some(frame)
+        self.resume(id, None)
     }
 
-    fn resume(&self, id: JobId, ticket: String, answer: Option<Answer>) -> String {
-        encode(&ClientToRelay::Resume {
+    /// `None` over the limit of a frame, and where there is nothing to resume.
+    fn resume(&self, id: JobId, answer: Option<Answer>) -> Option<String> {
+        let frame = encode(&ClientToRelay::Resume {
             job: id,
-            ticket,
+            ticket: self.ticket.clone()?,
             attempt: self.attempt,
             offset: self.received(),
-            tokens: self.transcript.token_count(),
+            // Those that are carried, or known to a node: what cannot be told exactly is not claimed.
+            tokens: if self.has_tokens {
+                self.transcript.token_count()
+            } else {
+                0
+            },
             hash: self.hash.hash(),
             model: self.model.clone(),
             request: self.request.clone(),
             answer,
-        })
+        });
+        (frame.len() <= CLIENT_FRAME_BYTES_MAX).then_some(frame)
     }
 }
 

@@ -100,6 +100,8 @@ impl World {
                     let had = &whole.as_bytes()[..usize::try_from(offset).unwrap()];
                     assert_eq!(hash, AnswerHash::of(had));
                     if let Some(answer) = &answer {
+                        let carried: usize = answer.token_count();
+                        assert_eq!(tokens, u32::try_from(carried).unwrap());
                         self.check(answer, had);
                     } else {
                         assert_eq!(tokens, 0);
