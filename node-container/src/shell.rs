@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! socket  ─▶ Input::{Connected, Text, Binary, Closed}      Output::{Connect, Send, SendBinary, CloseSocket} ─▶ socket
-//! engine  ─▶ Input::Engine                                 Output::{Start, Check, Stop}                     ─▶ engine
+//! writer  ─▶ Input::{Busy, Writable}
+//! engine  ─▶ Input::Engine                                 Output::{Start, Check, Pause, Unpause, Stop}     ─▶ engine
 //! clock   ─▶ Input::Tick                                   Output::Exit                                     ─▶ the end
 //! SIGTERM ─▶ Input::DrainRequested
 //! ```
@@ -21,6 +22,7 @@ use protocol::{Capabilities, CloseCode, ModelOffer, NodeClass};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::config::Config;
 use crate::engine::llama::{self, LlamaOptions, Loaded, Spawned};
@@ -94,6 +96,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
             session,
             began: Instant::now(),
             link: Link::Idle,
+            closing: None,
             commands,
             jobs: JobLog::default(),
             drain_until: None,
@@ -118,6 +121,10 @@ fn session_config(config: &Config, loaded: &Loaded) -> node_session::Config {
             capabilities: Capabilities {
                 grammar: true,
                 logprobs: true,
+                penalties: true,
+                logit_bias: true,
+                seed: true,
+                continuation: true,
             },
         }],
         // The upgrade request carries the key.
@@ -158,6 +165,8 @@ struct Shell<'c> {
     session: NodeSession,
     began: Instant,
     link: Link,
+    /// The last socket's goodbye, which nothing else waits for.
+    closing: Option<tokio::task::JoinHandle<()>>,
     commands: UnboundedSender<Command>,
     jobs: JobLog,
     drain_until: Option<Instant>,
@@ -169,7 +178,7 @@ impl Shell<'_> {
     async fn drive(&mut self, events: &mut UnboundedReceiver<EngineEvent>) -> anyhow::Result<u8> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        self.act().await;
+        self.act();
         loop {
             match self.ending {
                 Some(End::Drained) => {
@@ -207,7 +216,7 @@ impl Shell<'_> {
                     return Ok(0);
                 }
             }
-            self.act().await;
+            self.act();
         }
     }
 
@@ -222,6 +231,7 @@ impl Shell<'_> {
                 self.link = Link::Idle;
                 self.handle(Input::Closed { code });
             }
+            LinkEvent::Heard(Heard::Written) => self.handle(Input::Writable),
             LinkEvent::Heard(Heard::Text(text)) => self.handle(Input::Text(&text)),
             LinkEvent::Heard(Heard::Binary(bytes)) => self.handle(Input::Binary(&bytes)),
             LinkEvent::Heard(Heard::Closed { code, why }) => {
@@ -249,32 +259,33 @@ impl Shell<'_> {
     }
 
     /// Does what the session wants.
-    async fn act(&mut self) {
+    fn act(&mut self) {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Connect => {
                     let dial = socket::dial(self.config.relay.clone(), self.config.key.clone());
                     self.link = Link::Dialling(Box::pin(dial));
                 }
-                Output::Send(text) => {
-                    if let Link::Open(socket) = &self.link {
-                        socket.send_text(text);
-                    }
-                }
-                Output::SendBinary(bytes) => {
-                    if let Link::Open(socket) = &self.link {
-                        socket.send_binary(bytes);
-                    }
-                }
+                Output::Send(text) => self.send(Message::text(text)),
+                Output::SendBinary(bytes) => self.send(Message::binary(bytes)),
                 Output::Start {
                     key,
                     job,
-                    model: _,
+                    model,
                     request,
+                    answer,
                 } => {
-                    self.jobs.started(key, job);
-                    self.command(Command::Start { key, request });
+                    let begun = answer.as_ref().map_or(0, |answer| answer.bytes());
+                    self.jobs.started(key, job, begun);
+                    self.command(Command::Start {
+                        key,
+                        model,
+                        request,
+                        answer,
+                    });
                 }
+                Output::Pause { key } => self.command(Command::Pause { key }),
+                Output::Unpause { key } => self.command(Command::Unpause { key }),
                 Output::Check {
                     check,
                     model: _,
@@ -284,7 +295,7 @@ impl Shell<'_> {
                     self.jobs.stopping(key);
                     self.command(Command::Stop { key });
                 }
-                Output::CloseSocket { code } => self.close(code).await,
+                Output::CloseSocket { code } => self.close(code),
                 Output::Welcomed { node } => {
                     tracing::info!(node, relay = %self.config.relay, "ready");
                 }
@@ -301,16 +312,28 @@ impl Shell<'_> {
         drop(self.commands.send(command));
     }
 
-    async fn close(&mut self, code: u16) {
+    /// Gives the socket one thing; the session keeps the rest until that is written.
+    fn send(&mut self, message: Message) {
+        if let Link::Open(socket) = &mut self.link {
+            socket.send(message);
+            self.handle(Input::Busy);
+        }
+    }
+
+    fn close(&mut self, code: u16) {
         if let Link::Open(socket) = std::mem::replace(&mut self.link, Link::Idle) {
-            socket.close(code).await;
+            self.closing = Some(tokio::spawn(socket.close(code)));
         }
     }
 
     /// The relay hears of the end at once, and the engine may finish its step.
     async fn end(&mut self, events: &mut UnboundedReceiver<EngineEvent>, thread: JoinHandle<()>) {
-        self.close(CloseCode::GoingAway.number()).await;
+        self.close(CloseCode::GoingAway.number());
         self.command(Command::Shutdown);
+        if let Some(closing) = self.closing.take() {
+            // It takes a bounded time, and cannot fail but by a panic, which is told already.
+            drop(closing.await);
+        }
         engine_end(events, thread).await;
     }
 

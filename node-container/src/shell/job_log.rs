@@ -20,8 +20,9 @@ struct Running {
 }
 
 impl JobLog {
-    pub(super) fn started(&mut self, key: JobKey, job: JobId) {
-        tracing::info!(%job, "started");
+    /// `begun` bytes of the answer came from other nodes.
+    pub(super) fn started(&mut self, key: JobKey, job: JobId, begun: usize) {
+        tracing::info!(%job, begun, "started");
         let running = Running {
             job,
             started: Instant::now(),

@@ -32,6 +32,8 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 pub(super) enum Heard {
     Text(String),
     Binary(Vec<u8>),
+    /// Everything that was given is with the system; there is room for more.
+    Written,
     /// Nothing more comes.
     Closed {
         code: Option<u16>,
@@ -45,6 +47,10 @@ pub(super) struct Socket {
     stream: SplitStream<Stream>,
     /// A task of its own writes, so that a relay that does not read cannot hold up anything else here.
     queue: UnboundedSender<Message>,
+    /// One for each message written.
+    written: UnboundedReceiver<()>,
+    /// Messages given and not yet written.
+    waiting: usize,
     writer: JoinHandle<()>,
 }
 
@@ -80,10 +86,13 @@ pub(super) async fn dial(relay: RelayUrl, key: Option<NodeKey>) -> Result<Socket
         Ok((stream, _)) => {
             let (sink, stream) = stream.split();
             let (queue, messages) = unbounded_channel();
-            let writer = tokio::spawn(write(sink, messages));
+            let (wrote, written) = unbounded_channel();
+            let writer = tokio::spawn(write(sink, messages, wrote));
             Ok(Socket {
                 stream,
                 queue,
+                written,
+                waiting: 0,
                 writer,
             })
         }
@@ -99,50 +108,47 @@ pub(super) async fn dial(relay: RelayUrl, key: Option<NodeKey>) -> Result<Socket
     }
 }
 
-async fn write(mut sink: SplitSink<Stream, Message>, mut messages: UnboundedReceiver<Message>) {
+async fn write(
+    mut sink: SplitSink<Stream, Message>,
+    mut messages: UnboundedReceiver<Message>,
+    wrote: UnboundedSender<()>,
+) {
     while let Some(message) = messages.recv().await {
         // The reader finds out about the same end, and tells it.
         if sink.send(message).await.is_err() {
             return;
         }
+        // Nobody counts any more once the goodbye is under way.
+        drop(wrote.send(()));
     }
 }
 
 impl Socket {
-    /// The next message; never fails, but ends.
+    /// What comes next; never fails, but ends. Loses nothing where it is given up half-way.
     pub(super) async fn hear(&mut self) -> Heard {
         loop {
-            return match self.stream.next().await {
-                Some(Ok(Message::Text(text))) => Heard::Text(text.as_str().to_owned()),
-                Some(Ok(Message::Binary(bytes))) => Heard::Binary(bytes.to_vec()),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                Some(Ok(Message::Close(frame))) => Heard::Closed {
-                    code: frame.as_ref().map(|frame| frame.code.into()),
-                    why: frame.map_or_else(
-                        || "closed".to_owned(),
-                        |frame| format!("closed ({}) {}", u16::from(frame.code), frame.reason),
-                    ),
-                },
-                Some(Err(error)) => Heard::Closed {
-                    code: None,
-                    why: error.to_string(),
-                },
-                None => Heard::Closed {
-                    code: None,
-                    why: "the connection ended".to_owned(),
-                },
-            };
+            tokio::select! {
+                Some(()) = self.written.recv() => {
+                    self.waiting = self.waiting.saturating_sub(1);
+                    if self.waiting == 0 {
+                        return Heard::Written;
+                    }
+                }
+                message = self.stream.next() => {
+                    if let Some(heard) = heard(message) {
+                        return heard;
+                    }
+                }
+            }
         }
     }
 
-    /// Sends a text message, some time.
-    pub(super) fn send_text(&self, text: String) {
-        self.send(Message::text(text));
-    }
-
-    /// Sends a binary message, some time.
-    pub(super) fn send_binary(&self, bytes: Vec<u8>) {
-        self.send(Message::binary(bytes));
+    /// Sends a message, some time.
+    pub(super) fn send(&mut self, message: Message) {
+        self.waiting += 1;
+        if self.queue.send(message).is_err() {
+            tracing::debug!("the connection is gone; a message was dropped");
+        }
     }
 
     /// Says goodbye and waits a little until everything is sent.
@@ -159,16 +165,34 @@ impl Socket {
             tracing::warn!("the relay did not take the last messages in time");
         }
     }
-
-    fn send(&self, message: Message) {
-        if self.queue.send(message).is_err() {
-            tracing::debug!("the connection is gone; a message was dropped");
-        }
-    }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         self.writer.abort();
     }
+}
+
+/// What a message means; `None` for those that the library deals with.
+fn heard(message: Option<Result<Message, Error>>) -> Option<Heard> {
+    Some(match message {
+        Some(Ok(Message::Text(text))) => Heard::Text(text.as_str().to_owned()),
+        Some(Ok(Message::Binary(bytes))) => Heard::Binary(bytes.to_vec()),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return None,
+        Some(Ok(Message::Close(frame))) => Heard::Closed {
+            code: frame.as_ref().map(|frame| frame.code.into()),
+            why: frame.map_or_else(
+                || "closed".to_owned(),
+                |frame| format!("closed ({}) {}", u16::from(frame.code), frame.reason),
+            ),
+        },
+        Some(Err(error)) => Heard::Closed {
+            code: None,
+            why: error.to_string(),
+        },
+        None => Heard::Closed {
+            code: None,
+            why: "the connection ended".to_owned(),
+        },
+    })
 }
