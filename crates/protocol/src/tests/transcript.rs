@@ -250,6 +250,24 @@ fn beyond_a_limit_only_the_lengths_are_kept() {
 }
 
 #[test]
+fn a_record_without_text_knows_how_long_it_is_and_no_more() {
+    let mut dropped = Transcript::default();
+    push(&mut dropped, DeltaKind::Text, &[1, 2], "Red");
+    dropped.drop_text();
+    for mut record in [dropped, Transcript::without_text(3, 2)] {
+        assert_eq!((record.offset(), record.token_count()), (3, 2));
+        assert!(!record.is_whole());
+        assert_eq!(record.answer(None), None);
+        assert_eq!(record.hash(3), None);
+        assert_eq!(record.runs_from(0, 0).count(), 0);
+        assert_eq!(record.memory_bytes(), 0);
+        push(&mut record, DeltaKind::Text, &[3], ", blue");
+        assert_eq!((record.offset(), record.token_count()), (9, 3));
+        assert_eq!(record.answer(None), None);
+    }
+}
+
+#[test]
 fn a_record_takes_memory_in_proportion_to_the_answer() {
     let mut record = Transcript::default();
     push(&mut record, DeltaKind::Text, &[1; 1000], &"x".repeat(4000));
