@@ -28,6 +28,7 @@ impl Scheduler {
         job.alias = None;
         job.is_held = false;
         job.paused_at = None;
+        self.timers.clear(Timer::SlowReader(id));
         job.told = None;
         self.waiting += 1;
         self.lines.entered.push(id);

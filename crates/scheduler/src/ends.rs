@@ -227,7 +227,7 @@ impl Scheduler {
             return;
         }
         if job.has_begun() {
-            if !job.transcript.is_whole() {
+            if job.transcript.answer(None).is_none() {
                 self.fail(id, too_long_to_go_on());
                 return;
             }
@@ -246,7 +246,7 @@ impl Scheduler {
             return;
         };
         job.refusals += 1;
-        let can_go_on = job.transcript.is_whole();
+        let can_go_on = !job.has_begun() || job.transcript.answer(None).is_some();
         match id {
             Some(id) if can_go_on => self.enqueue(id),
             Some(id) => self.fail(id, too_long_to_go_on()),

@@ -233,7 +233,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id).filter(|job| job.is_held) else {
             return;
         };
-        if job.transcript.is_whole() {
+        if !job.has_begun() || job.transcript.answer(None).is_some() {
             self.enqueue(id);
             self.check_later(id);
         } else {

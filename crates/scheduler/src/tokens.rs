@@ -9,6 +9,7 @@ use protocol::{
 };
 
 use crate::attempts::SlotFate;
+use crate::job::Job;
 use crate::nodes::Named;
 use crate::{Output, Scheduler, SocketId};
 
@@ -108,6 +109,12 @@ impl Scheduler {
         let (true, Some(end)) = (fits, end) else {
             return Verdict::Misfit;
         };
+        let Some(job) = attempt.job.and_then(|id| self.jobs.get_mut(&id)) else {
+            return Verdict::Drop;
+        };
+        if job.behind(attempt.start) >= self.config.unacknowledged_bytes_max {
+            return Verdict::Heedless;
+        }
         attempt.offset = end;
         attempt.meter.add(self.now, entry.token_count());
         if entry.token_count() > 0 || !entry.bytes.is_empty() {
@@ -115,51 +122,32 @@ impl Scheduler {
         }
         if !entry.bytes.is_empty() {
             attempt.first_byte_at.get_or_insert(self.now);
+            job.setbacks = 0;
         }
         self.counters.tokens += u64::from(entry.token_count());
         self.counters.unknown_messages += match entry.kind {
             DeltaKind::Unknown(_) => 1,
             DeltaKind::Text | DeltaKind::Reasoning | DeltaKind::ToolCall | DeltaKind::Logprobs => 0,
         };
-        let Some(id) = attempt.job else {
-            return Verdict::Drop;
-        };
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return Verdict::Drop;
-        };
-        let held = job.transcript.memory_bytes();
         job.vocabulary.speak(&self.models[attempt.model].entry.id);
-        job.transcript.push_entry(entry);
-        if job.transcript.memory_bytes() != held {
-            self.content_bytes -= job.transcript_bytes;
-            job.transcript_bytes = job.transcript.memory_bytes();
-            if self.content_bytes + job.transcript_bytes > self.config.content_bytes_max {
-                // New requests are refused by now; this answer goes on, but no other node can take it over.
-                job.transcript.drop_text();
-                job.transcript_bytes = 0;
-            }
-            self.content_bytes += job.transcript_bytes;
-        }
-        if !entry.bytes.is_empty() {
-            job.setbacks = 0;
-        }
-        let behind = job.behind(attempt.start);
-        let is_paused = job.paused_at.is_some();
-        let unread = end - job.acknowledged;
-        let owner = job.owner;
-        if behind > self.config.unacknowledged_bytes_max {
-            return Verdict::Heedless;
-        }
-        if behind >= self.config.window_bytes && !is_paused {
+        record(
+            job,
+            entry,
+            &mut self.content_bytes,
+            self.config.content_bytes_max,
+        );
+        let is_behind = job.behind(attempt.start) >= self.config.window_bytes;
+        let is_unread =
+            end - job.acknowledged > self.config.unacknowledged_bytes_max.saturating_mul(4);
+        let (id, owner, is_paused) = (attempt.job, job.owner, job.paused_at.is_some());
+        if let Some(id) = id.filter(|_| is_behind && !is_paused) {
             self.watch_reader(id);
         }
-        let Some(owner) = owner else {
-            return Verdict::Drop;
-        };
-        if unread > self.config.unacknowledged_bytes_max.saturating_mul(4) {
-            return Verdict::Unread(id);
+        match (owner, id) {
+            (Some(_), Some(id)) if is_unread => Verdict::Unread(id),
+            (Some(owner), _) => Verdict::Forward(owner),
+            (None, _) => Verdict::Drop,
         }
-        Verdict::Forward(owner)
     }
 
     fn forward(&mut self, frame: &[u8], routed: &[(SocketId, Entry<'_>)], is_whole: bool) {
@@ -196,4 +184,20 @@ impl Scheduler {
         self.counters.protocol_errors += 1;
         self.close_node(socket, code, "not a token frame");
     }
+}
+
+/// Adds an entry to the record of the answer, within the budget for content. Beyond it the text is dropped: new requests are
+/// refused by then, and this answer goes on, but no other node could take it over.
+fn record(job: &mut Job, entry: &Entry<'_>, content_bytes: &mut usize, content_bytes_max: usize) {
+    job.transcript.push_entry(entry);
+    let held = job.transcript.memory_bytes();
+    if held == job.transcript_bytes {
+        return;
+    }
+    *content_bytes -= std::mem::replace(&mut job.transcript_bytes, held);
+    if *content_bytes + held > content_bytes_max {
+        job.transcript.drop_text();
+        job.transcript_bytes = 0;
+    }
+    *content_bytes += job.transcript_bytes;
 }

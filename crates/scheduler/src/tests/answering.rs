@@ -50,6 +50,7 @@ fn a_prompt_travels_there_and_back() {
             decode_tokens_per_second: 4.0
         }
     );
+    world.has_whole(client, 1, 9);
     assert!(!world.scheduler.is_busy());
 }
 
@@ -159,7 +160,17 @@ fn acknowledgements_reach_the_node_until_the_whole_is_released() {
             whole: false
         }]
     );
-    assert_eq!(acknowledge(&mut world, 4), []);
+    // It may not have heard that this was the end.
+    assert!(!world.is_clean());
+    world.has_whole(client, 1, 4);
+    assert_eq!(
+        world.ordered(node),
+        [RelayToNode::Acknowledge {
+            alias,
+            offset: 4,
+            whole: true
+        }]
+    );
     assert!(world.is_clean());
 }
 
@@ -273,8 +284,10 @@ fn a_job_may_end_well_in_its_grace_period() {
     let alias = world.only_assigned(node);
     world.input(Input::ClientLeft { socket: client });
     world.answer(node, alias);
+    world.advance(61_000);
     assert!(world.is_clean());
     assert_eq!(world.counters().completed, 1);
+    assert_eq!(world.counters().cancelled, 0);
 }
 
 #[test]

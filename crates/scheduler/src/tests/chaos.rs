@@ -28,6 +28,13 @@ enum Act {
     NodeRestored(u32, u8, u64, bool),
     Heard(u32, u64),
     Reserve(u32, usize),
+    /// With the job's ticket, or a wrong one, and this many bytes of the answer.
+    Resume(u32, u8, bool, u8),
+    /// With the attempt's ticket.
+    Announce(u32, u8, u32, u8, bool),
+    NodeReturns(u32, u32),
+    /// The relay loses its memory.
+    Restart,
     /// The node's n-th attempt goes on as it should.
     Works(u32, usize, Work),
     /// A message about any alias.
@@ -76,6 +83,11 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(n, kind, ago, draining)| Act::NodeRestored(n, kind, ago, draining)),
         2 => (prop_oneof![client_again.clone(), node.clone()], 0_u64..60_000).prop_map(|(peer, ago)| Act::Heard(peer, ago)),
         1 => (client_again, 0..4 * BYTES).prop_map(|(c, bytes)| Act::Reserve(c, bytes)),
+        4 => (0..CLIENTS, 0..JOBS, any::<bool>(), 0_u8..60).prop_map(|(c, j, good, bytes)| Act::Resume(c, j, good, bytes)),
+        4 => (node.clone(), 0..JOBS, 1_u32..4, 0_u8..60, any::<bool>())
+            .prop_map(|(n, j, attempt, bytes, ended)| Act::Announce(n, j, attempt, bytes, ended)),
+        2 => (node.clone(), 0_u32..3).prop_map(|(n, announces)| Act::NodeReturns(n, announces)),
+        1 => Just(Act::Restart),
         16 => (node.clone(), 0_usize..4, work()).prop_map(|(n, i, work)| Act::Works(n, i, work)),
         1 => (node.clone(), any::<Alias>(), work()).prop_map(|(n, alias, work)| Act::Says(n, alias, work)),
         1 => (node.clone(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(n, bytes)| Act::Frame(n, bytes)),
@@ -148,6 +160,7 @@ fn node_hello(slots: u32, kind: u8) -> NodeHello {
     let capabilities = Capabilities {
         grammar: kind & 1 != 0,
         logprobs: kind & 2 != 0,
+        continuation: kind & 32 != 0,
         ..Capabilities::default()
     };
     let models = [MODEL, OTHER, "nonesuch"]
@@ -229,6 +242,24 @@ fn perform(world: &mut World, act: Act) {
         Act::Reserve(n, bytes) => {
             world.scheduler.reserve(SocketId(n), bytes);
         }
+        Act::Resume(n, number, is_good, bytes) => {
+            let text = "x".repeat(usize::from(bytes));
+            let tokens = vec![1, 2];
+            let tokens = if bytes == 0 { &[][..] } else { &tokens[..] };
+            let ticket = world.tickets.get(&job(number)).cloned();
+            let ticket = ticket.filter(|_| is_good).unwrap_or_default();
+            world.resume_with(SocketId(n), number, ticket, &text, tokens);
+        }
+        Act::Announce(n, number, attempt, bytes, ended) => {
+            let text = "x".repeat(usize::from(bytes));
+            world.announce(SocketId(n), (number, attempt), (0, &text), ended);
+        }
+        Act::NodeReturns(n, announces) => {
+            let mut hello = node_hello(2, 4);
+            hello.announces = announces;
+            world.node_with(n, hello);
+        }
+        Act::Restart => world.restart_with(chaos_config()),
         Act::NodeLeaves(n) => world.input(Input::NodeLeft {
             socket: SocketId(n),
         }),
@@ -267,6 +298,18 @@ fn read_frames(world: &mut World) {
     }
 }
 
+fn chaos_config() -> Config {
+    Config {
+        queue_jobs_max_per_model: 4,
+        jobs_per_client_max: 5,
+        content_bytes_max: 10 * BYTES,
+        window_bytes: 20,
+        unacknowledged_bytes_max: 40,
+        places_told_at_once: 2,
+        ..config()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
@@ -274,14 +317,7 @@ proptest! {
     fn whatever_peers_do_the_invariants_hold_and_nothing_is_left_behind(
         acts in prop::collection::vec(act(), 1..200),
     ) {
-        let mut world = World::with(Config {
-            queue_jobs_max_per_model: 4,
-            jobs_per_client_max: 5,
-            content_bytes_max: 10 * BYTES,
-            unacknowledged_bytes_max: 30,
-            places_told_at_once: 2,
-            ..config()
-        });
+        let mut world = World::with(chaos_config());
         for act in acts {
             perform(&mut world, act);
             read_frames(&mut world);

@@ -65,7 +65,8 @@ fn those_who_wait_learn_that_a_node_came_and_went() {
     world.tokens(node, &[(alias, 0, &[1], "a")]);
     world.told(client);
     world.input(Input::NodeLeft { socket: node });
-    assert_eq!(world.places(client), [(job(2), 1, 0)]);
+    // The job that lost its node stands at the head again, with what it has.
+    assert_eq!(world.places(client), [(job(1), 1, 0), (job(2), 2, 0)]);
 }
 
 #[test]
@@ -164,14 +165,7 @@ fn faster_nodes_get_more_and_the_slowest_stays_in_work() {
             world.now += pause;
         }
         world.complete(nodes[index], alias, 20, 20);
-        world.says(
-            client,
-            ClientToRelay::Acknowledge {
-                job: job(1),
-                offset: 20,
-                whole: false,
-            },
-        );
+        world.has_whole(client, 1, 20);
         world.told(client);
         for node in nodes {
             world.input(Input::Heard {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
-    Alias, Capabilities, ChatMessage, ChatRequest, ClientToRelay, CloseCode, DeltaKind, ErrorCode,
-    FinishReason, JobId, ModelOffer, NodeClass, NodeToRelay, RelayToClient, RelayToNode, Role,
-    TokenFrame, TokenFrameWriter, Usage,
+    Alias, AnswerHash, Capabilities, ChatMessage, ChatRequest, ClientToRelay, CloseCode, DeltaKind,
+    ErrorCode, FinishReason, JobId, ModelOffer, NodeClass, NodeToRelay, RelayToClient, RelayToNode,
+    Role, TokenFrame, TokenFrameWriter, Transcript, Usage,
 };
 
 use crate::job::Job;
@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) closed: Vec<(SocketId, CloseCode)>,
     /// The latest ticket of each job.
     pub(super) tickets: BTreeMap<JobId, String>,
+    /// The ticket of each attempt.
+    pub(super) node_tickets: BTreeMap<(JobId, u32), String>,
     open: BTreeMap<SocketId, Line>,
 }
 
@@ -51,6 +53,7 @@ pub(super) fn config() -> Config {
             id: TIER.into(),
             models: vec![MODEL.into(), OTHER.into()],
         }],
+        grace_ms: 5_000,
         secrets: vec![Secret([9; 32])],
         ..Config::default()
     }
@@ -76,7 +79,10 @@ pub(super) fn offer(model: &str) -> ModelOffer {
         model: model.into(),
         runtime: "llama.cpp".into(),
         context_tokens: 4_096,
-        capabilities: Capabilities::default(),
+        capabilities: Capabilities {
+            continuation: true,
+            ..Capabilities::default()
+        },
     }
 }
 
@@ -117,6 +123,7 @@ impl World {
             now: 1_000,
             closed: Vec::new(),
             tickets: BTreeMap::new(),
+            node_tickets: BTreeMap::new(),
             open: BTreeMap::new(),
         }
     }
@@ -160,7 +167,19 @@ impl World {
             }
             Output::ToClient { socket, message } => self.line(socket).to_client.push(message),
             Output::TokensToClient { socket, frame } => self.line(socket).frames.push(frame),
-            Output::ToNode { socket, message } => self.line(socket).to_node.push(message),
+            Output::ToNode { socket, message } => {
+                if let RelayToNode::Assign {
+                    job,
+                    attempt,
+                    ticket,
+                    ..
+                } = &message
+                {
+                    let named = (*job, *attempt);
+                    self.node_tickets.insert(named, ticket.clone());
+                }
+                self.line(socket).to_node.push(message);
+            }
             Output::CloseClient { socket, code, .. } | Output::CloseNode { socket, code, .. } => {
                 self.line(socket);
                 // What was said before the close arrives before it.
@@ -267,6 +286,18 @@ impl World {
         );
     }
 
+    /// The client has the end of a job too.
+    pub(super) fn has_whole(&mut self, socket: SocketId, number: u8, offset: u32) {
+        self.says(
+            socket,
+            ClientToRelay::Acknowledge {
+                job: job(number),
+                offset,
+                whole: true,
+            },
+        );
+    }
+
     pub(super) fn cancelled(&mut self, socket: SocketId, alias: Alias) {
         self.node_says(
             socket,
@@ -282,6 +313,76 @@ impl World {
         self.accept(socket, alias);
         self.tokens(socket, &[(alias, 0, &[5], "hi")]);
         self.complete(socket, alias, 2, 1);
+    }
+
+    /// A client takes a job up again; it has this text, of as many tokens.
+    pub(super) fn resume(&mut self, socket: SocketId, number: u8, text: &str, tokens: &[u32]) {
+        let ticket = self.tickets.get(&job(number)).cloned().unwrap_or_default();
+        self.resume_with(socket, number, ticket, text, tokens);
+    }
+
+    pub(super) fn resume_with(
+        &mut self,
+        socket: SocketId,
+        number: u8,
+        ticket: String,
+        text: &str,
+        tokens: &[u32],
+    ) {
+        let mut transcript = Transcript::default();
+        if !text.is_empty() || !tokens.is_empty() {
+            transcript.push(DeltaKind::Text, tokens.iter().copied(), text.as_bytes());
+        }
+        self.says(
+            socket,
+            ClientToRelay::Resume {
+                job: job(number),
+                ticket,
+                attempt: 1,
+                offset: transcript.offset(),
+                tokens: transcript.token_count(),
+                hash: transcript.hash(transcript.offset()).unwrap(),
+                model: MODEL.into(),
+                request: request(),
+                answer: transcript.answer(Some(MODEL)),
+            },
+        );
+    }
+
+    /// A node has an answer of an earlier connection: these bytes in all, those before `from` released.
+    pub(super) fn announce(
+        &mut self,
+        socket: SocketId,
+        (number, attempt): (u8, u32),
+        (from, text): (u32, &str),
+        ended: bool,
+    ) {
+        let named = (job(number), attempt);
+        let ticket = self.node_tickets.get(&named).cloned().unwrap_or_default();
+        let released = text.get(..from as usize).unwrap_or_default();
+        self.node_says(
+            socket,
+            NodeToRelay::Announce {
+                job: job(number),
+                attempt,
+                ticket,
+                from,
+                hash: AnswerHash::of(released.as_bytes()),
+                offset: u32::try_from(text.len()).unwrap(),
+                ended,
+            },
+        );
+    }
+
+    /// The relay loses its memory; tickets are still good.
+    pub(super) fn restart(&mut self) {
+        self.restart_with(config());
+    }
+
+    pub(super) fn restart_with(&mut self, config: Config) {
+        self.scheduler = Scheduler::new(config, [2; 32], self.now);
+        self.open.clear();
+        self.closed.clear();
     }
 
     /// Moves the clock, ticking where the scheduler wants it.

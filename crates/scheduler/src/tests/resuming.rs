@@ -1,0 +1,281 @@
+//! Clients that come back by ticket and offset: to this relay, and to one that has lost its memory.
+
+use protocol::{ClientToRelay, ErrorCode, FinishReason, RelayToClient, RelayToNode};
+
+use super::world::*;
+use crate::{Input, SocketId};
+
+/// A running job of which the client has "abcd" in two tokens.
+fn running(world: &mut World) -> (SocketId, SocketId, protocol::Alias) {
+    let client = world.client(1);
+    let node = world.node(9, 2);
+    world.submit(client, 1);
+    let alias = world.only_assigned(node);
+    world.accept(node, alias);
+    world.tokens(node, &[(alias, 0, &[1], "ab")]);
+    world.tokens(node, &[(alias, 2, &[2], "cd")]);
+    (client, node, alias)
+}
+
+#[test]
+fn a_client_that_comes_back_gets_what_it_missed_and_what_follows() {
+    let mut world = World::new();
+    let (client, node, alias) = running(&mut world);
+    world.input(Input::ClientLeft { socket: client });
+    world.tokens(node, &[(alias, 4, &[3], "ef")]);
+    let again = world.client(2);
+    world.resume(again, 1, "ab", &[1]);
+    assert_eq!(world.text(again), "cdef");
+    let told = world.told(again);
+    assert!(
+        matches!(
+            told[..],
+            [
+                RelayToClient::Assigned { alias: same, attempt: 1, offset: 2, .. },
+                RelayToClient::Started { .. },
+            ] if same == alias
+        ),
+        "{told:?}"
+    );
+    world.tokens(node, &[(alias, 6, &[4], "gh")]);
+    world.complete(node, alias, 8, 4);
+    assert_eq!(world.text(again), "gh");
+    world.advance(60_000);
+    assert_eq!(world.counters().cancelled, 0, "the grace period is over");
+}
+
+#[test]
+fn the_node_hears_what_the_client_that_came_back_has() {
+    let mut world = World::new();
+    let (client, node, alias) = running(&mut world);
+    world.input(Input::ClientLeft { socket: client });
+    let again = world.client(2);
+    world.resume(again, 1, "ab", &[1]);
+    let acknowledged = RelayToNode::Acknowledge {
+        alias,
+        offset: 2,
+        whole: false,
+    };
+    assert_eq!(world.ordered(node), [acknowledged]);
+}
+
+#[test]
+fn a_client_may_come_back_before_its_old_socket_is_known_to_be_dead() {
+    let mut world = World::new();
+    let (client, node, alias) = running(&mut world);
+    let again = world.client(2);
+    world.resume(again, 1, "abcd", &[1, 2]);
+    world.frames(client);
+    world.tokens(node, &[(alias, 4, &[3], "ef")]);
+    assert_eq!(world.text(again), "ef");
+    assert!(world.frames(client).is_empty());
+    world.input(Input::ClientLeft { socket: client });
+    world.advance(20_000);
+    assert_eq!(world.counters().cancelled, 0);
+}
+
+#[test]
+fn a_waiting_job_keeps_its_place_while_its_client_is_away() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    world.submit(client, 2);
+    world.input(Input::ClientLeft { socket: client });
+    let again = world.client(2);
+    world.resume(again, 2, "", &[]);
+    assert_eq!(world.places(again), [(job(2), 2, 0)]);
+}
+
+#[test]
+fn an_answer_that_ended_meanwhile_is_resent_with_its_end() {
+    let mut world = World::new();
+    let (client, node, alias) = running(&mut world);
+    world.input(Input::ClientLeft { socket: client });
+    world.tokens(node, &[(alias, 4, &[3], "ef")]);
+    world.complete(node, alias, 6, 3);
+    world.ordered(node);
+    let again = world.client(2);
+    world.resume(again, 1, "abc", &[1, 2]);
+    assert_eq!(world.text(again), "def");
+    let told = world.told(again);
+    assert!(matches!(
+        told.last(),
+        Some(RelayToClient::Completed {
+            offset: 6,
+            finish_reason: FinishReason::Stop,
+            ..
+        })
+    ));
+    world.has_whole(again, 1, 6);
+    assert!(matches!(
+        world.ordered(node)[..],
+        [RelayToNode::Acknowledge { whole: true, .. }]
+    ));
+    assert!(world.is_clean());
+}
+
+#[test]
+fn a_failure_that_nobody_heard_is_told_when_the_client_comes_back() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    world.input(Input::ClientLeft { socket: client });
+    for number in 7..=9 {
+        let node = world.node(number, 1);
+        world.input(Input::NodeLeft { socket: node });
+    }
+    let again = world.client(2);
+    world.resume(again, 1, "", &[]);
+    assert_eq!(world.failures(again), [(job(1), ErrorCode::NodeLost)]);
+}
+
+#[test]
+fn forged_replayed_and_other_accounts_tickets_look_like_jobs_that_never_were() {
+    let mut world = World::new();
+    let (client, node, alias) = running(&mut world);
+    let good = world.tickets[&job(1)].clone();
+    let again = world.client(2);
+    let mut forged = good.clone();
+    forged.replace_range(0..1, if forged.starts_with('A') { "B" } else { "A" });
+    for ticket in [String::new(), "nonsense".into(), forged] {
+        world.resume_with(again, 1, ticket, "abcd", &[1, 2]);
+        assert_eq!(world.failures(again), [(job(1), ErrorCode::UnknownJob)]);
+    }
+    // Another job's ticket.
+    world.resume_with(again, 2, good.clone(), "abcd", &[1, 2]);
+    assert_eq!(world.failures(again), [(job(2), ErrorCode::UnknownJob)]);
+    let stranger = SocketId(3);
+    world.input(Input::ClientJoined {
+        socket: stranger,
+        account: "another".into(),
+    });
+    world.told(stranger);
+    world.resume_with(stranger, 1, good.clone(), "abcd", &[1, 2]);
+    assert_eq!(world.failures(stranger), [(job(1), ErrorCode::UnknownJob)]);
+    // The job goes on undisturbed, and after its end the ticket is worth nothing.
+    world.frames(client);
+    world.tokens(node, &[(alias, 4, &[3], "ef")]);
+    assert_eq!(world.text(client), "ef");
+    world.complete(node, alias, 6, 3);
+    world.has_whole(client, 1, 6);
+    world.resume_with(again, 1, good, "abcd", &[1, 2]);
+    assert_eq!(world.failures(again), [(job(1), ErrorCode::UnknownJob)]);
+    assert_eq!(world.counters().tickets_refused, 6);
+    assert!(world.is_clean());
+}
+
+#[test]
+fn a_ticket_is_good_for_an_hour() {
+    let mut world = World::new();
+    let (client, _, _) = running(&mut world);
+    let ticket = world.tickets[&job(1)].clone();
+    world.input(Input::ClientLeft { socket: client });
+    world.restart();
+    world.now += 60 * 60 * 1_000 + 1;
+    let again = world.client(2);
+    world.resume_with(again, 1, ticket, "abcd", &[1, 2]);
+    assert_eq!(world.failures(again), [(job(1), ErrorCode::UnknownJob)]);
+}
+
+#[test]
+fn text_that_is_not_the_answers_beginning_is_refused() {
+    let mut world = World::new();
+    let (client, _, _) = running(&mut world);
+    world.input(Input::ClientLeft { socket: client });
+    let again = world.client(2);
+    for text in ["abXd", "abcde"] {
+        world.resume(again, 1, text, &[1, 2]);
+        assert_eq!(world.failures(again), [(job(1), ErrorCode::UnknownJob)]);
+    }
+    world.resume(again, 1, "abcd", &[1, 2]);
+    assert_eq!(world.failures(again), []);
+}
+
+#[test]
+fn after_a_restart_another_node_goes_on_with_what_the_client_has() {
+    let mut world = World::new();
+    running(&mut world);
+    world.restart();
+    let node = world.node(9, 1);
+    let waiting = world.client(5);
+    world.submit(waiting, 5);
+    world.submit(waiting, 6);
+    let first = world.only_assigned(node);
+    let again = world.client(2);
+    world.resume(again, 1, "abcd", &[1, 2]);
+    assert_eq!(
+        world.told(again),
+        [],
+        "it waits for the node that may have it"
+    );
+    world.advance(2_000);
+    // At the head: it was here before the others.
+    assert_eq!(world.places(again), [(job(1), 1, 1)]);
+    world.answer(node, first);
+    let orders = world.ordered(node);
+    let Some(RelayToNode::Assign {
+        attempt: 2,
+        alias,
+        answer: Some(answer),
+        ..
+    }) = orders.last()
+    else {
+        panic!("{orders:?}")
+    };
+    assert_eq!(answer.bytes(), 4);
+    world.accept(node, *alias);
+    world.tokens(node, &[(*alias, 4, &[3], "ef")]);
+    world.complete(node, *alias, 6, 3);
+    assert_eq!(world.text(again), "ef");
+    let told = world.told(again);
+    let Some(RelayToClient::Completed { usage, .. }) = told.last() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(usage.completion_tokens, 3);
+}
+
+#[test]
+fn numbers_that_do_not_fit_the_carried_answer_are_refused() {
+    let mut world = World::new();
+    running(&mut world);
+    let ticket = world.tickets[&job(1)].clone();
+    world.restart();
+    let again = world.client(2);
+    world.says(
+        again,
+        ClientToRelay::Resume {
+            job: job(1),
+            ticket,
+            attempt: 1,
+            offset: 3,
+            tokens: 0,
+            hash: protocol::AnswerHash::of(b"abc"),
+            model: MODEL.into(),
+            request: request(),
+            answer: Some(protocol::Answer {
+                model: None,
+                pieces: vec![protocol::Piece {
+                    kind: protocol::PieceKind::Text,
+                    text: "abcd".into(),
+                    tokens: vec![],
+                }],
+            }),
+        },
+    );
+    assert_eq!(world.failures(again), [(job(1), ErrorCode::InvalidRequest)]);
+    assert!(world.is_clean());
+}
+
+#[test]
+fn a_client_that_never_heard_of_its_submission_may_submit_it_again() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    let again = world.client(2);
+    world.submit(again, 1);
+    assert_eq!(world.failures(again), [(job(1), ErrorCode::DuplicateJob)]);
+    world.input(Input::ClientLeft { socket: client });
+    world.submit(again, 1);
+    assert_eq!(world.places(again), [(job(1), 1, 0)]);
+    assert_eq!(world.counters().submitted, 1);
+}
