@@ -8,6 +8,9 @@ use worker::Env;
 /// The catalog that this relay was built with; the binding `CATALOG` replaces it.
 const CATALOG: &str = include_str!("../../catalog.toml");
 
+/// What one object takes on Cloudflare, about 1,000 messages a second, where `FRAMES_PER_SECOND_MAX` says nothing else.
+const FRAMES_PER_SECOND_MAX: u32 = 1_000;
+
 /// How people and nodes are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AuthMode {
@@ -57,6 +60,23 @@ pub(crate) fn catalog(env: &Env) -> Result<Catalog, String> {
         .map_err(|error| format!("catalog: {error}"))
 }
 
+/// Token frames that the pool takes in a second before nodes are asked to gather deltas.
+pub(crate) fn frames_max(env: &Env) -> Result<u32, String> {
+    frames_per_second(text(env, "FRAMES_PER_SECOND_MAX").as_deref())
+}
+
+fn frames_per_second(setting: Option<&str>) -> Result<u32, String> {
+    let Some(setting) = setting else {
+        return Ok(FRAMES_PER_SECOND_MAX);
+    };
+    match setting.trim().parse() {
+        Ok(frames @ 1..) => Ok(frames),
+        Ok(0) | Err(_) => Err(format!(
+            "FRAMES_PER_SECOND_MAX is \"{setting}\"; it must be a whole number above 0"
+        )),
+    }
+}
+
 /// Whether `authority` (`host`, `host:port`, `[v6]:port`) is this machine's own.
 pub(crate) fn is_loopback(authority: &str) -> bool {
     if let Ok(address) = authority.parse::<std::net::IpAddr>() {
@@ -91,7 +111,16 @@ fn hashes(env: &Env, binding: &str) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_loopback;
+    use super::{FRAMES_PER_SECOND_MAX, frames_per_second, is_loopback};
+
+    #[test]
+    fn a_frame_rate_is_a_number_above_zero() {
+        assert_eq!(frames_per_second(None), Ok(FRAMES_PER_SECOND_MAX));
+        assert_eq!(frames_per_second(Some("6000")), Ok(6_000));
+        for wrong in ["", "0", "-1", "many", "1e3"] {
+            assert!(frames_per_second(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn only_this_machine_is_loopback() {

@@ -63,6 +63,8 @@ async fn route(request: Request, env: Env) -> Result<Response> {
         (Method::Get | Method::Head, "/health") => health(&env),
         (Method::Get, "/client") => upgrade::client(&request, &env, &access).await,
         (Method::Get, "/node") => upgrade::node(&request, &env, &access).await,
+        #[cfg(feature = "fault-injection")]
+        (Method::Post, "/fault/abort-pool") => abort_pool(&env).await,
         (Method::Get | Method::Head, _) => pages::serve(request, &env).await,
         (_, _) => reply::method_not_allowed("GET"),
     }
@@ -76,4 +78,12 @@ fn health(env: &Env) -> Result<Response> {
         ),
         Err(reason) => reply::misconfigured(&reason),
     }
+}
+
+/// Ends the pool under everybody's feet. The answer does not wait for the end: sockets tell of it.
+#[cfg(feature = "fault-injection")]
+async fn abort_pool(env: &Env) -> Result<Response> {
+    let request = Request::new("https://pool/fault/abort-pool", Method::Post)?;
+    upgrade::pool(env)?.fetch_with_request(request).await?;
+    Ok(Response::empty()?.with_status(204))
 }

@@ -4,12 +4,20 @@
 //! decision about a job is taken here; no borrow lives across an await.
 //!
 //! Architecture invariant: nothing in this file or below writes content to storage or a log. What is stored at all is
-//! each socket's attachment (who it is) and the time of the idle sweep's alarm.
+//! each socket's attachment (who it is), the time of the idle sweep's alarm and the secrets that sign tickets.
+//!
+//! What a pool holds in memory is bounded: requests and what is kept of their answers by the content budget
+//! (`Config::content_bytes_max`, 48 MiB); what slow sockets have yet to read by a window (`Config::window_bytes`,
+//! 64 KiB, and the frame that crosses it) for each running job, because a node that is a window ahead of its reader
+//! pauses; sockets by [`SOCKETS_MAX`], an attachment of at most 16 KiB each.
 
 mod clock;
 mod drive;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod listen;
 mod peers;
+mod secrets;
 mod sweep;
 
 use std::rc::Rc;
@@ -48,8 +56,8 @@ impl DurableObject for Pool {
             state.set_websocket_auto_response(&pair);
         }
         let core = Access::from_env(&env)
-            .and_then(|access| Ok((access, config::catalog(&env)?)))
-            .map(|(access, catalog)| Rc::new(Core::new(state, access, &catalog)));
+            .and_then(|access| Ok((access, config::catalog(&env)?, config::frames_max(&env)?)))
+            .map(|(access, catalog, frames)| Rc::new(Core::new(state, access, &catalog, frames)));
         if let Ok(core) = &core {
             core.restore();
         }
@@ -65,6 +73,11 @@ impl DurableObject for Pool {
             "/client" => accept(core, &request, Side::Client),
             "/node" => accept(core, &request, Side::Node),
             "/models" => Response::from_json(&core.live_models()),
+            #[cfg(feature = "fault-injection")]
+            "/fault/abort-pool" => {
+                faults::abort_soon(&core.state)?;
+                Response::empty()
+            }
             path => reply::no_such_route(&request.method(), path),
         }
     }

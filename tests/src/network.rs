@@ -71,6 +71,11 @@ impl Network {
         Self::start(&["--rigs", "1", "--slots", "2"]).await
     }
 
+    /// A relay without rigs whose pool a test can end ([`Self::abort_pool`]).
+    pub async fn with_faults() -> Result<Self> {
+        Self::start(&["--rigs", "0", "--fault-injection"]).await
+    }
+
     /// `demo` with these arguments beside a ready file and a free port.
     pub async fn start(arguments: &[&str]) -> Result<Self> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -117,6 +122,15 @@ impl Network {
     /// The HTTP API with the right key.
     pub fn api(&self) -> Result<Api> {
         Api::new(&self.ready.relay, Some(&self.ready.api_key))
+    }
+
+    /// Ends the pool, and with it its memory and every socket to it, while HTTP requests and the process live on. Works
+    /// with [`Self::with_faults`] only.
+    pub async fn abort_pool(&self) -> Result<()> {
+        let url = format!("{}/fault/abort-pool", self.ready.relay);
+        let answer = reqwest::Client::new().post(url).send().await?;
+        ensure!(answer.status() == 204, "the relay said {}", answer.status());
+        Ok(())
     }
 
     /// Waits until this many slots for the demo's model are free.

@@ -22,6 +22,35 @@ use crate::setup::{Tools, fresh_folder, key_of};
 /// (Cloudflare's own limit is 3 MB on the free plan.)
 const WORKER_GZIP_BYTES_MAX: usize = 1 << 20;
 
+/// A way to build the Worker.
+struct Variant {
+    title: &'static str,
+    /// Its folder.
+    folder: fn(&Places) -> PathBuf,
+    /// The same, seen from the crate: worker-build takes nothing else.
+    out_dir: &'static str,
+    features: &'static [&'static str],
+}
+
+/// What wrangler deploys.
+const DEPLOYED: Variant = Variant {
+    title: "relay (Worker)",
+    folder: Places::worker,
+    out_dir: "build",
+    features: &[],
+};
+
+/// What tests can break.
+const FAULTY: Variant = Variant {
+    title: "relay with faults on demand (Worker)",
+    folder: Places::faulty_worker,
+    out_dir: "../build/faulty-worker",
+    features: &["--features", "fault-injection"],
+};
+
+/// Every route of the feature `fault-injection` begins so; what is deployed must not have one.
+const FAULT_ROUTES: &[u8] = b"/fault/";
+
 /// Compilers of llama.cpp. Every build sets the same, since a change would compile it again, which takes minutes.
 const LLAMA_ENV: [(&str, &str); 3] = [
     ("CC", "clang-19"),
@@ -61,15 +90,21 @@ pub(crate) fn cargo_with(places: &Places, subcommand: &str) -> Command {
 pub(crate) fn build_all(places: &Places, tools: &Tools) -> Result<()> {
     let _claim = claim(places)?;
     rig(places)?;
-    worker(places, tools)?;
+    worker(places, tools, &DEPLOYED)?;
     pages(places, tools)
 }
 
 /// Builds what wrangler deploys.
 pub(crate) fn build_worker_and_pages(places: &Places, tools: &Tools) -> Result<()> {
     let _claim = claim(places)?;
-    worker(places, tools)?;
+    worker(places, tools, &DEPLOYED)?;
     pages(places, tools)
+}
+
+/// Builds the Worker that tests can break.
+pub(crate) fn build_faulty_worker(places: &Places, tools: &Tools) -> Result<()> {
+    let _claim = claim(places)?;
+    worker(places, tools, &FAULTY)
 }
 
 /// The rig's binary with llama.cpp's shared libraries and backends beside it, as an image would ship them.
@@ -143,20 +178,20 @@ fn copy_if_newer(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The Worker: compiled, then bundled by worker-build into `edge-relay/build`.
-fn worker(places: &Places, tools: &Tools) -> Result<()> {
-    let mut step = Step::begin("relay (Worker)");
-    let module = wasm_module(places, &mut step, "edge-relay", "edge_relay.wasm")?;
-    let stamp = Stamp::of(&places.worker(), &[&module], tools)?;
-    let results = [
-        places.worker().join("index.js"),
-        places.worker().join("index_bg.wasm"),
-    ];
+/// The Worker: compiled, then bundled by worker-build.
+fn worker(places: &Places, tools: &Tools, variant: &Variant) -> Result<()> {
+    let mut step = Step::begin(variant.title);
+    let file = "edge_relay.wasm";
+    let module = wasm_module(places, &mut step, "edge-relay", file, variant.features)?;
+    let folder = (variant.folder)(places);
+    let stamp = Stamp::of(&folder, &[&module], tools)?;
+    let results = [folder.join("index.js"), folder.join("index_bg.wasm")];
     if !stamp.holds() || !results.iter().all(|path| path.is_file()) {
         run(
             &mut step,
             guarded(&tools.worker_build)
-                .arg("--release")
+                .args(["--release", "--out-dir", variant.out_dir, "."])
+                .args(variant.features)
                 .current_dir(places.root.join("edge-relay"))
                 .env("CARGO_TARGET_DIR", &places.target)
                 .envs(LLAMA_ENV)
@@ -167,11 +202,28 @@ fn worker(places: &Places, tools: &Tools) -> Result<()> {
         )?;
         stamp.write()?;
     }
-    let mut bytes = 0;
-    for path in &results {
-        bytes += gzipped_bytes(path)?;
-    }
     step.done_quietly();
+    check_worker(&results, variant)
+}
+
+/// Light enough, and with faults on demand only where they were asked for.
+fn check_worker(results: &[PathBuf], variant: &Variant) -> Result<()> {
+    let mut bytes = 0;
+    let mut has_faults = false;
+    for path in results {
+        bytes += gzipped_bytes(path)?;
+        let content = fs::read(path)?;
+        has_faults |= content
+            .windows(FAULT_ROUTES.len())
+            .any(|window| window == FAULT_ROUTES);
+    }
+    if has_faults == variant.features.is_empty() {
+        bail!(
+            "{}: the feature fault-injection is {} this build, and must be the other way round",
+            variant.title,
+            if has_faults { "in" } else { "not in" }
+        );
+    }
     say(&format!("  Worker: {} KiB gzipped", bytes.div_ceil(1024)));
     if bytes > WORKER_GZIP_BYTES_MAX {
         bail!(
@@ -185,7 +237,7 @@ fn worker(places: &Places, tools: &Tools) -> Result<()> {
 /// The pages: compiled, bound, optimised, and laid beside their static files.
 fn pages(places: &Places, tools: &Tools) -> Result<()> {
     let mut step = Step::begin("pages");
-    let module = wasm_module(places, &mut step, "web", "web.wasm")?;
+    let module = wasm_module(places, &mut step, "web", "web.wasm", &[])?;
     let statics = files_below(&places.root.join("web/static"))?;
     let mut inputs: Vec<&Path> = statics.iter().map(PathBuf::as_path).collect();
     inputs.push(&module);
@@ -238,12 +290,19 @@ fn pages(places: &Places, tools: &Tools) -> Result<()> {
 }
 
 /// Compiles a crate to WebAssembly and says where the module is.
-fn wasm_module(places: &Places, step: &mut Step, package: &str, file: &str) -> Result<PathBuf> {
+fn wasm_module(
+    places: &Places,
+    step: &mut Step,
+    package: &str,
+    file: &str,
+    features: &[&str],
+) -> Result<PathBuf> {
     let target = "wasm32-unknown-unknown";
     run(
         step,
         cargo_with(places, "build")
             .args(["--lib", "--release", "--target", target, "-p", package])
+            .args(features)
             // worker-build sets this; the same here, or each would undo the other's work.
             .env("WASM_BINDGEN_USE_JS_SYS", "1"),
     )?;

@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// What runs the relay
     #[arg(long, value_enum, default_value_t = Via::Workerd)]
     via: Via,
+    /// Run a relay that can be broken on purpose (`POST /fault/abort-pool`), for tests; plain runtime only
+    #[arg(long, conflicts_with = "via")]
+    fault_injection: bool,
     /// Keep the run's folder (storage and logs)
     #[arg(long)]
     keep: bool,
@@ -64,6 +67,9 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
     let tools = setup(places, Purpose::Demo)?;
     if std::env::var_os(crate::BUILT).is_none() {
         artefacts::build_all(places, &tools)?;
+        if options.fault_injection {
+            artefacts::build_faulty_worker(places, &tools)?;
+        }
     }
     let mut network = Network::start(places, &tools, options)?;
     let result = network

@@ -1,6 +1,7 @@
 //! setup, demo, test, lint: everything the project does to itself. `cargo xtask help` lists the commands.
 
 mod artefacts;
+mod bench;
 mod clones;
 mod console;
 mod demo;
@@ -42,7 +43,11 @@ enum Command {
         tests: bool,
     },
     /// Build the Worker and the pages (what wrangler deploys)
-    Build,
+    Build {
+        /// Build a Worker with routes that break it on purpose instead, for tests, apart from what wrangler deploys
+        #[arg(long)]
+        fault_injection: bool,
+    },
     /// Run relay and rigs on this machine
     Demo(demo::Options),
     /// Run all tests
@@ -51,6 +56,9 @@ enum Command {
         #[arg(long, value_enum)]
         only: Option<stages::Stage>,
     },
+    /// Measure; nothing passes or fails by it
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Check format, lints, documentation, spelling and the project's own rules
     Lint {
         /// Write into PROTOCOL.md the hash of the protocol's sources
@@ -95,13 +103,18 @@ fn run(command: Command) -> Result<()> {
             console::say(&format!("model: {}", tools.model.path.display()));
             Ok(())
         }
-        Command::Build if std::env::var_os(BUILT).is_some() => Ok(()),
-        Command::Build => {
+        Command::Build { .. } if std::env::var_os(BUILT).is_some() => Ok(()),
+        Command::Build { fault_injection } => {
             let tools = setup::setup(&places, Purpose::Demo)?;
-            artefacts::build_worker_and_pages(&places, &tools)
+            if fault_injection {
+                artefacts::build_faulty_worker(&places, &tools)
+            } else {
+                artefacts::build_worker_and_pages(&places, &tools)
+            }
         }
         Command::Demo(options) => demo::run(&places, &options),
         Command::Test { only } => stages::run(&places, only),
+        Command::Bench(bench) => bench::run(&places, &bench),
         Command::Lint { bless } => lint::run_all(&places, bless),
         Command::Wrangler { arguments } => {
             let tools = setup::setup(&places, Purpose::Demo)?;

@@ -53,6 +53,11 @@ impl Places {
         self.root.join("edge-relay/build")
     }
 
+    /// The same Worker with routes that break it on purpose, for tests. Apart from what is deployed.
+    pub(crate) fn faulty_worker(&self) -> PathBuf {
+        self.root.join("build/faulty-worker")
+    }
+
     /// The built rig with the shared libraries and backends that it needs beside it.
     pub(crate) fn rig(&self) -> PathBuf {
         self.root.join("build/rig")

@@ -6,6 +6,7 @@
 mod debian;
 mod model;
 mod node;
+pub(crate) mod peers;
 mod python;
 mod rust;
 

@@ -13,6 +13,7 @@ use crate::config::Access;
 use crate::pool::clock::Clock;
 use crate::pool::close_quietly;
 use crate::pool::peers::{Attachment, Peer, Peers, Side, Standing};
+use crate::pool::secrets::Secrets;
 use crate::random::random;
 
 /// A pool's state. Every field is borrowed for one step at most.
@@ -27,12 +28,19 @@ pub(crate) struct Core {
     /// Whether the idle sweep's alarm is known to be set.
     pub(crate) alarm_set: Cell<bool>,
     pub(crate) access: Access,
+    pub(crate) secrets: RefCell<Secrets>,
 }
 
 impl Core {
-    pub(crate) fn new(state: State, access: Access, catalog: &Catalog) -> Self {
+    pub(crate) fn new(state: State, access: Access, catalog: &Catalog, frames_max: u32) -> Self {
         let clock = Clock::default();
-        let scheduler = Scheduler::new(scheduler_config(catalog), random(), clock.now());
+        let secrets = Secrets::load(&state.storage().sql(), clock.now());
+        let config = Config {
+            frames_per_second_max: frames_max,
+            secrets: secrets.all(),
+            ..scheduler_config(catalog)
+        };
+        let scheduler = Scheduler::new(config, random(), clock.now());
         Self {
             state,
             clock,
@@ -41,6 +49,7 @@ impl Core {
             timer_at: Cell::new(None),
             alarm_set: Cell::new(false),
             access,
+            secrets: RefCell::new(secrets),
         }
     }
 

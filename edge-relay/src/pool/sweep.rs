@@ -10,6 +10,7 @@ use worker::{Date, Delay};
 
 use crate::pool::drive::Core;
 use crate::pool::peers::{Peer, Standing};
+use crate::pool::secrets::Secrets;
 
 /// A busy pool never goes without a timer for longer: the runtime drops an object after 10 s without one.
 const AWAKE_MS: u64 = 5_000;
@@ -78,6 +79,18 @@ impl Core {
     pub(crate) fn idle_sweep(self: &Rc<Self>) {
         self.alarm_set.set(false);
         self.sweep();
+        self.renew_secrets();
+    }
+
+    /// A storage write, so it waits until no job is under way.
+    fn renew_secrets(&self) {
+        let now = self.clock.now();
+        if self.scheduler.borrow().is_busy() || !self.secrets.borrow().is_stale(now) {
+            return;
+        }
+        let secrets = Secrets::load(&self.state.storage().sql(), now);
+        self.scheduler.borrow_mut().trust(secrets.all());
+        self.secrets.replace(secrets);
     }
 
     /// Tells the scheduler who was heard and that time has passed; dismisses those who never said `hello`.

@@ -105,7 +105,14 @@ impl Network {
         ]);
         (self.api_key, self.node_key) = (api.secret, node.secret);
         let mut command = match options.via {
-            Via::Workerd => self.workerd(places, &listen, &vars)?,
+            Via::Workerd => {
+                let worker = if options.fault_injection {
+                    places.faulty_worker()
+                } else {
+                    places.worker()
+                };
+                self.workerd(places, &worker, &listen, &vars)?
+            }
             Via::Wrangler => self.wrangler(places, &vars)?,
         };
         self.start_part("relay", &mut command)
@@ -115,6 +122,7 @@ impl Network {
     fn workerd(
         &mut self,
         places: &Places,
+        worker: &Path,
         listen: &str,
         vars: &BTreeMap<String, String>,
     ) -> Result<Command> {
@@ -124,7 +132,7 @@ impl Network {
             copy_into(&pages, &places.pages(), &path)?;
         }
         for name in ["index.js", "index_bg.wasm"] {
-            copy_into(&folder, &places.worker(), &places.worker().join(name))?;
+            copy_into(&folder, worker, &worker.join(name))?;
         }
         let wrangler = Wrangler::read(&places.root.join("wrangler.toml"))?;
         let config = wrangler.workerd_config(&Run {

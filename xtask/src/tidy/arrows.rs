@@ -29,7 +29,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "web",
         ],
     ),
-    ("harness", &["simulator", "tests"]),
+    ("harness", &["simulator", "tests", "benches", "echo"]),
 ];
 
 /// What xtask may use: it is built first in every clone, so it stays light.

@@ -1,0 +1,26 @@
+//! `bench`: measures, and prints what it measured. No figure decides whether anything passes.
+
+mod build;
+mod parts;
+mod peers;
+mod relay;
+mod scenario;
+mod table;
+
+use anyhow::Result;
+
+use crate::places::Places;
+
+/// What to measure.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// Tokens through the real relay, beside other relays and the platform's floor
+    Relay(relay::Options),
+}
+
+/// Measures.
+pub(crate) fn run(places: &Places, bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Relay(options) => relay::run(places, options),
+    }
+}
