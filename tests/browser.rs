@@ -1,10 +1,10 @@
 //! The chat page in a real Chromium. What a person does is in `js/chat_page.mjs`; here is the network behind it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use protocol::{Alias, FinishReason, NodeToRelay, Usage};
-use tests::{MODEL, Network, Output, RawNode, Rig, Tools, run, until};
+use protocol::{Alias, ErrorCode, Failure, FinishReason, NodeToRelay, Usage};
+use tests::{Client, MODEL, Network, Output, RawNode, Rig, Tools, endless, run, until};
 
 /// An answer that tries everything, between Markdown that is as it should be.
 const HOSTILE: &str = "# A title\n\n\
@@ -31,8 +31,23 @@ async fn play(network: &Network, scene: &str) -> Result<Output> {
     command
         .env("HELIOGRAPH_SCENE", scene)
         .env("HELIOGRAPH_BASE_URL", &network.ready.relay)
+        .env("HELIOGRAPH_CUES", cues(network))
         .env("HELIOGRAPH_SCREENSHOTS", &screenshots);
     run(&mut command).await
+}
+
+/// Where a scene says that the network may go on; it goes with the network.
+fn cues(network: &Network) -> &Path {
+    &network.ready.persist
+}
+
+/// Waits until the scene says so.
+async fn cue(network: &Network, name: &str) -> Result<()> {
+    let file = cues(network).join(name);
+    until(&format!("the cue {name}"), || async {
+        Ok(file.exists().then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -64,14 +79,59 @@ async fn what_a_hostile_node_answers_is_inert_and_a_broken_answer_is_said() -> R
     let network = Network::relay_only().await?;
     let node = RawNode::join_with(&network, MODEL).await?;
     let scene = play(&network, "hostile");
-    let (output, node) = futures_util::future::join(scene, answer_badly(node)).await;
+    let (output, node) = futures_util::future::join(scene, answer_badly(&network, node)).await;
     // What the page says is the better explanation.
     output?.expect_success("the page")?;
     node
 }
 
-/// Answers the first question with [`HOSTILE`] in small pieces, and half of the second.
-async fn answer_badly(mut node: RawNode) -> Result<()> {
+#[tokio::test]
+async fn a_person_in_line_behind_others_is_told_the_place() -> Result<()> {
+    let network = Network::start(&["--rigs", "1", "--slots", "1"]).await?;
+    network.free_slots(1).await?;
+    let mut client = Client::connect(&network).await?;
+    let mut jobs = Vec::new();
+    for prompt in ["Tell a story.", "Tell another."] {
+        jobs.push(client.submit(MODEL, endless(prompt, 3_000)).await?);
+    }
+    let scene = play(&network, "line");
+    let others = async {
+        // Somebody reads them, or they would pause for want of room.
+        let read = client.answer(*jobs.last().context("two jobs")?);
+        tokio::select! {
+            cue = cue(&network, "line") => cue?,
+            answer = read => drop(answer?),
+        }
+        for job in jobs {
+            client.cancel(job).await?;
+        }
+        Ok(())
+    };
+    let (output, others) = futures_util::future::join(scene, others).await;
+    output?.expect_success("the page")?;
+    others
+}
+
+#[tokio::test]
+async fn an_answer_goes_through_a_restart_of_the_relay() -> Result<()> {
+    let network = Network::with_rig().await?;
+    network.free_slots(2).await?;
+    let scene = play(&network, "restart");
+    let relay = async {
+        cue(&network, "mid-answer").await?;
+        network.kill_relay()?;
+        cue(&network, "reconnecting").await?;
+        network.start_relay("relay-again").await
+    };
+    let (output, relay) = futures_util::future::join(scene, relay).await;
+    output?.expect_success("the page")?;
+    drop(relay?);
+    Ok(())
+}
+
+/// Answers the first question with [`HOSTILE`] in small pieces, and half of the second, with which another node goes on
+/// until it fails.
+async fn answer_badly(network: &Network, mut node: RawNode) -> Result<()> {
     let (_, alias) = node.assigned().await?;
     node.accept(alias).await?;
     let (end, pieces) = stream(&mut node, alias, HOSTILE).await?;
@@ -88,10 +148,23 @@ async fn answer_badly(mut node: RawNode) -> Result<()> {
         .await?;
     let (_, alias) = node.assigned().await?;
     node.accept(alias).await?;
-    stream(&mut node, alias, "This is half an ans").await?;
+    let (end, _) = stream(&mut node, alias, "This is half an ans").await?;
     // Vanishing is how a node most likely breaks off.
     drop(node);
-    Ok(())
+    cue(network, "node-lost").await?;
+    let mut node = RawNode::join_with(network, MODEL).await?;
+    let (_, alias) = node.assigned().await?;
+    node.accept(alias).await?;
+    node.tokens(alias, end, "wer").await?;
+    node.socket
+        .say(&NodeToRelay::Failed {
+            alias,
+            failure: Failure::new(
+                ErrorCode::InvalidRequest,
+                "the answer could not go on as asked",
+            ),
+        })
+        .await
 }
 
 async fn stream(node: &mut RawNode, alias: Alias, text: &str) -> Result<(u32, u32)> {

@@ -1,8 +1,10 @@
 // The chat page in a real Chromium. HELIOGRAPH_SCENE says what to play; exit status 1 if something is not as it must be.
 //
-// HELIOGRAPH_BASE_URL is the relay, HELIOGRAPH_SCREENSHOTS a folder for pictures, HELIOGRAPH_CHROMIUM the browser.
+// HELIOGRAPH_BASE_URL is the relay, HELIOGRAPH_SCREENSHOTS a folder for pictures, HELIOGRAPH_CHROMIUM the browser, and
+// HELIOGRAPH_CUES a folder in which a scene says that the network may go on.
 
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
 const require = createRequire(`${process.env.HELIOGRAPH_NODE_MODULES}/`);
@@ -10,6 +12,7 @@ const { chromium } = require('playwright-core');
 
 const base = process.env.HELIOGRAPH_BASE_URL;
 const screenshots = process.env.HELIOGRAPH_SCREENSHOTS;
+const cue = (name) => writeFileSync(`${process.env.HELIOGRAPH_CUES}/${name}`, '');
 const TIMEOUT = 120_000;
 const WIDE = { width: 1280, height: 860 };
 const PHONE = { width: 390, height: 844 };
@@ -44,6 +47,46 @@ page.on('request', (request) => {
     complaints.push(`asked a stranger: ${request.url()}`);
   }
 });
+// What passed over each of the page's WebSockets, oldest first.
+const sockets = [];
+page.on('websocket', (socket) => {
+  const passed = { said: [], heard: [], entries: [] };
+  sockets.push(passed);
+  socket.on('framesent', ({ payload }) => passed.said.push(JSON.parse(payload)));
+  socket.on('framereceived', ({ payload }) => {
+    if (typeof payload === 'string') {
+      passed.heard.push(JSON.parse(payload));
+    } else {
+      passed.entries.push(...entriesOf(payload));
+    }
+  });
+});
+
+/// The entries of a token frame, as PROTOCOL.md has them.
+function entriesOf(frame) {
+  const entries = [];
+  for (let at = 4; at < frame.length; ) {
+    const tokens = frame.readUInt16LE(at + 10);
+    const length = frame.readUInt32LE(at + 12);
+    const from = at + 16 + 4 * tokens;
+    entries.push({ offset: frame.readUInt32LE(at + 4), bytes: frame.subarray(from, from + length) });
+    at = from + length;
+  }
+  return entries;
+}
+
+/// The answer that the page's sockets brought, put together by offset.
+function brought(passed) {
+  let answer = Buffer.alloc(0);
+  for (const { offset, bytes } of passed.flatMap(({ entries }) => entries)) {
+    assert(offset <= answer.length, `bytes are missing before ${offset}`);
+    const known = answer.subarray(offset, offset + bytes.length);
+    assert(known.equals(bytes.subarray(0, known.length)), `what came again at ${offset} differs`);
+    answer = Buffer.concat([answer, bytes.subarray(known.length)]);
+  }
+  return answer;
+}
+
 await page.addInitScript(() => {
   document.addEventListener('securitypolicyviolation', (event) => {
     console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`);
@@ -191,7 +234,7 @@ const scenes = {
     await open();
     await ask('Name three primary colours.');
     await part('queue-place').waitFor();
-    assert.match(await part('queue-place').innerText(), /line/);
+    assert.match(await part('queue-place').innerText(), /^Next in line for Demo\. No node serves it right now/);
     await picture('waiting');
     await finished(1);
     assert.equal(await part('queue-place').count(), 0);
@@ -232,11 +275,70 @@ const scenes = {
     assert.match(await answers.first().innerText(), /<script>/, 'raw HTML is shown as the text that it is');
     await picture('hostile');
 
+    // The node vanishes in mid-answer: what it said stays, and the answer waits for another node to go on with it.
     await ask('Again?');
+    await part('queue-place').waitFor();
+    assert.match(await part('queue-place').innerText(), /went away; another one goes on from here/);
+    assert.match(await answers.last().innerText(), /half an ans/);
+    await picture('node-lost');
+    cue('node-lost');
+
+    // The other node goes on, and then cannot.
     await part('failure').waitFor();
     await part('retry').waitFor();
-    assert.match(await answers.last().innerText(), /half an ans/);
+    assert.match(await answers.last().innerText(), /half an answer/);
     await picture('failed');
+  },
+
+  // The only slot is busy: the place, and how long it may take.
+  async line() {
+    await open();
+    await ask('Name three primary colours.');
+    await part('queue-place').waitFor();
+    const place = await part('queue-place').innerText();
+    assert.match(place, /^(Next|\d+(st|nd|rd|th)) in line for Demo(\. 1 node serves it\.|, (about|up to) \d+.*\.|, a few seconds\.)$/);
+    await picture('line');
+    cue('line');
+    await finished(1);
+    assert((await answers.last().innerText()).trim());
+  },
+
+  // The relay is killed in mid-answer and comes back: a small sign meanwhile, and nothing is lost or comes twice.
+  async restart() {
+    await open();
+    await ask('Write a very long story with many chapters about the sea. Do not stop before chapter twenty.');
+    await grown(200);
+    cue('mid-answer');
+    await part('reconnecting').waitFor();
+    const shown = await answers.last().innerText();
+    assert(shown.length > 200, 'what had come stays');
+    assert.equal(await part('reconnecting').count(), 1, 'one sign is enough');
+    assert(await part('stop').isVisible(), 'one can stop it all the same');
+    await until('screen readers hear of it', async () => /Reconnecting/.test(await part('sayings').textContent()));
+    await picture('reconnecting');
+    cue('reconnecting');
+    await finished(1);
+    assert.equal(await part('reconnecting').count(), 0);
+
+    const used = sockets.filter(({ heard }) => heard.some(({ type }) => type === 'submitted'));
+    assert.equal(used.length, 2, 'one socket before the loss, one after it');
+    const [before, after] = used;
+    const had = brought([before]);
+    const [resume] = after.said.filter(({ type }) => type === 'resume');
+    assert.equal(resume.offset, had.length, 'the page asks for what it lacks');
+    const attempts = used.map(({ heard }) => heard.find(({ type }) => type === 'assigned').attempt);
+    assert.deepEqual(attempts, [1, 1], 'the same node goes on');
+    const whole = brought(used);
+    assert(whole.length > had.length, 'it went on after the restart');
+    const [completed] = after.heard.filter(({ type }) => type === 'completed');
+    assert.equal(whole.length, completed.offset);
+    const kept = await page.evaluate(() => JSON.parse(localStorage.getItem('heliograph.conversation')));
+    assert.equal(kept.messages.at(-1).body.assistant.text, whole.toString(), 'every byte once');
+    await picture('reconnected');
+
+    // The browser itself says that it could not reach the relay; that is so.
+    const excused = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket connection to/;
+    complaints.splice(0, complaints.length, ...complaints.filter((complaint) => !excused.test(complaint)));
   },
 };
 

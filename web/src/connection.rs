@@ -192,6 +192,8 @@ impl Connection {
             return;
         }
         self.let_go();
+        // The answers first: one that waits for the connection says so itself, and the page need not.
+        self.session(Input::Closed { code });
         (self.0.tell)(News::Action(Action::Disconnected));
         (self.0.tell)(News::Link(
             match (CloseCode::may_retry(code), browser::is_online()) {
@@ -200,7 +202,6 @@ impl Connection {
                 (true, false) => Link::Offline,
             },
         ));
-        self.session(Input::Closed { code });
     }
 
     fn session(&self, input: Input<'_>) {

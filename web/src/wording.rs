@@ -108,7 +108,7 @@ pub const fn reconnecting(link: Link) -> &'static str {
         Link::Open => "Connected again. Picking the answer up…",
         Link::Offline => "You are offline. The answer goes on when the network is back.",
         Link::Connecting | Link::Reconnecting | Link::KeyNeeded { .. } | Link::Broken { .. } => {
-            "The connection was lost. Reconnecting, and the answer goes on…"
+            "Connection lost. Reconnecting, then the answer goes on…"
         }
     }
 }
