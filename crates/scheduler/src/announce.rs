@@ -62,7 +62,7 @@ impl Scheduler {
                 job: id,
                 attempt: *attempt,
                 node: node.account.to_string(),
-                account: job.account.clone(),
+                account: job.account.to_string(),
                 model: model.clone(),
                 until: self.now.saturating_add(TICKET_MS),
             });
@@ -140,7 +140,7 @@ impl Scheduler {
     fn offered(&self, socket: SocketId, model: &str) -> Option<ModelIndex> {
         let model = self.models.by_id(model)?;
         let node = self.nodes.get(&socket)?;
-        node.offers.contains_key(&model).then_some(model)
+        node.offers.get(model).map(|_| model)
     }
 
     fn judge(&mut self, socket: SocketId, said: &Announcement, account: &str) -> Verdict {
@@ -148,7 +148,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id) else {
             return self.judge_unknown(socket, said);
         };
-        let agrees = job.account == account
+        let agrees = *job.account == *account
             && said.from <= job.transcript.offset()
             && said.offset >= job.transcript.offset();
         let running = job

@@ -1,14 +1,17 @@
 //! From the queue to a node and back: assignment, what the client hears of it, stopping, slots.
 
+use std::sync::Arc;
+
 use protocol::{Alias, JobId, RelayToClient, RelayToNode};
 
 use crate::job::{Accepted, Attempt, Job};
 use crate::measure::Meter;
 use crate::models::ModelIndex;
 use crate::placement::Need;
+use crate::queue::Waiting;
 use crate::slots::Slot;
 use crate::timers::Timer;
-use crate::{Scheduler, SocketId};
+use crate::{FRESH_TICKETS, Scheduler, SocketId};
 
 /// What becomes of a lost attempt's slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +33,23 @@ impl Scheduler {
         job.paused_at = None;
         self.timers.clear(Timer::SlowReader(id));
         job.told = None;
-        self.waiting += 1;
         self.lines.entered.push(id);
+        let waiting = Waiting {
+            job: id,
+            account: Arc::clone(&job.account),
+            need: job.need,
+            bill: job.bill,
+            is_returned: job.charged.is_some() || job.ticket < FRESH_TICKETS,
+        };
         for &model in &job.choices {
-            if !self.models[model].queue.insert(job.ticket, id, job.need) {
+            self.models.enter(model, self.now);
+            let queue = &mut self.models[model].queue;
+            if !queue.insert(job.ticket, waiting.clone()) {
                 self.lines.moved.insert(model);
             }
             self.dirty.insert(model);
         }
+        self.count_waiting(&waiting.account, true);
     }
 
     /// Takes a job that waits out of all its lines.
@@ -46,11 +58,12 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id).filter(waits) else {
             return;
         };
-        self.waiting -= 1;
         for &model in &job.choices {
-            self.models[model].queue.remove(job.ticket, job.need);
+            self.models[model].queue.remove(job.ticket);
             self.lines.moved.insert(model);
         }
+        let account = Arc::clone(&job.account);
+        self.count_waiting(&account, false);
     }
 
     /// A model cannot answer this job: it waits for the others of its choices. `false` where no node offers any.
@@ -64,26 +77,32 @@ impl Scheduler {
             return false;
         }
         job.choices.retain(|choice| *choice != model);
-        if self.models[model]
-            .queue
-            .remove(job.ticket, job.need)
-            .is_some()
-        {
+        if self.models[model].queue.remove(job.ticket).is_some() {
             self.lines.moved.insert(model);
             self.lines.entered.push(id);
         }
         true
     }
 
-    /// Places jobs while a free node can do a waiting one; the longest-waiting job first, over all touched models.
+    /// Places jobs while a free node can do a waiting one: those that came back first, then by the turns of the models, then
+    /// by those of their accounts.
     pub(crate) fn dispatch(&mut self) {
         loop {
             let next = self
                 .dirty
                 .iter()
-                .filter_map(|&model| Some((self.models[model].next_ready()?, model)))
+                .filter_map(|&model| {
+                    let (round, ticket, need) = self.models[model].next_ready()?;
+                    let start = self.models.start(model);
+                    let turn = if round == 0 {
+                        0
+                    } else {
+                        start.saturating_add(1)
+                    };
+                    Some((turn, ticket, need, model))
+                })
                 .min();
-            let Some(((ticket, need), model)) = next else {
+            let Some((_, ticket, need, model)) = next else {
                 return;
             };
             if let Some(id) = self.models[model].queue.job(ticket) {
@@ -97,13 +116,14 @@ impl Scheduler {
         reason = "invariant: a waiting job, a free node and its slot are found where the sets say so"
     )]
     fn assign(&mut self, id: JobId, need: Need) {
-        self.dequeue(id);
-        let job = self.jobs.get_mut(&id).expect("a known job");
+        let job = self.jobs.get(&id).expect("a known job");
         let is_free = |model: &&ModelIndex| self.models[**model].is_free(need);
         let model = *job.choices.iter().find(is_free).expect("a free model");
-        let socket = self.models[model]
-            .choose(need, &mut self.rng, job.avoid)
-            .expect("a free node");
+        self.charge(id, model);
+        self.dequeue(id);
+        self.models[model].pace.moved_at = self.now;
+        let socket = self.choose_node(id, model, need).expect("a free node");
+        let job = self.jobs.get_mut(&id).expect("a known job");
         let node = self.nodes.get_mut(&socket).expect("a known node");
         let slot = node.slots.take().expect("a free slot");
         let number = job.attempts + 1;
@@ -124,12 +144,18 @@ impl Scheduler {
     ) -> Alias {
         let alias = self.fresh_alias();
         let deadline = self.now.saturating_add(self.config.lease_ms);
-        let mut start = 0;
+        let (mut start, mut reread_tokens) = (0, 0);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.attempts = job.attempts.max(number);
             job.alias = Some(alias);
             job.first_assigned_at.get_or_insert(self.now);
             start = job.transcript.offset();
+            reread_tokens = job.transcript.token_count();
+            if job.charged.is_none() {
+                // It came back from a pool that forgot it, and pays at its end.
+                job.charged = Some(model);
+                job.bill.tokens = 0;
+            }
         }
         self.timers.clear(Timer::SlowReader(id));
         if let Some(node) = self.nodes.get_mut(&socket) {
@@ -148,9 +174,10 @@ impl Scheduler {
             start,
             offset: start,
             first_byte_at: None,
-            meter: Meter::default(),
+            meter: Meter::begin(self.now, reread_tokens),
         };
         self.attempts.insert(alias, attempt);
+        self.models[model].pace.running += 1;
         self.timers.set(Timer::Attempt(alias), deadline);
         self.counters.assigned += 1;
         alias
@@ -241,6 +268,7 @@ impl Scheduler {
         self.dequeue(id);
         let job = self.jobs.remove(&id)?;
         self.content_bytes -= job.bytes + job.transcript_bytes;
+        self.settle(&job);
         self.timers.clear(Timer::Grace(id));
         self.timers.clear(Timer::Held(id));
         self.timers.clear(Timer::SlowReader(id));
@@ -269,6 +297,7 @@ impl Scheduler {
             return;
         };
         self.timers.clear(Timer::Attempt(alias));
+        self.learn_pace(&attempt);
         let Some(node) = self.nodes.get_mut(&attempt.node) else {
             return;
         };
@@ -276,31 +305,20 @@ impl Scheduler {
         if let Some(slot) = attempt.slot {
             node.slots.give_back(slot);
         }
-        if let Some(offer) = node.offers.get_mut(&attempt.model) {
-            offer.speed.learn(&attempt.meter);
+        if let Some(offer) = node.offers.get_mut(attempt.model) {
+            let prompt_tokens = attempt.accepted.map(|accepted| accepted.prompt_tokens);
+            let decode_max = self.config.decode_max;
+            offer.speed.learn(&attempt.meter, prompt_tokens, decode_max);
         }
         self.refresh_node(attempt.node);
     }
 
-    /// Brings a node's place in the placement sets up to date.
-    pub(crate) fn refresh_node(&mut self, socket: SocketId) {
-        let Some(node) = self.nodes.get(&socket) else {
-            return;
-        };
-        let is_free = node.slots.free() > 0;
-        for (&model, offer) in &node.offers {
-            self.dirty.insert(model);
-            if node.draining || node.arriving > 0 {
-                if self.models[model].withdraw(socket) {
-                    self.lines.moved.insert(model);
-                }
-                continue;
-            }
-            let measured = offer.speed.tokens_per_second().unwrap_or(0.0);
-            let weight = is_free.then(|| measured.max(self.config.decode_floor));
-            if self.models[model].offer(socket, offer.capabilities, weight) {
-                self.lines.moved.insert(model);
-            }
+    /// An attempt holds its slot no more. One that never began says nothing of how long jobs take.
+    pub(crate) fn learn_pace(&mut self, attempt: &Attempt) {
+        let pace = &mut self.models[attempt.model].pace;
+        pace.running -= 1;
+        if attempt.accepted.is_some() {
+            pace.learn_slot(self.now.saturating_sub(attempt.assigned_at));
         }
     }
 }

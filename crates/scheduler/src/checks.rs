@@ -13,6 +13,9 @@ use crate::{Scheduler, SocketId};
 const TEMPLATE_TOKENS_PER_MESSAGE: usize = 64;
 const TEMPLATE_TOKENS: usize = 512;
 
+/// Where so many nodes have a question each, one of them will answer soon; nobody looks for another.
+const NODES_LOOKED_AT: usize = 64;
+
 /// Questions asked and to be asked.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
@@ -114,24 +117,16 @@ impl Scheduler {
         // A token is at least one byte of the rendered prompt.
         let tokens_max =
             job.bytes + TEMPLATE_TOKENS + job.request.messages.len() * TEMPLATE_TOKENS_PER_MESSAGE;
-        let has_room = |model: ModelIndex, socket: SocketId| {
-            let node = self.nodes.get(&socket);
-            node.and_then(|node| node.offers.get(&model))
-                .and_then(|offer| usize::try_from(offer.context_tokens).ok())
-                .is_some_and(|room| room > tokens_max)
-        };
         let fits_surely = |&model: &ModelIndex| {
-            let model_nodes = &self.models[model];
-            model_nodes.can(job.need)
-                && model_nodes
-                    .nodes_for(job.need)
-                    .all(|socket| has_room(model, socket))
+            let room = self.models[model].context_min(job.need);
+            room.and_then(|room| usize::try_from(room).ok())
+                .is_some_and(|room| room > tokens_max)
         };
         if job.choices.iter().any(fits_surely) {
             return Verdict::Needless;
         }
         let idle = job.choices.iter().find_map(|&model| {
-            let mut nodes = self.models[model].nodes_for(job.need);
+            let mut nodes = self.models[model].nodes_for(job.need).take(NODES_LOOKED_AT);
             Some((
                 nodes.find(|socket| !self.checks.asked.contains_key(socket))?,
                 model,

@@ -12,20 +12,21 @@ impl Scheduler {
         // A socket joins once. If the shell says otherwise, the newcomer is right.
         self.client_left(socket);
         self.node_left(socket);
-        let client = Client::new(account.clone(), self.now);
-        self.clients.insert(socket, client);
+        let name = self.account(&account);
+        self.clients.insert(socket, Client::new(name, self.now));
         self.tell_client(socket, RelayToClient::Welcome { account });
     }
 
     pub(crate) fn client_restored(
         &mut self,
         socket: SocketId,
-        account: String,
+        account: &str,
         heard_at: Option<Millis>,
     ) {
         self.client_left(socket);
         self.node_left(socket);
         let said_at = heard_at.map_or(self.now, |at| at.min(self.now));
+        let account = self.account(account);
         self.clients.insert(socket, Client::new(account, said_at));
         if heard_at.is_some() {
             self.watch_client(socket);

@@ -1,5 +1,7 @@
 //! What the scheduler is told at its start. Every number has a default with its reason, and every one is bounded.
 
+use std::collections::BTreeMap;
+
 use protocol::NodeClass;
 use protocol::limits::ANSWER_BYTES_MAX;
 
@@ -16,6 +18,13 @@ pub struct Config {
     pub queue_jobs_max_per_model: usize,
     /// Waiting jobs of all models.
     pub queue_jobs_max: usize,
+    /// Waiting jobs of one account, over all models: half of a line, so that one account alone never fills it.
+    pub queue_jobs_max_per_account: usize,
+    /// What jobs that name a tier count for in the queue; 1 without an entry. An account gets so many times the tokens of
+    /// one whose jobs count for 1.
+    pub tier_weights: BTreeMap<String, u32>,
+    /// The same for accounts; both weights are multiplied.
+    pub account_weights: BTreeMap<String, u32>,
     /// Those at the head of a line hear of every step at once; the others once a second, so that a long line costs few
     /// messages for each job that leaves it.
     pub places_told_at_once: usize,
@@ -48,6 +57,23 @@ pub struct Config {
     pub client_silent_ms_max: u64,
     /// The least placement weight, in tokens per second: it keeps the slowest node in work.
     pub decode_floor: f64,
+    /// The most that a measured speed counts for, in tokens per second: no node decodes one chat faster, however it says.
+    pub decode_max: f64,
+    /// Answers that a new node gives on probation.
+    pub probation_answers: u32,
+    /// The share of the jobs that all nodes on probation get together, where others are free: an army of new nodes takes
+    /// no more.
+    pub newcomers_share: f64,
+    /// Below this posterior of good ends a node is put in quarantine.
+    pub karma_threshold: f64,
+    /// After this long, what is known of a node counts for half: an evening's trouble is forgotten the next day.
+    pub karma_half_life_ms: u64,
+    /// The first quarantine; each further one is twice as long.
+    pub quarantine_ms: u64,
+    /// Nodes of which something is remembered, connected or not; the least recent are forgotten first. 64 bytes each.
+    pub karma_nodes_max: usize,
+    /// Beginnings of conversations whose readers are remembered; the least recent are forgotten first. 100 bytes each.
+    pub affinity_prefixes_max: usize,
     /// Attempts in a row that may be lost without adding to the answer before the job fails.
     pub attempts_max: u32,
     /// Attempts in all: a job that kills its nodes is not given to every node there is.
@@ -83,6 +109,9 @@ impl Default for Config {
             tiers: Vec::new(),
             queue_jobs_max_per_model: 256,
             queue_jobs_max: 1_024,
+            queue_jobs_max_per_account: 128,
+            tier_weights: BTreeMap::new(),
+            account_weights: BTreeMap::new(),
             places_told_at_once: 10,
             jobs_per_client_max: 64,
             content_bytes_max: 48 << 20,
@@ -97,6 +126,14 @@ impl Default for Config {
             node_silent_ms_max: 45_000,
             client_silent_ms_max: 180_000,
             decode_floor: 1.0,
+            decode_max: 1_000.0,
+            probation_answers: 5,
+            newcomers_share: 0.2,
+            karma_threshold: 0.4,
+            karma_half_life_ms: 60 * 60 * 1_000,
+            quarantine_ms: 60_000,
+            karma_nodes_max: 65_536,
+            affinity_prefixes_max: 16_384,
             attempts_max: 3,
             attempts_in_all_max: 16,
             secrets: Vec::new(),
@@ -109,6 +146,8 @@ impl Config {
     #[must_use]
     pub(crate) fn bounded(mut self) -> Self {
         const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+        /// Whoever counts for a hundred times another's jobs should have nodes of its own.
+        const WEIGHT_MAX: u32 = 100;
         for ms in [
             &mut self.lease_ms,
             &mut self.grace_ms,
@@ -116,6 +155,8 @@ impl Config {
             &mut self.announce_wait_ms,
             &mut self.heartbeat_ms,
             &mut self.node_silent_ms_max,
+            &mut self.karma_half_life_ms,
+            &mut self.quarantine_ms,
             &mut self.client_silent_ms_max,
         ] {
             *ms = (*ms).clamp(1, DAY_MS);
@@ -124,12 +165,31 @@ impl Config {
         self.window_bytes = self.window_bytes.clamp(1, self.unacknowledged_bytes_max);
         self.frames_per_second_max = self.frames_per_second_max.max(1);
         self.attempts_in_all_max = self.attempts_in_all_max.clamp(1, 1_000);
+        let weights = self.tier_weights.values_mut();
+        for weight in weights.chain(self.account_weights.values_mut()) {
+            *weight = (*weight).clamp(1, WEIGHT_MAX);
+        }
+        self.queue_jobs_max_per_account = self.queue_jobs_max_per_account.max(1);
         self.attempts_max = self.attempts_max.clamp(1, 100);
-        self.decode_floor = if self.decode_floor.is_finite() {
-            self.decode_floor.clamp(0.001, 1e6)
-        } else {
-            1.0
-        };
+        let usual = Self::default();
+        self.decode_floor = finite(self.decode_floor, usual.decode_floor).clamp(0.001, 1e6);
+        let decode_max = finite(self.decode_max, usual.decode_max);
+        self.decode_max = decode_max.clamp(self.decode_floor, 1e6);
+        let share = finite(self.newcomers_share, usual.newcomers_share);
+        self.newcomers_share = share.clamp(0.01, 0.99);
+        let threshold = finite(self.karma_threshold, usual.karma_threshold);
+        self.karma_threshold = threshold.clamp(0.0, 0.75);
+        self.probation_answers = self.probation_answers.min(100);
+        self.karma_nodes_max = self.karma_nodes_max.clamp(1, 1 << 20);
+        self.affinity_prefixes_max = self.affinity_prefixes_max.min(1 << 20);
         self
+    }
+}
+
+fn finite(number: f64, otherwise: f64) -> f64 {
+    if number.is_finite() {
+        number
+    } else {
+        otherwise
     }
 }

@@ -4,6 +4,7 @@ use protocol::{Alias, ErrorCode, Failure, FinishReason, JobId, RelayToClient, Us
 
 use crate::attempts::SlotFate;
 use crate::job::{AnsweredBy, Finished, Job};
+use crate::karma::{Fault, Outcome};
 use crate::resume::too_long_to_go_on;
 use crate::timers::Timer;
 use crate::{Millis, Scheduler, SocketId};
@@ -55,8 +56,12 @@ impl Scheduler {
             speed: attempt.speed(job),
         };
         let by = self.answered_by(id, alias, Some(node));
+        let model = attempt.model;
         self.end_attempt(alias);
         let Some(job) = self.take_job(id) else { return };
+        self.outcome(node, Outcome::Good);
+        let pace = &mut self.models[model].pace;
+        pace.learn_answer(counted.completion_tokens);
         self.counters.completed += 1;
         if let Some(owner) = job.owner {
             self.tell_client(owner, end.clone());
@@ -130,10 +135,12 @@ impl Scheduler {
             }
             ErrorCode::EngineFailed => self.lose_attempt(alias, failure, SlotFate::Free),
             ErrorCode::UnknownJob => self.disowned(alias),
+            // It is busy with what others gave it: another node's turn, and nobody's fault.
+            ErrorCode::QueueFull | ErrorCode::MemoryFull => {
+                self.lose(alias, failure, SlotFate::Free, false);
+            }
             // Not a node's to say: taken as a broken engine.
             ErrorCode::UnknownModel
-            | ErrorCode::QueueFull
-            | ErrorCode::MemoryFull
             | ErrorCode::TooLarge
             | ErrorCode::Unauthorized
             | ErrorCode::DuplicateJob
@@ -202,6 +209,7 @@ impl Scheduler {
         let (Some(id), node) = (attempt.job, attempt.node) else {
             return;
         };
+        self.outcome(node, blame(failure.code));
         match slot {
             SlotFate::Free => self.end_attempt(alias),
             SlotFate::UntilStopped => self.stop_attempt(alias),
@@ -271,5 +279,32 @@ impl Scheduler {
             }
             None => self.keep_finished(id, job, by, end),
         }
+    }
+}
+
+/// What a lost attempt says about its node.
+const fn blame(code: ErrorCode) -> Outcome {
+    match code {
+        ErrorCode::EngineFailed => Outcome::Bad(Fault::Broken),
+        ErrorCode::ProtocolError => Outcome::Bad(Fault::Misfit),
+        ErrorCode::LeaseExpired => Outcome::Bad(Fault::Stalled),
+        ErrorCode::NodeLost => Outcome::Bad(Fault::Lost),
+        // Busy, draining; the client's or the relay's fault.
+        ErrorCode::QueueFull
+        | ErrorCode::MemoryFull
+        | ErrorCode::Draining
+        | ErrorCode::InvalidRequest
+        | ErrorCode::UnknownModel
+        | ErrorCode::ContextLengthExceeded
+        | ErrorCode::CapabilityMissing
+        | ErrorCode::TooLarge
+        | ErrorCode::Unauthorized
+        | ErrorCode::UnknownJob
+        | ErrorCode::DuplicateJob
+        | ErrorCode::Cancelled
+        | ErrorCode::ClientGone
+        | ErrorCode::SlowReader
+        | ErrorCode::Internal
+        | ErrorCode::Unknown => Outcome::Neutral,
     }
 }

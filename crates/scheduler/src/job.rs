@@ -1,11 +1,14 @@
 //! A job, the attempts at it, and what is kept of it after a good end.
 
-use protocol::{Alias, AnswerHash, ChatRequest, JobId, RelayToClient, Speed, Transcript};
+use protocol::{
+    Alias, AnswerHash, ChatRequest, JobId, RelayToClient, Speed, Transcript, WaitRange,
+};
 
+use crate::affinity::Prefix;
 use crate::measure::Meter;
 use crate::models::ModelIndex;
 use crate::placement::Need;
-use crate::queue::Ticket;
+use crate::queue::{Account, Bill, Ticket};
 use crate::slots::Slot;
 use crate::{Millis, SocketId};
 
@@ -14,8 +17,14 @@ use crate::{Millis, SocketId};
 pub(crate) struct Job {
     /// The client's socket; `None` in the grace period.
     pub(crate) owner: Option<SocketId>,
-    /// Whose job it is.
-    pub(crate) account: String,
+    /// Who pays, also while the client is away.
+    pub(crate) account: Account,
+    /// What it is expected to cost.
+    pub(crate) bill: Bill,
+    /// Whose line it was served from, and paid in.
+    pub(crate) charged: Option<ModelIndex>,
+    /// What a node said of the prompt's length.
+    pub(crate) prompt_tokens: Option<u32>,
     /// The models that may answer it, the preferred one first; never empty. While it waits, it stands in the line of
     /// each.
     pub(crate) choices: Vec<ModelIndex>,
@@ -53,6 +62,8 @@ pub(crate) struct Job {
     pub(crate) acknowledged: u32,
     /// Since when the node pauses, because the client is a whole window behind.
     pub(crate) paused_at: Option<Millis>,
+    /// Its conversation's beginnings, the longest first.
+    pub(crate) prefixes: Box<[Prefix]>,
     /// What the client was told last of its place.
     pub(crate) told: Option<Place>,
     /// The node that lost it last: another is preferred.
@@ -90,7 +101,7 @@ impl Vocabulary {
 }
 
 /// Where a waiting job stands in the best of its lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Place {
     /// Whose line it is.
     pub(crate) model: ModelIndex,
@@ -98,6 +109,8 @@ pub(crate) struct Place {
     pub(crate) position: u32,
     /// Whether any node offers that model.
     pub(crate) has_nodes: bool,
+    /// How long it will be, where that is known.
+    pub(crate) wait: Option<WaitRange>,
 }
 
 /// One node's try at a job. It holds its slot until the node says that it ended, or the node is gone.
@@ -146,7 +159,7 @@ pub(crate) struct Finished {
     /// The client's socket; `None` once it is gone.
     pub(crate) owner: Option<SocketId>,
     /// Whose job it was.
-    pub(crate) account: String,
+    pub(crate) account: Account,
     /// The last attempt, its name and who answered; `None` where no attempt was under way.
     pub(crate) by: Option<AnsweredBy>,
     /// The answer.

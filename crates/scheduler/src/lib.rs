@@ -17,15 +17,19 @@
 //!
 //! The same inputs, times and seed give the same outputs. Nothing that a peer can say panics.
 
+mod affinity;
 mod announce;
 mod attempts;
 mod checks;
 mod clients;
 mod config;
 mod ends;
+mod fairness;
 mod flow;
+mod groups;
 mod input;
 mod job;
+mod karma;
 mod measure;
 mod models;
 mod nodes;
@@ -37,11 +41,13 @@ mod recent;
 mod registry;
 mod resume;
 mod slots;
+mod standing;
 mod submit;
 mod tickets;
 mod time;
 mod timers;
 mod tokens;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -54,15 +60,18 @@ use rand_chacha::ChaCha8Rng;
 
 pub use crate::config::{Config, ModelEntry, TierEntry};
 pub use crate::input::{Input, NodeHello};
-pub use crate::output::{Counters, ModelAvailability, Output};
+pub use crate::karma::{Fault, Outcome};
+pub use crate::output::{Counters, ModelAvailability, NodeSpeed, Output};
 pub use crate::tickets::Secret;
 
+use crate::affinity::Affinity;
 use crate::checks::Checks;
 use crate::flow::Load;
 use crate::job::{Announced, Attempt, Finished, Job};
+use crate::karma::Karma;
 use crate::models::{Model, ModelIndex, Models};
 use crate::places::Lines;
-use crate::queue::Ticket;
+use crate::queue::{Account, Ticket};
 use crate::recent::RecentlyEnded;
 use crate::registry::{Client, Node};
 use crate::tickets::Signer;
@@ -76,7 +85,7 @@ pub type Millis = u64;
 pub struct SocketId(pub u32);
 
 /// Jobs of an earlier life of the relay stand before all others: they get the numbers below this one.
-const FRESH_TICKETS: Ticket = 1 << 62;
+pub(crate) const FRESH_TICKETS: Ticket = 1 << 62;
 
 /// One pool's state. Nothing of it is ever written down.
 #[derive(Debug)]
@@ -96,6 +105,10 @@ pub struct Scheduler {
     load: Load,
     timers: Timers,
     checks: Checks,
+    karma: Karma,
+    affinity: Affinity,
+    /// Nodes that ever joined.
+    nodes_joined: u32,
     /// Models whose queue or free nodes changed during this input: dispatch looks at them.
     dirty: BTreeSet<ModelIndex>,
     content_bytes: usize,
@@ -104,6 +117,8 @@ pub struct Scheduler {
     next_returning: Ticket,
     /// How many jobs wait.
     waiting: usize,
+    /// How many of them are each account's; never 0.
+    accounts: BTreeMap<Account, usize>,
     lines: Lines,
     outputs: VecDeque<Output>,
     counters: Counters,
@@ -117,6 +132,9 @@ impl Scheduler {
         let mut rng = ChaCha8Rng::from_seed(seed);
         Self {
             models: Models::new(&config),
+            karma: Karma::new(rng.next_u64()),
+            affinity: Affinity::new(rng.next_u64(), config.affinity_prefixes_max),
+            nodes_joined: 0,
             config,
             next_alias: rng.next_u32(),
             rng,
@@ -137,6 +155,7 @@ impl Scheduler {
             next_ticket: FRESH_TICKETS,
             next_returning: 0,
             waiting: 0,
+            accounts: BTreeMap::new(),
             lines: Lines::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
@@ -152,7 +171,7 @@ impl Scheduler {
                 socket,
                 account,
                 heard_at,
-            } => self.client_restored(socket, account, heard_at),
+            } => self.client_restored(socket, &account, heard_at),
             Input::ClientSaid {
                 socket,
                 message,
@@ -179,6 +198,11 @@ impl Scheduler {
             Input::Heard { socket, at } => self.heard(socket, at),
             Input::Tick => self.tick(),
         }
+        self.settle_input();
+    }
+
+    /// What every change may lead to.
+    fn settle_input(&mut self) {
         self.dispatch();
         self.ask_about_prompts();
         self.tell_places();
@@ -235,42 +259,24 @@ impl Scheduler {
     pub fn availability(&self) -> Vec<ModelAvailability> {
         self.models
             .iter()
-            .map(|(index, model)| self.availability_of(index, model))
+            .map(|(_, model)| availability_of(model))
             .collect()
+    }
+
+    /// How fast a connected node is.
+    pub fn node_speeds(&self, node: SocketId) -> Vec<NodeSpeed> {
+        let offers = self.nodes.get(&node).map(|node| node.offers.iter());
+        let speed = |(model, offer): (ModelIndex, &registry::Offer)| NodeSpeed {
+            model: self.models[model].entry.id.clone(),
+            prefill: offer.speed.prefill(),
+            decode: offer.speed.decode(),
+        };
+        offers.into_iter().flatten().map(speed).collect()
     }
 
     /// What happened since the start.
     pub const fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    fn availability_of(&self, index: ModelIndex, model: &Model) -> ModelAvailability {
-        let mut live = ModelAvailability {
-            model: model.entry.id.clone(),
-            nodes: model.nodes(),
-            slots: 0,
-            free_slots: 0,
-            queued: u32::try_from(model.queue.len()).unwrap_or(u32::MAX),
-            context_tokens: 0,
-            decode_tokens_per_second: 0.0,
-        };
-        let (mut measured_sum, mut measured_count) = (0.0, 0.0);
-        for node in self.nodes.values().filter(|node| !node.draining) {
-            let Some(offer) = node.offers.get(&index) else {
-                continue;
-            };
-            live.slots = live.slots.saturating_add(node.slots.total());
-            live.free_slots = live.free_slots.saturating_add(node.slots.free());
-            live.context_tokens = live.context_tokens.max(offer.context_tokens);
-            if let Some(speed) = offer.speed.tokens_per_second() {
-                measured_sum += speed;
-                measured_count += 1.0;
-            }
-        }
-        if measured_count > 0.0 {
-            live.decode_tokens_per_second = measured_sum / measured_count;
-        }
-        live
     }
 
     /// Nobody is told anything on a socket that is not there.
@@ -284,5 +290,18 @@ impl Scheduler {
         if self.nodes.contains_key(&socket) {
             self.outputs.push_back(Output::ToNode { socket, message });
         }
+    }
+}
+
+fn availability_of(model: &Model) -> ModelAvailability {
+    let totals = model.totals();
+    ModelAvailability {
+        model: model.entry.id.clone(),
+        nodes: totals.nodes,
+        slots: totals.slots,
+        free_slots: totals.free_slots,
+        queued: u32::try_from(model.queue.len()).unwrap_or(u32::MAX),
+        context_tokens: model.context_max().unwrap_or(0),
+        decode_tokens_per_second: totals.mean_decode().unwrap_or(0.0),
     }
 }

@@ -1,19 +1,40 @@
-//! Decode speed by the relay's clock: tokens, not frames, and neither queue nor prompt time.
+//! How fast a node reads and writes, by the relay's clock: tokens, not frames. Reading (prefill) is the time from the
+//! assignment to the first token; writing (decode) what comes after it. Queues, pauses and tools are in neither.
 
 use crate::Millis;
 
 /// The weight of the newest sample. With 0.3 a node that slows down is known for it after about five answers.
-const NEWEST_SHARE: f64 = 0.3;
+const NEWEST_SHARE: f32 = 0.3;
 
 /// Fewer tokens than this after the first frame say more about the network than about the node.
 const SAMPLE_TOKENS_MIN: u32 = 4;
 
+/// Nor does a shorter time: deltas may be merged over about half of it.
+const SAMPLE_MS_MIN: Millis = 100;
+
+/// A shorter prompt is read in no time; its first token tells of the network.
+const PREFILL_TOKENS_MIN: u32 = 64;
+
+/// No node in use reads faster.
+const PREFILL_MAX: f32 = 100_000.0;
+
+/// Tokens without bytes that are believed: control tokens, and those that begin a character.
+const SILENT_TOKENS_MAX: u32 = 8;
+
 /// Counts one attempt's tokens.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Meter {
+    began_at: Millis,
     span: Option<Span>,
     tokens: u32,
-    paused_at: Option<Millis>,
+    bytes: u32,
+    /// Tokens of the answer so far, which this attempt reads again after the prompt.
+    reread_tokens: u32,
+    paused_since: Option<Millis>,
+    /// Pauses before the first token.
+    paused_reading_ms: Millis,
+    /// Pauses after it.
+    paused_writing_ms: Millis,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -24,79 +45,141 @@ struct Span {
 }
 
 impl Meter {
+    /// An attempt begins; it goes on from `reread_tokens` of an earlier one's.
+    pub(crate) const fn begin(now: Millis, reread_tokens: u32) -> Self {
+        Self {
+            began_at: now,
+            span: None,
+            tokens: 0,
+            bytes: 0,
+            reread_tokens,
+            paused_since: None,
+            paused_reading_ms: 0,
+            paused_writing_ms: 0,
+        }
+    }
+
     /// Tokens came.
-    pub(crate) fn add(&mut self, now: Millis, tokens: u32) {
+    pub(crate) fn add(&mut self, now: Millis, tokens: u32, bytes: u32) {
+        self.bytes = self.bytes.saturating_add(bytes);
         if tokens == 0 {
             return;
         }
+        // What was on its way comes in a pause too.
+        if self.paused_since.is_some() {
+            self.resume(now);
+            self.paused_since = Some(now);
+        }
         self.tokens = self.tokens.saturating_add(tokens);
+        let believed = self.believed();
         match &mut self.span {
             Some(span) => span.last_at = now,
             None => {
                 self.span = Some(Span {
                     first_at: now,
                     last_at: now,
-                    tokens_at_first: tokens,
+                    tokens_at_first: believed,
                 });
             }
         }
     }
 
-    /// The node waits for its reader from now on.
+    /// The node is not to go on: for a reader who is behind, or a tool at work. Its speed is not to suffer.
     pub(crate) fn pause(&mut self, now: Millis) {
-        self.paused_at.get_or_insert(now);
+        self.paused_since.get_or_insert(now);
     }
 
-    /// The node goes on: the time since [`Self::pause`] is not its own.
+    /// It may go on.
     pub(crate) fn resume(&mut self, now: Millis) {
-        if let (Some(paused_at), Some(span)) = (self.paused_at.take(), &mut self.span) {
-            let pause = now.saturating_sub(paused_at);
-            span.first_at += pause;
-            span.last_at += pause;
+        let Some(since) = self.paused_since.take() else {
+            return;
+        };
+        let paused_ms = now.saturating_sub(since);
+        if self.span.is_some() {
+            self.paused_writing_ms = self.paused_writing_ms.saturating_add(paused_ms);
+        } else {
+            self.paused_reading_ms = self.paused_reading_ms.saturating_add(paused_ms);
         }
     }
 
-    /// All tokens so far.
-    pub(crate) const fn tokens(&self) -> u32 {
+    /// Whoever sends ids without text is not the faster for it.
+    fn believed(&self) -> u32 {
         self.tokens
+            .min(self.bytes.saturating_add(SILENT_TOKENS_MAX))
+    }
+
+    /// Tokens after the first frame, and the time that they took.
+    fn written(&self) -> Option<(u32, Millis)> {
+        let span = self.span?;
+        let tokens = self.believed().saturating_sub(span.tokens_at_first);
+        let elapsed_ms = span.last_at.saturating_sub(span.first_at);
+        Some((tokens, elapsed_ms.saturating_sub(self.paused_writing_ms)))
     }
 
     /// Tokens per second after the first frame; `None` where there was only one moment.
     pub(crate) fn rate(&self) -> Option<f64> {
-        let span = self.span?;
-        let elapsed_ms = u32::try_from(span.last_at - span.first_at).unwrap_or(u32::MAX);
-        let tokens = self.tokens - span.tokens_at_first;
-        (elapsed_ms > 0 && tokens > 0).then(|| f64::from(tokens) * 1_000.0 / f64::from(elapsed_ms))
+        let (tokens, elapsed_ms) = self.written()?;
+        (tokens > 0).then_some(())?;
+        per_second(tokens, elapsed_ms)
     }
 
-    /// The rate, if it rests on enough tokens to judge a node by.
-    fn sample(&self) -> Option<f64> {
-        let tokens = self.tokens - self.span?.tokens_at_first;
-        self.rate().filter(|_| tokens >= SAMPLE_TOKENS_MIN)
+    /// The rate, if it rests on enough to judge a node by.
+    fn decode_sample(&self) -> Option<f64> {
+        let (tokens, elapsed_ms) = self.written()?;
+        self.rate()
+            .filter(|_| tokens >= SAMPLE_TOKENS_MIN && elapsed_ms >= SAMPLE_MS_MIN)
+    }
+
+    fn prefill_sample(&self, prompt_tokens: u32) -> Option<f64> {
+        let elapsed_ms = self.span?.first_at.saturating_sub(self.began_at);
+        let tokens = prompt_tokens.saturating_add(self.reread_tokens);
+        per_second(tokens, elapsed_ms.saturating_sub(self.paused_reading_ms))
+            .filter(|_| tokens >= PREFILL_TOKENS_MIN)
     }
 }
 
-/// A node's speed at one model: an average in which old samples fade.
+fn per_second(tokens: u32, elapsed_ms: Millis) -> Option<f64> {
+    let elapsed_ms = u32::try_from(elapsed_ms).unwrap_or(u32::MAX);
+    (elapsed_ms > 0).then(|| f64::from(tokens) * 1_000.0 / f64::from(elapsed_ms))
+}
+
+/// A node's speed at one model: averages in which old samples fade. Tokens per second.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Speedometer {
-    tokens_per_second: Option<f64>,
+    decode: Option<f32>,
+    prefill: Option<f32>,
 }
 
 impl Speedometer {
-    /// Takes in a finished attempt.
-    pub(crate) fn learn(&mut self, meter: &Meter) {
-        if let Some(sample) = meter.sample() {
-            self.tokens_per_second = Some(match self.tokens_per_second {
-                Some(old) => old + NEWEST_SHARE * (sample - old),
-                None => sample,
-            });
+    /// Takes in an attempt that ended. A rate above `decode_max` is taken for it.
+    pub(crate) fn learn(&mut self, meter: &Meter, prompt_tokens: Option<u32>, decode_max: f64) {
+        if let Some(sample) = meter.decode_sample() {
+            learn(&mut self.decode, sample.min(decode_max));
+        }
+        let prefill = prompt_tokens.and_then(|tokens| meter.prefill_sample(tokens));
+        if let Some(sample) = prefill {
+            learn(&mut self.prefill, sample.min(f64::from(PREFILL_MAX)));
         }
     }
 
-    /// What was measured so far.
-    pub(crate) const fn tokens_per_second(&self) -> Option<f64> {
-        self.tokens_per_second
+    /// How fast it writes.
+    pub(crate) fn decode(&self) -> Option<f64> {
+        self.decode.map(f64::from)
     }
+
+    /// How fast it reads.
+    pub(crate) fn prefill(&self) -> Option<f64> {
+        self.prefill.map(f64::from)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "seven digits of a speed are enough, and halve what an idle node takes"
+)]
+fn learn(average: &mut Option<f32>, sample: f64) {
+    let sample = sample as f32;
+    *average = Some(average.map_or(sample, |old| old + NEWEST_SHARE * (sample - old)));
 }
 
 #[cfg(test)]

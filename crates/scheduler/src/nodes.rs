@@ -1,5 +1,7 @@
 //! What nodes do: join, answer, drain, fall silent, leave.
 
+use std::collections::BTreeMap;
+
 use protocol::limits::NODE_SLOTS_MAX;
 use protocol::{Alias, CloseCode, ErrorCode, Failure, NodeToRelay, RelayToNode};
 
@@ -7,7 +9,9 @@ use crate::announce::Announcement;
 use crate::attempts::{SlotFate, started};
 use crate::input::NodeHello;
 use crate::job::Accepted;
+use crate::karma::{Fault, Outcome};
 use crate::measure::Speedometer;
+use crate::models::ModelIndex;
 use crate::registry::{Node, Offer};
 use crate::timers::Timer;
 use crate::{Millis, Output, Scheduler, SocketId};
@@ -50,33 +54,41 @@ impl Scheduler {
         self.node_left(socket);
         let slots = hello.slots.clamp(1, NODE_SLOTS_MAX);
         let heard_at = heard_at.min(self.now);
+        let karma = self.karma.key(&account, &hello.name);
+        self.nodes_joined = self.nodes_joined.wrapping_add(1);
         let mut node = Node::new(account, hello.name, hello.class, slots, heard_at);
+        node.karma = karma;
+        node.serial = self.nodes_joined;
         node.arriving = hello.announces;
         node.draining = draining;
+        let mut offers: BTreeMap<ModelIndex, Offer> = BTreeMap::new();
         for offer in hello.models {
             let model = self
                 .models
                 .by_id(&offer.model)
                 .filter(|&model| self.models[model].entry.class == hello.class)
-                .filter(|model| !node.offers.contains_key(model));
+                .filter(|model| !offers.contains_key(model));
             let Some(model) = model else {
                 self.counters.offers_ignored += 1;
                 continue;
             };
-            node.offers.insert(
+            offers.insert(
                 model,
                 Offer {
                     context_tokens: offer.context_tokens,
                     capabilities: offer.capabilities,
                     speed: Speedometer::default(),
+                    seat: None,
                 },
             );
         }
+        node.offers = offers.into_iter().collect();
         if node.offers.is_empty() {
             self.turn_away(socket);
             return false;
         }
         let silent_at = node.heard_at.saturating_add(self.config.node_silent_ms_max);
+        self.karma.joined(node.karma, socket);
         self.nodes.insert(socket, node);
         self.timers.set(Timer::Silence(socket), silent_at);
         self.refresh_node(socket);
@@ -228,9 +240,14 @@ impl Scheduler {
         attempt.accepted = Some(accepted);
         let job = attempt.job;
         self.renew_lease(alias);
-        let Some(job) = job else { return };
-        if let Some(owner) = self.jobs.get(&job).and_then(|job| job.owner) {
-            self.tell_client(owner, started(job, accepted));
+        let Some(id) = job else { return };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        // A later attempt reads the same prompt, at the network's cost.
+        job.prompt_tokens.get_or_insert(accepted.prompt_tokens);
+        if let Some(owner) = job.owner {
+            self.tell_client(owner, started(id, accepted));
         }
     }
 
@@ -299,13 +316,15 @@ impl Scheduler {
 
     /// The socket ended: nobody is left to confirm anything, and its attempts are lost.
     pub(crate) fn node_left(&mut self, socket: SocketId) {
-        let Some(node) = self.nodes.remove(&socket) else {
+        let Some(mut node) = self.nodes.remove(&socket) else {
             return;
         };
         self.timers.clear(Timer::Silence(socket));
+        self.timers.clear(Timer::Quarantine(socket));
+        self.karma.left(node.karma, socket);
         self.checks_node_left(socket);
-        for &model in node.offers.keys() {
-            self.models[model].withdraw(socket);
+        for (model, offer) in node.offers.iter_mut() {
+            self.models[model].unseat(&mut offer.seat);
             self.lines.moved.insert(model);
         }
         for by in self.finished.values_mut().filter_map(|f| f.by.as_mut()) {
@@ -315,16 +334,25 @@ impl Scheduler {
         if !node.attempts.is_empty() {
             self.counters.nodes_lost += 1;
         }
+        let mut has_lost = false;
         for alias in node.attempts {
             self.timers.clear(Timer::Attempt(alias));
-            let job = self.attempts.remove(&alias).and_then(|attempt| attempt.job);
-            if let Some(job) = job {
+            let Some(attempt) = self.attempts.remove(&alias) else {
+                continue;
+            };
+            self.learn_pace(&attempt);
+            if let Some(job) = attempt.job {
+                has_lost = true;
                 let failure = Failure::new(
                     ErrorCode::NodeLost,
                     "the node's connection ended before the answer did",
                 );
                 self.retry_or_fail(job, socket, failure, true);
             }
+        }
+        if has_lost {
+            // Once, however many jobs it had: they were lost together.
+            self.outcome_of(node.karma, Outcome::Bad(Fault::Lost));
         }
     }
 

@@ -67,6 +67,17 @@ pub struct ModelAvailability {
     pub decode_tokens_per_second: f64,
 }
 
+/// How fast a node is at one model, in tokens per second by the relay's clock; `None` where it was not measured yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSpeed {
+    /// Catalog id.
+    pub model: String,
+    /// How fast it reads prompts.
+    pub prefill: Option<f64>,
+    /// How fast it writes answers.
+    pub decode: Option<f64>,
+}
+
 /// What happened since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {

@@ -3,12 +3,8 @@
 //! A sum tree gives O(log n) for joining, leaving, a new weight and a choice. Sums are always added up from below and
 //! never corrected in place, so that no rounding error gathers and a seed replays.
 
-use std::collections::BTreeMap;
-
 use protocol::{Capabilities, ChatRequest, chat::ResponseFormat};
 use rand::{Rng, RngExt};
-
-use crate::SocketId;
 
 /// What a request needs of a node beyond its model, and what a node can do: a set of abilities. Nodes that can do the same
 /// form a group, jobs that need the same a line, so that a job that no node can do blocks nobody.
@@ -31,6 +27,29 @@ const PARAMS: [(u8, &str); 6] = [
     (SEED, "seed"),
     (CONTINUATION, "messages"),
 ];
+
+/// A set of needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NeedSet(u64);
+
+// Each need is one bit of the set.
+const _: () = assert!(1_u64 << PARAMS.len() <= 64);
+
+impl NeedSet {
+    /// Every need.
+    pub(crate) const ALL: Self = Self(u64::MAX);
+
+    /// Whether it is one of them.
+    pub(crate) const fn contains(self, need: Need) -> bool {
+        self.0 >> need.0 & 1 == 1
+    }
+}
+
+impl FromIterator<Need> for NeedSet {
+    fn from_iter<I: IntoIterator<Item = Need>>(needs: I) -> Self {
+        Self(needs.into_iter().fold(0, |set, need| set | 1 << need.0))
+    }
+}
 
 /// The set of those abilities that are there.
 fn set_of(abilities: [(bool, u8); 6]) -> u8 {
@@ -90,74 +109,93 @@ impl Need {
     }
 }
 
-/// Nodes with weights.
+/// Places with weights, to draw from.
 #[derive(Debug, Default)]
-pub(crate) struct WeightedSet {
-    places: BTreeMap<SocketId, usize>,
-    members: Vec<Option<SocketId>>,
-    vacant: Vec<usize>,
+pub(crate) struct Weights {
+    /// Places that were given back.
+    vacant: Vec<u32>,
+    places: u32,
+    /// Places whose weight is not 0.
+    drawable: u32,
     /// A complete binary tree: the root at 1, the leaf of place `p` at `leaves + p`. Empty or `2 * leaves` long.
     sums: Vec<f64>,
 }
 
-impl WeightedSet {
-    /// Whether nobody can be chosen.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+impl Weights {
+    /// Whether nothing can be drawn.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.drawable == 0
     }
 
     /// The sum of all weights, `avoid` left out.
-    pub(crate) fn total(&self, avoid: Option<SocketId>) -> f64 {
-        let avoided = avoid.and_then(|socket| self.places.get(&socket));
-        match avoided {
-            Some(_) if self.places.len() == 1 => 0.0,
-            Some(&place) => (self.sum(1) - self.sum(self.leaves() + place)).max(0.0),
-            None => self.sum(1),
+    pub(crate) fn total(&self, avoid: Option<u32>) -> f64 {
+        let avoided = avoid.map_or(0.0, |place| self.sum(self.leaf(place)));
+        if avoided <= 0.0 {
+            self.sum(1)
+        } else if self.drawable == 1 {
+            0.0
+        } else {
+            (self.sum(1) - avoided).max(f64::MIN_POSITIVE)
         }
     }
 
-    /// Adds a node or changes its weight, which must be above zero.
-    pub(crate) fn set(&mut self, socket: SocketId, weight: f64) {
-        let place = match self.places.get(&socket) {
-            Some(&place) => place,
-            None => self.add(socket),
-        };
-        self.write(place, weight);
+    /// One place's weight.
+    pub(crate) fn weight(&self, place: u32) -> f64 {
+        self.sum(self.leaf(place))
     }
 
-    /// Takes a node out.
-    pub(crate) fn remove(&mut self, socket: SocketId) {
-        if let Some(place) = self.places.remove(&socket) {
-            self.write(place, 0.0);
-            if let Some(member) = self.members.get_mut(place) {
-                *member = None;
-            }
-            self.vacant.push(place);
+    /// A new place without weight.
+    pub(crate) fn add(&mut self) -> u32 {
+        if let Some(place) = self.vacant.pop() {
+            return place;
+        }
+        let place = self.places;
+        self.places += 1;
+        if place as usize >= self.leaves() {
+            self.grow();
+        }
+        place
+    }
+
+    /// Gives a place back.
+    pub(crate) fn remove(&mut self, place: u32) {
+        self.set(place, 0.0);
+        self.vacant.push(place);
+    }
+
+    /// Changes a place's weight, which must not be below zero.
+    pub(crate) fn set(&mut self, place: u32, weight: f64) {
+        let old = self.sum(self.leaf(place));
+        match (old > 0.0, weight > 0.0) {
+            (false, true) => self.drawable += 1,
+            (true, false) => self.drawable -= 1,
+            (true, true) | (false, false) => {}
+        }
+        #[expect(
+            clippy::float_cmp,
+            reason = "the same weight again needs no work; any other, however near, is written"
+        )]
+        if old != weight {
+            self.write(place, weight);
         }
     }
 
-    /// Draws a node. `avoid` is drawn only where there is no other.
-    pub(crate) fn choose(
-        &mut self,
-        rng: &mut impl Rng,
-        avoid: Option<SocketId>,
-    ) -> Option<SocketId> {
-        let avoided = avoid
-            .filter(|_| self.places.len() > 1)
-            .and_then(|socket| self.places.get(&socket).copied());
+    /// Draws a place. `avoid` is drawn only where there is no other.
+    pub(crate) fn draw(&mut self, rng: &mut impl Rng, avoid: Option<u32>) -> Option<u32> {
+        let avoided = avoid.filter(|place| self.drawable > 1 && self.sum(self.leaf(*place)) > 0.0);
         let Some(place) = avoided else {
-            return self.draw(rng);
+            return self.walk(rng);
         };
-        let weight = self.sum(self.leaves() + place);
+        let weight = self.sum(self.leaf(place));
         self.write(place, 0.0);
-        let drawn = self.draw(rng);
+        let drawn = self.walk(rng);
         self.write(place, weight);
         drawn
     }
 
-    fn draw(&self, rng: &mut impl Rng) -> Option<SocketId> {
+    fn walk(&self, rng: &mut impl Rng) -> Option<u32> {
         let leaves = self.leaves();
-        if self.sum(1) <= 0.0 {
+        if self.drawable == 0 {
             return None;
         }
         let mut left = rng.random::<f64>() * self.sum(1);
@@ -165,33 +203,22 @@ impl WeightedSet {
         while node < leaves {
             let (low, high) = (node * 2, node * 2 + 1);
             // Rounding may carry the draw past the last weight: never walk into an empty half.
-            node = if left < self.sum(low) || self.sum(high) <= 0.0 {
+            node = if self.sum(low) > 0.0 && (left < self.sum(low) || self.sum(high) <= 0.0) {
                 low
             } else {
                 left -= self.sum(low);
                 high
             };
         }
-        self.members.get(node - leaves).copied().flatten()
-    }
-
-    fn add(&mut self, socket: SocketId) -> usize {
-        let place = self.vacant.pop().unwrap_or(self.members.len());
-        if place == self.members.len() {
-            self.members.push(None);
-            if place >= self.leaves() {
-                self.grow();
-            }
-        }
-        if let Some(member) = self.members.get_mut(place) {
-            *member = Some(socket);
-        }
-        self.places.insert(socket, place);
-        place
+        u32::try_from(node - leaves).ok()
     }
 
     fn leaves(&self) -> usize {
         self.sums.len() / 2
+    }
+
+    fn leaf(&self, place: u32) -> usize {
+        self.leaves() + place as usize
     }
 
     fn grow(&mut self) {
@@ -205,8 +232,8 @@ impl WeightedSet {
         }
     }
 
-    fn write(&mut self, place: usize, weight: f64) {
-        let mut node = self.leaves() + place;
+    fn write(&mut self, place: u32, weight: f64) {
+        let mut node = self.leaf(place);
         if let Some(leaf) = self.sums.get_mut(node) {
             *leaf = weight;
         }

@@ -1,12 +1,15 @@
 //! Who is connected: clients with their jobs, nodes with their offers, slots and attempts.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use protocol::{Alias, Capabilities, JobId, NodeClass};
 
 use crate::Millis;
+use crate::groups::Seat;
+use crate::karma::KarmaKey;
 use crate::measure::Speedometer;
 use crate::models::ModelIndex;
+use crate::queue::Account;
 use crate::slots::Slots;
 
 /// Ended attempts that a node may still speak about, beyond two for each that runs.
@@ -15,8 +18,8 @@ const ENDED_KEPT: usize = 16;
 /// A client's socket.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Who it is.
-    pub(crate) account: Box<str>,
+    /// Who pays for its jobs.
+    pub(crate) account: Account,
     /// Unfinished jobs.
     pub(crate) jobs: BTreeSet<JobId>,
     /// Jobs that are over and whose end it has not acknowledged, oldest first.
@@ -31,9 +34,9 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client that has just joined.
-    pub(crate) fn new(account: String, now: Millis) -> Self {
+    pub(crate) fn new(account: Account, now: Millis) -> Self {
         Self {
-            account: account.into_boxed_str(),
+            account,
             jobs: BTreeSet::new(),
             finished: VecDeque::new(),
             reserved: 0,
@@ -52,6 +55,47 @@ pub(crate) struct Offer {
     pub(crate) capabilities: Capabilities,
     /// How fast it was.
     pub(crate) speed: Speedometer,
+    /// Where it sits in the model's tables; `None` while it takes no work.
+    pub(crate) seat: Option<Seat>,
+}
+
+/// What a node offers: few models, in a table that takes no more room than they do.
+#[derive(Debug, Default)]
+pub(crate) struct Offers(Box<[(ModelIndex, Offer)]>);
+
+impl Offers {
+    /// One model's.
+    pub(crate) fn get(&self, model: ModelIndex) -> Option<&Offer> {
+        self.iter()
+            .find_map(|(index, offer)| (index == model).then_some(offer))
+    }
+
+    /// The same, to change it.
+    pub(crate) fn get_mut(&mut self, model: ModelIndex) -> Option<&mut Offer> {
+        self.iter_mut()
+            .find_map(|(index, offer)| (index == model).then_some(offer))
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ModelIndex, &Offer)> {
+        self.0.iter().map(|(index, offer)| (*index, offer))
+    }
+
+    /// The same, to change them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ModelIndex, &mut Offer)> {
+        self.0.iter_mut().map(|(index, offer)| (*index, offer))
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(ModelIndex, Offer)> for Offers {
+    fn from_iter<I: IntoIterator<Item = (ModelIndex, Offer)>>(offers: I) -> Self {
+        Self(offers.into_iter().collect())
+    }
 }
 
 /// A node's socket.
@@ -64,7 +108,7 @@ pub(crate) struct Node {
     /// What kind of node it is.
     pub(crate) class: NodeClass,
     /// What it offers of the catalog.
-    pub(crate) offers: BTreeMap<ModelIndex, Offer>,
+    pub(crate) offers: Offers,
     /// Jobs at once, over all its models.
     pub(crate) slots: Slots,
     /// Attempts that hold a slot of it.
@@ -77,6 +121,10 @@ pub(crate) struct Node {
     pub(crate) merge_ms: Millis,
     /// Whether it takes no more work.
     pub(crate) draining: bool,
+    /// What it is remembered by.
+    pub(crate) karma: KarmaKey,
+    /// Its number among all that ever joined.
+    pub(crate) serial: u32,
     /// When it last said anything.
     pub(crate) heard_at: Millis,
     ended: VecDeque<Alias>,
@@ -95,13 +143,15 @@ impl Node {
             account: account.into_boxed_str(),
             name: name.into_boxed_str(),
             class,
-            offers: BTreeMap::new(),
+            offers: Offers::default(),
             slots: Slots::new(slots),
             attempts: BTreeSet::new(),
             arriving: 0,
             announced: 0,
             merge_ms: 0,
             draining: false,
+            karma: 0,
+            serial: 0,
             heard_at: now,
             ended: VecDeque::new(),
         }

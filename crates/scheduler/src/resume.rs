@@ -61,7 +61,7 @@ impl Scheduler {
             self.counters.tickets_refused += 1;
             self.refuse_resumption(socket, id);
         } else if let Some(job) = self.jobs.get(&id) {
-            let is_own = job.account == account;
+            let is_own = *job.account == *account;
             let agrees = is_own && has_prefix(&job.transcript, &said);
             if agrees {
                 self.take_over(socket, id, said.offset, said.tokens);
@@ -69,7 +69,7 @@ impl Scheduler {
                 self.refuse_resumption(socket, id);
             }
         } else if let Some(finished) = self.finished.get(&id) {
-            let is_own = finished.account == account;
+            let is_own = *finished.account == *account;
             let agrees = is_own && has_prefix(&finished.transcript, &said);
             if agrees {
                 self.take_over_finished(socket, id, said.offset, said.tokens);
@@ -77,7 +77,7 @@ impl Scheduler {
                 self.refuse_resumption(socket, id);
             }
         } else {
-            self.rebuild(socket, account, said);
+            self.rebuild(socket, &account, said);
         }
     }
 
@@ -173,7 +173,7 @@ impl Scheduler {
 
     /// The relay has forgotten the job, most likely in a restart. A node may still have it; else another goes on with
     /// what the client has.
-    fn rebuild(&mut self, socket: SocketId, account: String, said: Resumption) {
+    fn rebuild(&mut self, socket: SocketId, account: &str, said: Resumption) {
         let id = said.job;
         let transcript = match transcript_of(&said) {
             Ok(transcript) => transcript,
@@ -224,8 +224,8 @@ impl Scheduler {
         self.timers.set(Timer::Held(id), until);
     }
 
-    fn account_of(&self, id: JobId) -> Option<&String> {
-        self.jobs.get(&id).map(|job| &job.account)
+    fn account_of(&self, id: JobId) -> Option<&str> {
+        self.jobs.get(&id).map(|job| &*job.account)
     }
 
     /// No node came back with the answer in time: another goes on with what the client has.

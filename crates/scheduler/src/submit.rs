@@ -1,18 +1,25 @@
 //! Taking a job in: is it possible, is there room, and which model will it be?
 
+use std::sync::Arc;
+
 use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToClient, Transcript};
 
 use crate::job::{Job, Vocabulary};
 use crate::models::{Model, ModelIndex};
 use crate::placement::Need;
-use crate::queue::Ticket;
+use crate::queue::{Account, Bill, Ticket};
 use crate::{Millis, Scheduler, SocketId};
 
 /// What a client that met a limit is told to wait: about one short answer's time.
 const RETRY_AFTER_MS: Millis = 5_000;
 
+/// However long the line is, after this it is worth another look.
+const RETRY_AFTER_MS_MAX: Millis = 10 * 60 * 1_000;
+
 /// Where an admitted job goes.
 struct Placed {
+    account: Account,
+    bill: Bill,
     choices: Vec<ModelIndex>,
     need: Need,
 }
@@ -40,7 +47,7 @@ impl Scheduler {
             return;
         };
         self.recently_ended.remove(id);
-        let Some(mut job) = self.admit_job(socket, id, account, model, request, bytes) else {
+        let Some(mut job) = self.admit_job(socket, id, &account, model, request, bytes) else {
             return;
         };
         job.ticket = self.next_ticket;
@@ -62,12 +69,17 @@ impl Scheduler {
         &mut self,
         socket: SocketId,
         id: JobId,
-        account: String,
+        account: &str,
         model: &str,
         request: ChatRequest,
         bytes: usize,
     ) -> Option<Job> {
-        let Placed { choices, need } = match self.admit(socket, model, &request, bytes) {
+        let Placed {
+            account: payer,
+            bill,
+            choices,
+            need,
+        } = match self.admit(socket, model, &request, bytes) {
             Ok(placed) => placed,
             Err(failure) => {
                 self.counters.refused += 1;
@@ -76,11 +88,16 @@ impl Scheduler {
             }
         };
         self.clients.get_mut(&socket)?.jobs.insert(id);
-        self.tell_submitted(socket, id, &account);
+        self.tell_submitted(socket, id, account);
         self.content_bytes += bytes;
+        let prefixes = self.affinity.prefixes(&request);
         Some(Job {
             owner: Some(socket),
-            account,
+            account: payer,
+            bill,
+            charged: None,
+            prompt_tokens: None,
+            prefixes,
             choices,
             need,
             request,
@@ -153,12 +170,19 @@ impl Scheduler {
         request.validate().map_err(|invalid| {
             Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
         })?;
-        let placed = self.resolve(model, request)?;
+        let client = self.clients.get(&socket);
+        let account = client.map_or_else(|| "".into(), |client| Arc::clone(&client.account));
+        let placed = self.resolve(account, model, request)?;
         self.check_room(socket, &placed, bytes)?;
         Ok(placed)
     }
 
-    fn resolve(&self, name: &str, request: &ChatRequest) -> Result<Placed, Failure> {
+    fn resolve(
+        &self,
+        account: Account,
+        name: &str,
+        request: &ChatRequest,
+    ) -> Result<Placed, Failure> {
         let candidates: Vec<ModelIndex> = match (self.models.by_id(name), self.models.tier(name)) {
             (Some(model), _) => vec![model],
             (None, Some(models)) => models.to_vec(),
@@ -185,7 +209,12 @@ impl Scheduler {
             )
             .with_param(param));
         }
-        Ok(Placed { choices, need })
+        Ok(Placed {
+            bill: self.estimate(name, &account, &choices, request),
+            account,
+            choices,
+            need,
+        })
     }
 
     /// Drops the models whose whole context is smaller than the answer alone may get.
@@ -232,12 +261,24 @@ impl Scheduler {
         if choices.clone().any(|model| model.is_free(placed.need)) {
             return Ok(());
         }
+        let retry_after_ms = self
+            .retry_after_ms(&placed.choices, placed.need)
+            .map_or(RETRY_AFTER_MS, |ms| {
+                ms.clamp(RETRY_AFTER_MS, RETRY_AFTER_MS_MAX)
+            });
+        let full = |message: String| {
+            let failure = Failure::new(ErrorCode::QueueFull, message);
+            Err(failure.with_retry_after_ms(retry_after_ms))
+        };
+        let waiting = self.waiting_of(&placed.account);
+        if waiting >= self.config.queue_jobs_max_per_account {
+            return full(format!(
+                "this account has {waiting} waiting jobs, which is all it may have; wait for some of them"
+            ));
+        }
         let is_full = |model: &Model| model.queue.len() >= self.config.queue_jobs_max_per_model;
         if choices.all(is_full) || self.waiting >= self.config.queue_jobs_max {
-            return limit(
-                ErrorCode::QueueFull,
-                "the queue is full; try again shortly or choose another model".into(),
-            );
+            return full("the queue is full; try again later or choose another model".into());
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ impl Scheduler {
                     self.lines.tail_due.insert(model);
                 }
                 Timer::Finished(job) => self.forget_finished(job),
+                Timer::Quarantine(node) => self.refresh_node(node),
                 Timer::Silence(peer) => self.check_silence(peer),
             }
         }

@@ -24,6 +24,8 @@ pub(crate) enum Timer {
     Places(ModelIndex),
     /// An answer that its client has not acknowledged.
     Finished(JobId),
+    /// A node's quarantine.
+    Quarantine(SocketId),
     /// A peer that may have fallen silent.
     Silence(SocketId),
 }
@@ -50,9 +52,9 @@ impl Timers {
         }
     }
 
-    /// Whether a timer is set.
-    pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.by_timer.contains_key(&timer)
+    /// When a timer fires.
+    pub(crate) fn at(&self, timer: Timer) -> Option<Millis> {
+        self.by_timer.get(&timer).copied()
     }
 
     /// The earliest moment at which something falls due.

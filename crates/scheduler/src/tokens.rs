@@ -116,7 +116,9 @@ impl Scheduler {
             return Verdict::Heedless;
         }
         attempt.offset = end;
-        attempt.meter.add(self.now, entry.token_count());
+        attempt
+            .meter
+            .add(self.now, entry.token_count(), end - entry.offset);
         if entry.token_count() > 0 || !entry.bytes.is_empty() {
             attempt.deadline = self.now.saturating_add(self.config.lease_ms);
         }

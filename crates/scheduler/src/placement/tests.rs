@@ -1,6 +1,6 @@
 //! Behaviour of `placement` by itself, by sentence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -12,54 +12,57 @@ fn rng() -> ChaCha8Rng {
     ChaCha8Rng::from_seed([7; 32])
 }
 
-fn shares(set: &mut WeightedSet, avoid: Option<SocketId>) -> BTreeMap<u32, u32> {
+fn shares(set: &mut Weights, avoid: Option<u32>) -> BTreeMap<u32, u32> {
     let mut rng = rng();
     let mut shares = BTreeMap::new();
     for _ in 0..10_000 {
         *shares
-            .entry(set.choose(&mut rng, avoid).unwrap().0)
+            .entry(set.draw(&mut rng, avoid).unwrap())
             .or_insert(0) += 1;
     }
     shares
 }
 
-#[test]
-fn nodes_are_drawn_in_proportion_to_their_weights() {
-    let mut set = WeightedSet::default();
-    for (node, weight) in [(1, 1.0), (2, 3.0), (3, 6.0)] {
-        set.set(SocketId(node), weight);
+fn weights(weights: &[f64]) -> Weights {
+    let mut set = Weights::default();
+    for weight in weights {
+        let place = set.add();
+        set.set(place, *weight);
     }
-    let shares = shares(&mut set, None);
-    for (node, expected) in [(1, 1_000), (2, 3_000), (3, 6_000)] {
-        assert!(shares[&node].abs_diff(expected) < 200, "{shares:?}");
+    set
+}
+
+#[test]
+fn places_are_drawn_in_proportion_to_their_weights() {
+    let shares = shares(&mut weights(&[1.0, 3.0, 6.0]), None);
+    for (place, expected) in [(0, 1_000), (1, 3_000), (2, 6_000)] {
+        assert!(shares[&place].abs_diff(expected) < 200, "{shares:?}");
     }
 }
 
 #[test]
-fn an_avoided_node_is_drawn_only_where_it_is_alone() {
-    let mut set = WeightedSet::default();
-    set.set(SocketId(1), 1_000.0);
-    assert_eq!(set.choose(&mut rng(), Some(SocketId(1))), Some(SocketId(1)));
-    set.set(SocketId(2), 1.0);
-    let drawn = shares(&mut set, Some(SocketId(1)));
-    assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [(2, 10_000)]);
+fn an_avoided_place_is_drawn_only_where_it_is_alone() {
+    let mut set = weights(&[1_000.0]);
+    assert_eq!(set.draw(&mut rng(), Some(0)), Some(0));
+    let other = set.add();
+    assert_eq!(set.draw(&mut rng(), Some(0)), Some(0));
+    set.set(other, 1.0);
+    let drawn = shares(&mut set, Some(0));
+    assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [(other, 10_000)]);
     // Avoiding is for one draw.
-    assert!(shares(&mut set, None)[&1] > 9_900);
+    assert!(shares(&mut set, None)[&0] > 9_900);
 }
 
 #[test]
-fn a_removed_node_is_not_drawn_and_its_place_is_used_again() {
-    let mut set = WeightedSet::default();
-    for node in 0..5 {
-        set.set(SocketId(node), 1.0);
-    }
-    set.remove(SocketId(3));
-    set.set(SocketId(9), 1.0);
-    assert_eq!(set.members.len(), 5);
+fn a_removed_place_is_not_drawn_and_used_again() {
+    let mut set = weights(&[1.0; 5]);
+    set.remove(3);
     assert_eq!(
         shares(&mut set, None).into_keys().collect::<Vec<_>>(),
-        [0, 1, 2, 4, 9]
+        [0, 1, 2, 4]
     );
+    assert_eq!(set.add(), 3);
+    assert_eq!(set.add(), 5);
 }
 
 #[test]
@@ -90,24 +93,33 @@ fn needs_are_met_by_what_a_node_can_do() {
 
 proptest! {
     #[test]
-    fn only_members_are_drawn_whatever_joins_and_leaves(
-        steps in prop::collection::vec((0_u32..40, prop::option::of(0.001_f64..1e6)), 1..200),
+    fn only_places_with_weight_are_drawn_whatever_comes_and_goes(
+        steps in prop::collection::vec((0_usize..40, prop::option::of(0.0_f64..1e6)), 1..200),
     ) {
-        let mut set = WeightedSet::default();
-        let mut model = BTreeSet::new();
+        let mut set = Weights::default();
+        let mut places: Vec<Option<u32>> = vec![None; 40];
+        let mut heavy = BTreeSet::new();
         let mut rng = rng();
-        for (node, weight) in steps {
+        for (index, weight) in steps {
             if let Some(weight) = weight {
-                set.set(SocketId(node), weight);
-                model.insert(SocketId(node));
-            } else {
-                set.remove(SocketId(node));
-                model.remove(&SocketId(node));
+                let place = *places[index].get_or_insert_with(|| set.add());
+                set.set(place, weight);
+                if weight > 0.0 {
+                    heavy.insert(place);
+                } else {
+                    heavy.remove(&place);
+                }
+            } else if let Some(place) = places[index].take() {
+                set.remove(place);
+                heavy.remove(&place);
             }
-            prop_assert_eq!(set.is_empty(), model.is_empty());
-            let drawn = set.choose(&mut rng, Some(SocketId(node)));
-            prop_assert_eq!(drawn.is_none(), model.is_empty());
-            prop_assert!(drawn.is_none_or(|drawn| model.contains(&drawn)));
+            prop_assert_eq!(set.is_empty(), heavy.is_empty());
+            let avoid = places[index];
+            let drawn = set.draw(&mut rng, avoid);
+            prop_assert_eq!(drawn.is_none(), heavy.is_empty());
+            prop_assert!(drawn.is_none_or(|drawn| heavy.contains(&drawn)));
+            prop_assert!(drawn.is_none_or(|drawn| Some(drawn) != avoid || heavy.len() == 1));
+            prop_assert_eq!(set.total(avoid) > 0.0, heavy.iter().any(|place| Some(*place) != avoid));
         }
     }
 }

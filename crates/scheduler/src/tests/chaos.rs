@@ -102,7 +102,9 @@ fn attempt(world: &World, node: SocketId, n: usize) -> Option<(Alias, u32, u32)>
     let attempts = &world.scheduler.nodes.get(&node)?.attempts;
     let alias = *attempts.iter().nth(n)?;
     let attempt = &world.scheduler.attempts[&alias];
-    Some((alias, attempt.offset, attempt.meter.tokens()))
+    let job = attempt.job.and_then(|id| world.scheduler.jobs.get(&id));
+    let tokens = job.map_or(0, |job| job.transcript.token_count());
+    Some((alias, attempt.offset, tokens))
 }
 
 fn do_work(world: &mut World, node: SocketId, at: (Alias, u32, u32), work: Work) {

@@ -8,8 +8,11 @@ use protocol::{
     Role, TokenFrame, TokenFrameWriter, Transcript, Usage,
 };
 
+use crate::groups::Standing;
 use crate::job::Job;
-use crate::placement::Need;
+use crate::models::ModelIndex;
+use crate::placement::{Need, NeedSet};
+use crate::registry::Node;
 use crate::timers::Timer;
 use crate::{
     Config, Counters, Input, Millis, ModelEntry, NodeHello, Output, Scheduler, Secret, SocketId,
@@ -511,7 +514,8 @@ impl World {
         assert_eq!(waiting, s.waiting, "jobs that wait");
         for (index, model) in s.models.iter() {
             assert_eq!(model.next_ready(), None, "work conservation");
-            let queued: BTreeSet<JobId> = model.queue.places().map(|(_, id)| id).collect();
+            let order = model.queue.order(NeedSet::ALL);
+            let queued: BTreeSet<JobId> = order.map(|(_, id)| id).collect();
             let stands = |job: &Job| is_waiting(job) && job.choices.contains(&index);
             let expected = s.jobs.iter().filter(|(_, job)| stands(job));
             let expected: BTreeSet<JobId> = expected.map(|(id, _)| *id).collect();
@@ -546,14 +550,19 @@ impl World {
     fn check_places(&self) {
         let s = &self.scheduler;
         for job in s.jobs.values().filter(|job| is_waiting(job)) {
-            let is_told = job.told == s.place_of(job);
+            let rank = |place: crate::job::Place| (place.model, place.position, place.has_nodes);
+            let is_told = job.told.map(rank) == s.place_of(job).map(rank);
             let is_near = job.choices.iter().all(|choice| {
-                let position = s.models[*choice].queue.place(job.ticket);
+                let ahead = s.those_ahead(*choice, job.need);
+                let position = s.models[*choice].queue.place(job.ticket, ahead);
                 position as usize <= s.config.places_told_at_once
             });
             assert!(job.told.is_some() && (is_told || !is_near), "places");
             let mut tails = job.choices.iter().map(|model| Timer::Places(*model));
-            assert!(is_told || tails.any(|tail| s.timers.is_set(tail)), "tails");
+            assert!(
+                is_told || tails.any(|tail| s.timers.at(tail).is_some()),
+                "tails"
+            );
         }
     }
 
@@ -563,14 +572,30 @@ impl World {
         for job in s.jobs.values().filter(|job| is_waiting(job)) {
             assert!(!job.choices.is_empty());
             for node in s.nodes.values() {
-                let can = job.choices.iter().any(|choice| {
-                    let offer = node.offers.get(choice);
-                    offer.is_some_and(|offer| job.need.is_within(Need::met_by(offer.capabilities)))
-                });
-                let is_free = !node.draining && node.arriving == 0 && node.slots.free() > 0;
-                assert!(!(can && is_free), "work conservation");
+                let can = |choice: &ModelIndex| self.could_take(node, *choice, job.need);
+                assert!(!job.choices.iter().any(can), "work conservation");
             }
         }
+    }
+
+    /// Whether a node does such work at all; suspects do where nobody else does.
+    fn does(&self, node: &Node, model: ModelIndex, need: Need) -> bool {
+        let offer = node.offers.get(model);
+        !node.draining
+            && node.arriving == 0
+            && offer.is_some_and(|offer| need.is_within(Need::met_by(offer.capabilities)))
+    }
+
+    fn could_take(&self, node: &Node, model: ModelIndex, need: Need) -> bool {
+        let s = &self.scheduler;
+        let trust = |node: &Node| s.karma.trust(node.karma, s.now, &s.config);
+        let is_trusted = |node: &Node| trust(node).standing != Standing::Suspect;
+        let mut others = s.nodes.values();
+        let is_wanted = is_trusted(node)
+            || !others.any(|other| self.does(other, model, need) && is_trusted(other));
+        let has_none = node.slots.free() == node.slots.total();
+        let is_free = node.slots.free() > 0 && (has_none || !trust(node).is_single);
+        self.does(node, model, need) && is_wanted && is_free
     }
 
     /// Everything that must end by itself has a timer, and nothing else has.
@@ -593,13 +618,17 @@ impl World {
         let watched = clients.filter(|(_, client)| client.has_heartbeat);
         let peers = s.nodes.keys().chain(watched.map(|(socket, _)| socket));
         expected.extend(peers.map(|peer| Timer::Silence(*peer)));
+        let trust = |node: &Node| s.karma.trust(node.karma, s.now, &s.config);
+        let nodes = s.nodes.iter();
+        let held = nodes.filter(|(_, node)| trust(node).until.is_some());
+        expected.extend(held.map(|(socket, _)| Timer::Quarantine(*socket)));
         expected.sort_unstable();
         let is_tail = |timer: &Timer| matches!(timer, Timer::Places(_));
         let (tails, others): (Vec<Timer>, Vec<Timer>) = s.timers.subjects().partition(is_tail);
         assert_eq!(others, expected, "timers");
         for (index, model) in s.models.iter() {
-            let is_long = model.queue.len() > s.config.places_told_at_once;
-            assert!(is_long || !tails.contains(&Timer::Places(index)));
+            let is_told = model.queue.len() > 0;
+            assert!(is_told || !tails.contains(&Timer::Places(index)));
         }
     }
 
@@ -627,19 +656,9 @@ impl World {
         assert_eq!(held, s.attempts.len(), "attempts are on nodes");
         for (index, model) in s.models.iter() {
             for need in needs() {
-                let able = s.nodes.values().filter(|node| {
-                    !node.draining
-                        && node.arriving == 0
-                        && node
-                            .offers
-                            .get(&index)
-                            .is_some_and(|o| need.is_within(Need::met_by(o.capabilities)))
-                });
-                let (mut any, mut free) = (false, false);
-                for node in able {
-                    any = true;
-                    free |= node.slots.free() > 0;
-                }
+                let mut nodes = s.nodes.values();
+                let any = nodes.clone().any(|node| self.does(node, index, need));
+                let free = nodes.any(|node| self.could_take(node, index, need));
                 assert_eq!(model.can(need), any, "who offers it");
                 assert_eq!(model.is_free(need), free, "who is free");
             }

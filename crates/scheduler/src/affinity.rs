@@ -1,0 +1,123 @@
+//! Who has read the beginning of a conversation: a follow-up goes there again, where the prefix is still in the engine's
+//! cache, as long as that node is free. Nothing of a conversation is kept but salted hashes.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use protocol::ChatRequest;
+
+use crate::models::ModelIndex;
+use crate::{Scheduler, SocketId};
+
+/// How many beginnings of a conversation are looked for: the whole, and what remains when some turns were edited.
+const PREFIXES_MAX: usize = 8;
+
+/// Of a longer message its length and its ends are hashed: telling a conversation from others needs no more.
+const HASHED_BYTES: usize = 2_048;
+
+/// A conversation's beginning.
+pub(crate) type Prefix = u64;
+
+#[derive(Debug, Clone, Copy)]
+struct Holder {
+    socket: SocketId,
+    /// Tells the node from a later one on a socket of the same number.
+    serial: u32,
+    used: u64,
+}
+
+/// Which node read what.
+#[derive(Debug)]
+pub(crate) struct Affinity {
+    salt: u64,
+    holders: BTreeMap<(ModelIndex, Prefix), Holder>,
+    by_use: BTreeMap<u64, (ModelIndex, Prefix)>,
+    last_use: u64,
+    prefixes_max: usize,
+}
+
+impl Affinity {
+    /// Nobody has read anything. At most `prefixes_max` are remembered.
+    pub(crate) const fn new(salt: u64, prefixes_max: usize) -> Self {
+        Self {
+            salt,
+            holders: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            last_use: 0,
+            prefixes_max,
+        }
+    }
+
+    /// A conversation's beginnings, the longest first.
+    pub(crate) fn prefixes(&self, request: &ChatRequest) -> Box<[Prefix]> {
+        let mut hasher = DefaultHasher::new();
+        self.salt.hash(&mut hasher);
+        let mut prefixes: Vec<Prefix> = Vec::with_capacity(request.messages.len());
+        for message in &request.messages {
+            let text = message.content.as_bytes();
+            message.role.as_str().hash(&mut hasher);
+            message.name.hash(&mut hasher);
+            text.len().hash(&mut hasher);
+            if text.len() <= 2 * HASHED_BYTES {
+                hasher.write(text);
+            } else {
+                hasher.write(text.get(..HASHED_BYTES).unwrap_or_default());
+                let end = text.len() - HASHED_BYTES;
+                hasher.write(text.get(end..).unwrap_or_default());
+            }
+            prefixes.push(hasher.finish());
+        }
+        prefixes.into_iter().rev().take(PREFIXES_MAX).collect()
+    }
+
+    fn note(&mut self, model: ModelIndex, prefix: Prefix, socket: SocketId, serial: u32) {
+        self.last_use += 1;
+        let holder = Holder {
+            socket,
+            serial,
+            used: self.last_use,
+        };
+        if let Some(old) = self.holders.insert((model, prefix), holder) {
+            self.by_use.remove(&old.used);
+        }
+        self.by_use.insert(self.last_use, (model, prefix));
+        while self.holders.len() > self.prefixes_max
+            && let Some((_, oldest)) = self.by_use.pop_first()
+        {
+            self.holders.remove(&oldest);
+        }
+    }
+
+    /// How many beginnings are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.holders.len()
+    }
+}
+
+impl Scheduler {
+    /// A free node that has read the longest beginning of this conversation.
+    pub(crate) fn reader(
+        &self,
+        model: ModelIndex,
+        prefixes: &[Prefix],
+        is_free: impl Fn(SocketId) -> bool,
+    ) -> Option<SocketId> {
+        prefixes.iter().find_map(|&prefix| {
+            let holder = self.affinity.holders.get(&(model, prefix))?;
+            let node = self.nodes.get(&holder.socket)?;
+            (node.serial == holder.serial && is_free(holder.socket)).then_some(holder.socket)
+        })
+    }
+
+    /// A node reads this conversation.
+    pub(crate) fn note_reader(&mut self, model: ModelIndex, prefixes: &[Prefix], socket: SocketId) {
+        let serial = self.nodes.get(&socket).map(|node| node.serial);
+        if let (Some(&whole), Some(serial)) = (prefixes.first(), serial) {
+            self.affinity.note(model, whole, socket, serial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
