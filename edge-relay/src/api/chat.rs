@@ -11,7 +11,7 @@ use openai_api::{ChatCompletionRequest, CompletionHead, CompletionStream, parse_
 use protocol::{ErrorCode, Failure, JobId};
 use worker::{Date, Env, Request, Response, Result, WebSocket};
 
-use crate::api::exchange::{Exchange, Happening};
+use crate::api::exchange::{Dial, Exchange, Happening};
 use crate::api::{account, body, stream, whole};
 use crate::config::Access;
 use crate::random::random;
@@ -39,8 +39,8 @@ pub(crate) async fn completions(
     env: &Env,
     access: &Access,
 ) -> Result<Response> {
-    let socket = match admit(&request, env, access).await? {
-        Ok(socket) => socket,
+    let (dial, socket) = match admit(&request, env, access).await? {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             body::drop_body(&mut request).await;
             return Ok(refusal);
@@ -54,7 +54,7 @@ pub(crate) async fn completions(
         }
     };
     match parsed {
-        Ok(parsed) => answer(&request, socket, parsed).await,
+        Ok(parsed) => answer(&request, dial, socket, parsed).await,
         Err(error) => {
             hang_up(&socket);
             reply::error(&error)
@@ -67,7 +67,7 @@ async fn admit(
     request: &Request,
     env: &Env,
     access: &Access,
-) -> Result<std::result::Result<WebSocket, Response>> {
+) -> Result<std::result::Result<(Dial, WebSocket), Response>> {
     let account = match account(request, access)? {
         Ok(account) => account,
         Err(refusal) => return Ok(Err(refusal)),
@@ -82,13 +82,17 @@ async fn admit(
         return Ok(Err(response)); // The pool has no room, and says so in our shape.
     }
     match response.websocket() {
-        Some(socket) => Ok(Ok(socket)),
+        Some(socket) => {
+            let env = env.clone();
+            Ok(Ok((Dial { env, account }, socket)))
+        }
         None => Ok(Err(reply::internal()?)),
     }
 }
 
 async fn answer(
     request: &Request,
+    dial: Dial,
     socket: WebSocket,
     parsed: ChatCompletionRequest,
 ) -> Result<Response> {
@@ -101,7 +105,7 @@ async fn answer(
     let submitted_at = Date::now().as_millis();
     let wants_logprobs = chat.top_logprobs.is_some();
     let job = JobId::from_random(random());
-    let mut exchange = Exchange::new(socket, &request.inner().signal(), job)?;
+    let mut exchange = Exchange::new(dial, &socket, &request.inner().signal(), job)?;
     exchange.submit(model.clone(), chat);
     let headers_by = submitted_at
         + if stream {

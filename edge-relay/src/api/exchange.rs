@@ -1,34 +1,46 @@
 //! One HTTP request's conversation with the pool: the Worker is an ordinary client there, through `client-session`.
 //!
+//! ```text
+//! pool ── socket ──▶ line (queue, at most a window) ──▶ session ──▶ events, when the HTTP client's stream asks for more
+//!   ▲                                                      │
+//!   └──── acknowledgements, resume on a new socket ────────┘
+//! ```
+//!
+//! The session is fed only by [`Exchange::next`] and [`Exchange::next_ready`], so it acknowledges only what the HTTP
+//! client's stream has asked for. What a reader leaves unread thus stops its node after a window, and what waits here in
+//! the meantime is bounded by [`line::QUEUED_BYTES_MAX`].
+//!
 //! Dropping an [`Exchange`] cancels its job: that is how an aborted HTTP request stops the node.
 
-use std::cell::Cell;
+mod line;
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use client_session::{ClientSession, Event, Input, Output, Settings};
-use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures_util::future::{Either, select};
-use futures_util::{FutureExt, StreamExt};
-use protocol::{ChatRequest, ClientToRelay, JobId, encode};
-use wasm_bindgen::JsCast;
-use wasm_bindgen::closure::Closure;
-use worker::{Date, Delay, Result, WebSocket};
+use client_session::{ClientSession, Event, Input, Millis, Output, Settings};
+use futures_util::FutureExt;
+use futures_util::future::{Either, LocalBoxFuture, select};
+use protocol::{ChatRequest, JobId};
+use worker::{Date, Delay, Env, Result, WebSocket};
 
+use crate::api::exchange::line::{Ending, Line, Message, OnAbort};
 use crate::random::random;
+use crate::upgrade;
 
 /// How long nothing may be written to the HTTP client. One that closed its end is noticed when it is written to and not
 /// before (it may merely have said all it had to say), so this is how long a slot can be wasted on one that is gone.
 /// Proxies, too, drop a connection that says nothing for long.
 pub(crate) const QUIET_MS: u64 = 1_000;
 
-fn settings() -> Settings {
-    Settings {
-        seed: u64::from_le_bytes(random()),
-        stays: false,
-        give_up_ms: 60_000,
-    }
-}
+/// How long the pool may be away before the HTTP client hears that its answer is lost: longer than any restart, shorter
+/// than the time for which libraries wait.
+const GIVE_UP_MS: Millis = 60_000;
+
+/// The close code of a connection that ended without one (RFC 6455).
+pub(crate) const NO_CLOSE_CODE: u16 = 1006;
 
 /// What happens while an answer is awaited.
 #[derive(Debug)]
@@ -39,21 +51,35 @@ pub(crate) enum Happening {
     Quiet,
 }
 
-/// What the socket's listeners pass on.
-enum Message {
-    Text(String),
-    Binary(Vec<u8>),
-    Closed,
+/// The way to the pool, as often as it takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    /// The Worker's bindings.
+    pub(crate) env: Env,
+    /// Who asks.
+    pub(crate) account: String,
+}
+
+impl Dial {
+    /// A new socket, or none.
+    async fn open(self) -> Option<WebSocket> {
+        let upgrade = upgrade::to_pool("/client", Some(&self.account), None).ok()?;
+        let pool = upgrade::pool(&self.env).ok()?;
+        pool.fetch_with_request(upgrade).await.ok()?.websocket()
+    }
 }
 
 /// A job under way.
 pub(crate) struct Exchange {
-    socket: WebSocket,
-    messages: UnboundedReceiver<Message>,
+    dial: Dial,
     session: ClientSession,
     job: JobId,
-    ended: Rc<Cell<bool>>,
-    _listeners: Listeners,
+    /// The present socket.
+    line: Option<Line>,
+    /// The next one.
+    dialing: Option<LocalBoxFuture<'static, Option<WebSocket>>>,
+    ending: Rc<RefCell<Ending>>,
+    _on_abort: OnAbort,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -64,40 +90,36 @@ impl std::fmt::Debug for Exchange {
     }
 }
 
-/// Closures live as long as JavaScript may call them.
-struct Listeners {
-    socket: web_sys::WebSocket,
-    message: Closure<dyn FnMut(web_sys::MessageEvent)>,
-    close: Closure<dyn FnMut(web_sys::Event)>,
-    signal: web_sys::AbortSignal,
-    abort: Closure<dyn FnMut(web_sys::Event)>,
+/// What came while the session waited.
+enum Incoming {
+    Message(Message),
+    Dialled(Option<WebSocket>),
 }
 
 impl Exchange {
     /// Listens to the pool's socket and to the HTTP client's going away.
     pub(crate) fn new(
-        socket: WebSocket,
+        dial: Dial,
+        socket: &WebSocket,
         signal: &web_sys::AbortSignal,
         job: JobId,
     ) -> Result<Self> {
-        let (sender, messages) = unbounded();
-        let ended = Rc::new(Cell::new(false));
-        let listeners = Listeners::new(&socket, signal.clone(), sender, job, &ended)?;
-        socket.accept()?;
+        let ending = Rc::new(RefCell::new(Ending::new(job)));
+        let mut exchange = Self {
+            dial,
+            session: session(),
+            job,
+            line: None,
+            dialing: None,
+            _on_abort: OnAbort::new(signal, &ending)?,
+            ending,
+        };
+        exchange.pick_up(socket)?;
         if signal.aborted() {
             // It was too late for the listener.
-            end(socket.as_ref(), job, &ended);
+            exchange.ending.borrow_mut().end();
         }
-        let mut session = ClientSession::new(settings());
-        session.handle_input(Date::now().as_millis(), Input::Connected { key: None });
-        Ok(Self {
-            socket,
-            messages,
-            session,
-            job,
-            ended,
-            _listeners: listeners,
-        })
+        Ok(exchange)
     }
 
     /// Asks.
@@ -109,22 +131,32 @@ impl Exchange {
             model,
             request,
         });
-        self.flush();
     }
 
     /// Waits for what happens next; `None` after the job has ended.
     pub(crate) async fn next(&mut self) -> Option<Happening> {
+        let quiet_at = now() + QUIET_MS;
         loop {
-            if let Some(event) = self.flush() {
+            if let Some(event) = self.next_ready() {
                 return Some(Happening::Event(event));
             }
             if !self.session.is_busy() {
                 return None;
             }
-            let quiet = Delay::from(Duration::from_millis(QUIET_MS));
-            match select(self.messages.next(), quiet).await {
-                Either::Left((message, _)) => self.take(message.unwrap_or(Message::Closed)),
-                Either::Right(((), _)) => return Some(Happening::Quiet),
+            let now = now();
+            if now >= quiet_at {
+                return Some(Happening::Quiet);
+            }
+            let due = self.session.poll_timeout().unwrap_or(Millis::MAX);
+            let wait = due.min(quiet_at).saturating_sub(now).max(1);
+            let timer = Delay::from(Duration::from_millis(wait));
+            let incoming = match select(pin!(self.incoming()), timer).await {
+                Either::Left((incoming, _)) => Some(incoming),
+                Either::Right(((), _)) => None,
+            };
+            match incoming {
+                Some(incoming) => self.take(incoming),
+                None => self.step(Input::Tick),
             }
         }
     }
@@ -135,41 +167,93 @@ impl Exchange {
             if let Some(event) = self.flush() {
                 return Some(event);
             }
-            let message = self.messages.next().now_or_never()??;
-            self.take(message);
+            let incoming = self.incoming().now_or_never()?;
+            self.take(incoming);
         }
     }
 
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Text(text) => self.step(Input::Text(&text)),
-            Message::Binary(bytes) => self.step(Input::Binary(&bytes)),
-            Message::Closed => self.step(Input::Closed { code: 1006 }),
+    /// Safe to drop half-way: nothing is lost by it.
+    async fn incoming(&mut self) -> Incoming {
+        if let Some(dialing) = &mut self.dialing {
+            let socket = dialing.await;
+            self.dialing = None;
+            return Incoming::Dialled(socket);
         }
+        match &mut self.line {
+            Some(line) => Incoming::Message(line.next().await),
+            None => pending().await,
+        }
+    }
+
+    fn take(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Message(Message::Text(text)) => self.step(Input::Text(&text)),
+            Incoming::Message(Message::Binary(bytes)) => self.step(Input::Binary(&bytes)),
+            Incoming::Message(Message::Closed { code }) => self.lose(code),
+            Incoming::Dialled(Some(socket)) => {
+                if self.pick_up(&socket).is_err() {
+                    self.lose(NO_CLOSE_CODE);
+                }
+            }
+            Incoming::Dialled(None) => self.lose(NO_CLOSE_CODE),
+        }
+    }
+
+    fn pick_up(&mut self, socket: &WebSocket) -> Result<()> {
+        self.line = Some(Line::new(socket.as_ref().clone())?);
+        socket.accept()?;
+        self.ending.borrow_mut().socket = Some(socket.as_ref().clone());
+        self.step(Input::Connected { key: None });
+        Ok(())
+    }
+
+    fn lose(&mut self, code: u16) {
+        self.hang_up();
+        self.step(Input::Closed { code });
+    }
+
+    fn hang_up(&mut self) {
+        self.line = None;
+        self.dialing = None;
+        self.ending.borrow_mut().hang_up();
     }
 
     fn step(&mut self, input: Input<'_>) {
-        self.session.handle_input(Date::now().as_millis(), input);
+        self.session.handle_input(now(), input);
     }
 
-    /// Sends what is to be sent, up to the next event.
+    /// Does what is to be done, up to the next event.
     fn flush(&mut self) -> Option<Event> {
         while let Some(output) = self.session.poll_output() {
             match output {
-                // A socket that cannot send any more says so by its close event.
-                Output::Send(text) => drop(self.socket.send_with_str(text)),
+                Output::Send(text) => {
+                    // A socket that cannot send any more says so by its close event.
+                    if let Some(line) = &self.line {
+                        line.send(&text);
+                    }
+                }
+                Output::Connect if self.ending.borrow().is_over => {
+                    // The HTTP client has gone away meanwhile.
+                    self.session = session();
+                    return Some(Event::Interrupted);
+                }
+                Output::Connect => {
+                    self.hang_up();
+                    self.dialing = Some(self.dial.clone().open().boxed_local());
+                }
                 Output::Event { event, .. } => {
-                    // After the last event there is nothing to cancel.
-                    self.ended.set(!self.session.is_busy());
+                    if !self.session.is_busy() {
+                        self.ending.borrow_mut().is_over = true;
+                    }
                     return Some(event);
                 }
                 // This socket has one job: what the pool could not read was its submission.
                 Output::Refused(failure) => {
-                    self.ended.set(true);
-                    self.session = ClientSession::new(settings());
+                    self.ending.borrow_mut().is_over = true;
+                    self.session = session();
                     return Some(Event::Failed(failure));
                 }
-                Output::Connect | Output::Welcomed { .. } => {}
+                Output::Welcomed { .. } => {}
             }
         }
         None
@@ -178,81 +262,18 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        end(self.socket.as_ref(), self.job, &self.ended);
+        self.ending.borrow_mut().end();
     }
 }
 
-/// Cancels the job unless it has ended, and closes the socket; safe to call twice.
-fn end(socket: &web_sys::WebSocket, job: JobId, ended: &Cell<bool>) {
-    if !ended.replace(true) {
-        drop(socket.send_with_str(&encode(&ClientToRelay::Cancel { job })));
-    }
-    drop(socket.close_with_code(1000));
+fn session() -> ClientSession {
+    ClientSession::new(Settings {
+        seed: u64::from_le_bytes(random()),
+        stays: false,
+        give_up_ms: GIVE_UP_MS,
+    })
 }
 
-impl Listeners {
-    fn new(
-        socket: &WebSocket,
-        signal: web_sys::AbortSignal,
-        sender: UnboundedSender<Message>,
-        job: JobId,
-        ended: &Rc<Cell<bool>>,
-    ) -> Result<Self> {
-        let socket: web_sys::WebSocket = socket.as_ref().clone();
-        let messages = sender.clone();
-        let message = Closure::new(move |event: web_sys::MessageEvent| {
-            let data = event.data();
-            let message = match data.as_string() {
-                Some(text) => Message::Text(text),
-                None => Message::Binary(js_sys::Uint8Array::new(&data).to_vec()),
-            };
-            // The receiver is gone only when nobody wants the answer any more.
-            drop(messages.unbounded_send(message));
-        });
-        let close =
-            Closure::new(move |_: web_sys::Event| drop(sender.unbounded_send(Message::Closed)));
-        let abort = Closure::new({
-            let (socket, ended) = (socket.clone(), Rc::clone(ended));
-            move |_: web_sys::Event| end(&socket, job, &ended)
-        });
-        socket.add_event_listener_with_callback("message", message.as_ref().unchecked_ref())?;
-        socket.add_event_listener_with_callback("close", close.as_ref().unchecked_ref())?;
-        socket.add_event_listener_with_callback("error", close.as_ref().unchecked_ref())?;
-        signal.add_event_listener_with_callback("abort", abort.as_ref().unchecked_ref())?;
-        let mut session = ClientSession::new(settings());
-        session.handle_input(Date::now().as_millis(), Input::Connected { key: None });
-        Ok(Self {
-            socket,
-            message,
-            close,
-            signal,
-            abort,
-        })
-    }
-}
-
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        let (message, close) = (
-            self.message.as_ref().unchecked_ref(),
-            self.close.as_ref().unchecked_ref(),
-        );
-        drop(
-            self.socket
-                .remove_event_listener_with_callback("message", message),
-        );
-        drop(
-            self.socket
-                .remove_event_listener_with_callback("close", close),
-        );
-        drop(
-            self.socket
-                .remove_event_listener_with_callback("error", close),
-        );
-        let abort = self.abort.as_ref().unchecked_ref();
-        drop(
-            self.signal
-                .remove_event_listener_with_callback("abort", abort),
-        );
-    }
+fn now() -> Millis {
+    Date::now().as_millis()
 }

@@ -1,0 +1,212 @@
+//! One socket to the pool as a bounded queue of messages, and how the conversation over it ends.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures_util::StreamExt;
+use protocol::{ClientToRelay, JobId, encode};
+use wasm_bindgen::JsCast;
+use wasm_bindgen::closure::Closure;
+use worker::Result;
+
+use crate::api::exchange::NO_CLOSE_CODE;
+
+/// What one message weighs beside its content.
+const MESSAGE_BYTES: usize = 64;
+
+/// What may wait here for a slow HTTP client. The pool stops its node a window (64 KiB of text) after the last
+/// acknowledgement; a frame's header and a message's own weight can make a window of one-byte entries this heavy. A pool
+/// that sends more breaks the rules or tells of its queue for hours: the socket is closed, and the session takes the job
+/// up again where it was when the client reads on.
+pub(crate) const QUEUED_BYTES_MAX: usize = 8 << 20;
+
+/// What the socket's listeners pass on.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A control frame.
+    Text(String),
+    /// A token frame.
+    Binary(Vec<u8>),
+    /// The last message.
+    Closed {
+        /// The close code.
+        code: u16,
+    },
+}
+
+/// A socket that ended without a word.
+const CLOSED: Message = Message::Closed {
+    code: NO_CLOSE_CODE,
+};
+
+impl Message {
+    fn bytes(&self) -> usize {
+        MESSAGE_BYTES
+            + match self {
+                Self::Text(text) => text.len(),
+                Self::Binary(bytes) => bytes.len(),
+                Self::Closed { code: _ } => 0,
+            }
+    }
+}
+
+/// A socket with its listeners. Dropping it lets go of both.
+pub(crate) struct Line {
+    socket: web_sys::WebSocket,
+    messages: UnboundedReceiver<Message>,
+    queued_bytes: Rc<Cell<usize>>,
+    on_message: Closure<dyn FnMut(web_sys::MessageEvent)>,
+    on_close: Closure<dyn FnMut(web_sys::Event)>,
+}
+
+impl Line {
+    /// Listens to a socket that is about to be accepted.
+    pub(crate) fn new(socket: web_sys::WebSocket) -> Result<Self> {
+        let (sender, messages) = unbounded();
+        let queued_bytes = Rc::new(Cell::new(0));
+        let on_message = on_message(&socket, sender.clone(), &queued_bytes);
+        let on_close = Closure::new(move |event: web_sys::Event| {
+            let close: Option<&web_sys::CloseEvent> = event.dyn_ref();
+            let code = close.map_or(NO_CLOSE_CODE, web_sys::CloseEvent::code);
+            // The receiver is gone only when nobody wants the answer any more.
+            drop(sender.unbounded_send(Message::Closed { code }));
+        });
+        let line = Self {
+            socket,
+            messages,
+            queued_bytes,
+            on_message,
+            on_close,
+        };
+        let (socket, close) = (&line.socket, line.on_close.as_ref().unchecked_ref());
+        let message = line.on_message.as_ref().unchecked_ref();
+        socket.add_event_listener_with_callback("message", message)?;
+        socket.add_event_listener_with_callback("close", close)?;
+        socket.add_event_listener_with_callback("error", close)?;
+        Ok(line)
+    }
+
+    /// Sends a control frame.
+    pub(crate) fn send(&self, text: &str) {
+        drop(self.socket.send_with_str(text));
+    }
+
+    /// The next message.
+    pub(crate) async fn next(&mut self) -> Message {
+        let message = self.messages.next().await;
+        let message = message.unwrap_or(CLOSED);
+        let queued = self.queued_bytes.get().saturating_sub(message.bytes());
+        self.queued_bytes.set(queued);
+        message
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let (message, close) = (
+            self.on_message.as_ref().unchecked_ref(),
+            self.on_close.as_ref().unchecked_ref(),
+        );
+        let socket = &self.socket;
+        drop(socket.remove_event_listener_with_callback("message", message));
+        drop(socket.remove_event_listener_with_callback("close", close));
+        drop(socket.remove_event_listener_with_callback("error", close));
+    }
+}
+
+fn on_message(
+    socket: &web_sys::WebSocket,
+    sender: UnboundedSender<Message>,
+    queued_bytes: &Rc<Cell<usize>>,
+) -> Closure<dyn FnMut(web_sys::MessageEvent)> {
+    let (socket, queued_bytes) = (socket.clone(), Rc::clone(queued_bytes));
+    Closure::new(move |event: web_sys::MessageEvent| {
+        if queued_bytes.get() > QUEUED_BYTES_MAX {
+            return; // Closed already.
+        }
+        let data = event.data();
+        let message = match data.as_string() {
+            Some(text) => Message::Text(text),
+            None => Message::Binary(js_sys::Uint8Array::new(&data).to_vec()),
+        };
+        queued_bytes.set(queued_bytes.get() + message.bytes());
+        let is_over = queued_bytes.get() > QUEUED_BYTES_MAX;
+        let message = if is_over { CLOSED } else { message };
+        drop(sender.unbounded_send(message));
+        if is_over {
+            drop(socket.close_with_code(1000));
+        }
+    })
+}
+
+/// How to end the job from wherever its end becomes known: from the answer, from the stream that nobody reads any more,
+/// or from the HTTP client's abort, which comes in between.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// The present socket.
+    pub(crate) socket: Option<web_sys::WebSocket>,
+    /// Whether there is nothing left to cancel.
+    pub(crate) is_over: bool,
+    job: JobId,
+}
+
+impl Ending {
+    /// Of a job that nobody has heard of.
+    pub(crate) const fn new(job: JobId) -> Self {
+        Self {
+            socket: None,
+            is_over: false,
+            job,
+        }
+    }
+
+    /// Cancels the job unless it has ended, and closes the socket; safe to call twice. Between two sockets nobody can be
+    /// told: the pool notices that its client does not come back.
+    pub(crate) fn end(&mut self) {
+        let was_over = std::mem::replace(&mut self.is_over, true);
+        if let (false, Some(socket)) = (was_over, &self.socket) {
+            let cancel = encode(&ClientToRelay::Cancel { job: self.job });
+            drop(socket.send_with_str(&cancel));
+        }
+        self.hang_up();
+    }
+
+    /// Closes the socket: the job may go on over another one.
+    pub(crate) fn hang_up(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            drop(socket.close_with_code(1000));
+        }
+    }
+}
+
+/// Ends the job when the HTTP client goes away.
+pub(crate) struct OnAbort {
+    signal: web_sys::AbortSignal,
+    closure: Closure<dyn FnMut(web_sys::Event)>,
+}
+
+impl OnAbort {
+    /// Listens.
+    pub(crate) fn new(signal: &web_sys::AbortSignal, ending: &Rc<RefCell<Ending>>) -> Result<Self> {
+        let ending = Rc::clone(ending);
+        let closure = Closure::new(move |_: web_sys::Event| ending.borrow_mut().end());
+        let on_abort = Self {
+            signal: signal.clone(),
+            closure,
+        };
+        let callback = on_abort.closure.as_ref().unchecked_ref();
+        signal.add_event_listener_with_callback("abort", callback)?;
+        Ok(on_abort)
+    }
+}
+
+impl Drop for OnAbort {
+    fn drop(&mut self) {
+        let callback = self.closure.as_ref().unchecked_ref();
+        drop(
+            self.signal
+                .remove_event_listener_with_callback("abort", callback),
+        );
+    }
+}
