@@ -15,6 +15,7 @@ pub mod logprobs;
 pub mod sampling;
 pub mod stop;
 pub mod template;
+pub mod vocabulary;
 
 use protocol::ChatRequest;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -29,8 +30,22 @@ pub enum Command {
     Start {
         /// Names the job in events.
         key: JobKey,
+        /// By which catalog id it asks for the model: ids of tokens mean the same to all who offer it.
+        model: String,
         /// What to answer.
         request: Box<ChatRequest>,
+        /// What the client has of the answer already: go on from there, and tell only what lies beyond.
+        answer: Option<Box<protocol::Answer>>,
+    },
+    /// Leave this job out of decode steps; it keeps its slot. A job that is not there (any more) is no fault.
+    Pause {
+        /// Which job.
+        key: JobKey,
+    },
+    /// Go on with this job.
+    Unpause {
+        /// Which job.
+        key: JobKey,
     },
     /// Find out whether this request could be answered here; needs no slot.
     Check {
@@ -95,6 +110,8 @@ pub fn run(
         match command {
             Some(
                 command @ (Command::Start { .. }
+                | Command::Pause { .. }
+                | Command::Unpause { .. }
                 | Command::Check { .. }
                 | Command::Stop { .. }
                 | Command::Wake),

@@ -10,7 +10,11 @@
 //!   `length`, and a `max_tokens` that would go beyond it is cut down to what is left.
 //! - On an otherwise idle engine the same request with the same seed gives the same text: batch sizes and threads are
 //!   fixed, and no prefix is taken from a cache.
+//! - An answer that another attempt began goes on at that very byte ([`given`]). It costs a prompt's reading of what is
+//!   known, and one decode step for each token of its end that is open.
+//! - A paused job keeps its slot and its place in the cache, and is left out of decode steps.
 
+mod given;
 mod load;
 mod reader;
 mod slot;
@@ -21,10 +25,11 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
-use protocol::{ChatRequest, ErrorCode, Failure, Usage};
+use protocol::{ChatRequest, ErrorCode, Failure, FinishReason, Usage};
 
+use super::vocabulary::Vocabulary;
 use super::{Command, Engine, EngineEvent, JobKey};
-use reader::{Done, Task, Ticket};
+use reader::{Done, Job, Prepared, Task, Ticket};
 use slot::{Ending, Slot};
 
 pub use load::{LlamaOptions, LoadError, Loaded, Spawned, spawn};
@@ -48,11 +53,13 @@ struct Reading {
     key: JobKey,
     ticket: Ticket,
     is_stopped: bool,
+    is_paused: bool,
 }
 
 /// The engine proper; lives on its own thread, inside [`spawn`].
 struct LlamaEngine<'m> {
     model: &'m LlamaModel,
+    vocabulary: &'m Vocabulary,
     context: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
     context_tokens: u32,
@@ -69,10 +76,11 @@ struct LlamaEngine<'m> {
 }
 
 impl LlamaEngine<'_> {
-    fn start(&mut self, key: JobKey, request: Box<ChatRequest>) {
+    fn start(&mut self, job: Job) {
+        let key = job.key;
         let taken = self.reading.len() + self.slots.iter().flatten().count();
         let ticket = Ticket::default();
-        let task = Task::Prepare(key, ticket.clone(), request);
+        let task = Task::Prepare(ticket.clone(), job);
         let refused = if taken >= self.slots.len() {
             Some("all slots of this node are busy")
         } else if self.reader.send(task).is_err() {
@@ -82,6 +90,7 @@ impl LlamaEngine<'_> {
                 key,
                 ticket,
                 is_stopped: false,
+                is_paused: false,
             });
             None
         };
@@ -119,28 +128,63 @@ impl LlamaEngine<'_> {
         }
     }
 
-    fn admit(&mut self, key: JobKey, prepared: Result<Box<Slot>, Failure>) {
+    fn admit(&mut self, key: JobKey, prepared: Result<Box<Prepared>, Failure>) {
         let Some(index) = self.reading.iter().position(|reading| reading.key == key) else {
             return;
         };
-        if self.reading.swap_remove(index).is_stopped {
+        let reading = self.reading.swap_remove(index);
+        if reading.is_stopped {
             let usage = Usage::default();
             self.events.push_back(EngineEvent::Cancelled { key, usage });
             return;
         }
-        match prepared {
-            Ok(slot) => {
-                self.events.push_back(EngineEvent::Accepted {
-                    key,
-                    prompt_tokens: slot.prompt_tokens(),
-                    context_tokens: self.context_tokens,
-                });
-                // There is one: jobs in the reader count as taken slots.
-                if let Some(free) = self.slots.iter_mut().find(|slot| slot.is_none()) {
-                    *free = Some(*slot);
-                }
+        let Prepared { mut slot, over } = match prepared {
+            Ok(prepared) => *prepared,
+            Err(failure) => {
+                self.events.push_back(EngineEvent::Failed { key, failure });
+                return;
             }
-            Err(failure) => self.events.push_back(EngineEvent::Failed { key, failure }),
+        };
+        self.events.push_back(EngineEvent::Accepted {
+            key,
+            prompt_tokens: slot.prompt_tokens(),
+            context_tokens: self.context_tokens,
+        });
+        if let Some(finish_reason) = over {
+            self.end_at_once(slot, finish_reason);
+            return;
+        }
+        slot.pause(reading.is_paused);
+        // There is one: jobs in the reader count as taken slots.
+        if let Some(free) = self.slots.iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(slot);
+        }
+    }
+
+    /// The answer had reached its end before; only that was not known.
+    fn end_at_once(&mut self, mut slot: Slot, finish_reason: FinishReason) {
+        let mut advances = Vec::new();
+        slot.last_words(&mut advances);
+        if !advances.is_empty() {
+            self.events.push_back(EngineEvent::Step(advances));
+        }
+        self.events.push_back(EngineEvent::Finished {
+            key: slot.key(),
+            finish_reason,
+            usage: slot.usage(),
+        });
+    }
+
+    fn pause(&mut self, key: JobKey, is_paused: bool) {
+        for reading in &mut self.reading {
+            if reading.key == key {
+                reading.is_paused = is_paused;
+            }
+        }
+        for slot in self.slots.iter_mut().flatten() {
+            if slot.key() == key {
+                slot.pause(is_paused);
+            }
         }
     }
 
@@ -177,7 +221,7 @@ impl LlamaEngine<'_> {
     /// Fills the batch; `false` where llama.cpp's batch refused a token.
     fn compose(&mut self) -> bool {
         self.batch.clear();
-        let active = self.slots.iter().flatten();
+        let active = self.slots.iter().flatten().filter(|slot| !slot.is_paused());
         let reading = active.clone().filter(|slot| slot.is_reading()).count();
         let chunk = if reading == active.count() {
             PREFILL_TOKENS_ALONE
@@ -206,7 +250,7 @@ impl LlamaEngine<'_> {
                     prefilled_tokens,
                 });
             }
-            let ending = slot.take_token(&self.context, self.model, &mut advances);
+            let ending = slot.take_token(&self.context, self.model, self.vocabulary, &mut advances);
             if let Some(ending) = ending
                 && let Some(slot) = place.take()
             {
@@ -274,7 +318,19 @@ impl LlamaEngine<'_> {
 impl Engine for LlamaEngine<'_> {
     fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Start { key, request } => self.start(key, request),
+            Command::Start {
+                key,
+                model,
+                request,
+                answer,
+            } => self.start(Job {
+                key,
+                model,
+                request,
+                answer,
+            }),
+            Command::Pause { key } => self.pause(key, true),
+            Command::Unpause { key } => self.pause(key, false),
             Command::Stop { key } => self.stop(key),
             Command::Check { check, request } => self.check(check, request),
             Command::Wake => self.collect(),
@@ -283,7 +339,7 @@ impl Engine for LlamaEngine<'_> {
     }
 
     fn is_idle(&self) -> bool {
-        self.slots.iter().all(Option::is_none)
+        self.slots.iter().flatten().all(Slot::is_paused)
     }
 
     fn is_dead(&self) -> bool {

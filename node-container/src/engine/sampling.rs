@@ -6,6 +6,9 @@
 //!
 //! Penalties see the answer only, not the prompt, as `OpenAI` describes them.
 //!
+//! A draw is a function of the seed and of the token's position in the answer ([`randomness`]): whoever goes on with an
+//! answer draws what the one who began it would have drawn.
+//!
 //! A grammar is asked about the drawn token first; only when it says no is it applied to the whole vocabulary and the
 //! token drawn again. That is far cheaper, since models mostly keep to the form by themselves.
 
@@ -21,6 +24,9 @@ use protocol::chat::Sampling;
 use protocol::{ChatRequest, ErrorCode, Failure};
 
 use super::grammar;
+use randomness::Randomness;
+
+mod randomness;
 
 /// What holds where a request says nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,10 +91,14 @@ pub enum DrawError {
 }
 
 /// Draws the tokens of one answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sampler {
     chain: LlamaSampler,
     grammar: Option<LlamaSampler>,
+    /// Without it the likeliest token is drawn.
+    randomness: Option<Randomness>,
+    /// Tokens of the answer so far.
+    position: u32,
 }
 
 impl Sampler {
@@ -100,37 +110,103 @@ impl Sampler {
         answer_tokens_max: u32,
         seed: u64,
     ) -> Result<Self, Failure> {
+        let sampling = &request.sampling;
+        let temperature = sampling.temperature.unwrap_or(defaults.temperature);
         Ok(Self {
-            chain: chain(model, defaults, &request.sampling, answer_tokens_max, seed)?,
+            chain: chain(model, defaults, sampling, answer_tokens_max)?,
             grammar: grammar::sampler(model, &request.response_format)?,
+            randomness: (temperature != 0.0)
+                .then(|| Randomness::new(sampling.seed.unwrap_or(seed))),
+            position: 0,
         })
     }
 
-    /// Draws a token from one row of logits and remembers it.
-    pub fn draw(&mut self, logits: &[f32]) -> Result<LlamaToken, DrawError> {
+    /// Takes over a token that was drawn before; refused where the grammar does not allow it.
+    pub fn accept(&mut self, token: LlamaToken) -> Result<(), DrawError> {
+        if let Some(grammar) = &mut self.grammar {
+            let began = Instant::now();
+            // llama.cpp aborts at an end of turn that the grammar does not allow, so it is asked first.
+            if !allows(grammar, token) || grammar.try_accept(token).is_err() {
+                return Err(DrawError::NoToken);
+            }
+            if began.elapsed() > DRAW_TIME_MAX {
+                return Err(DrawError::TooSlow);
+            }
+        }
+        self.chain.accept(token);
+        self.position += 1;
+        Ok(())
+    }
+
+    /// Whether these tokens could follow.
+    pub fn check(&self, tokens: impl Iterator<Item = LlamaToken>) -> Result<(), DrawError> {
+        if self.grammar.is_none() {
+            return Ok(());
+        }
+        let mut trial = self.clone();
+        tokens.into_iter().try_for_each(|token| trial.accept(token))
+    }
+
+    /// Draws a token that `fits` from one row of logits and remembers it.
+    pub fn draw(
+        &mut self,
+        logits: &[f32],
+        fits: impl Fn(LlamaToken) -> bool,
+    ) -> Result<LlamaToken, DrawError> {
         let began = Instant::now();
-        let token = self.draw_any(logits).ok_or(DrawError::NoToken)?;
+        let token = self.draw_any(logits, fits).ok_or(DrawError::NoToken)?;
         if self.grammar.is_some() && began.elapsed() > DRAW_TIME_MAX {
             return Err(DrawError::TooSlow);
         }
         Ok(token)
     }
 
-    fn draw_any(&mut self, logits: &[f32]) -> Option<LlamaToken> {
-        let mut token = select(&mut self.chain, candidates(logits))?;
-        if let Some(grammar) = &mut self.grammar {
-            if !allows(grammar, token) {
-                let mut allowed = candidates(logits);
+    fn draw_any(
+        &mut self,
+        logits: &[f32],
+        fits: impl Fn(LlamaToken) -> bool,
+    ) -> Option<LlamaToken> {
+        let mut token = self.select(candidates(logits))?;
+        let is_allowed = fits(token)
+            && self
+                .grammar
+                .as_mut()
+                .is_none_or(|grammar| allows(grammar, token));
+        if !is_allowed {
+            let mut allowed = candidates(logits);
+            allowed.data.retain(|candidate| fits(candidate.id()));
+            if let Some(grammar) = &mut self.grammar {
                 grammar.apply(&mut allowed);
-                allowed
-                    .data
-                    .retain(|candidate| candidate.logit().is_finite());
-                token = select(&mut self.chain, allowed)?;
             }
+            allowed
+                .data
+                .retain(|candidate| candidate.logit().is_finite());
+            token = self.select(allowed)?;
+        }
+        if let Some(grammar) = &mut self.grammar {
             grammar.try_accept(token).ok()?;
         }
         self.chain.accept(token);
+        self.position += 1;
         Some(token)
+    }
+
+    fn select(&mut self, mut candidates: LlamaTokenDataArray) -> Option<LlamaToken> {
+        if candidates.data.is_empty() {
+            return None;
+        }
+        self.chain.apply(&mut candidates);
+        match &self.randomness {
+            Some(randomness) => randomness.draw(
+                self.position,
+                candidates
+                    .data
+                    .iter()
+                    .map(|candidate| (candidate.id().0, candidate.logit())),
+            ),
+            None => return candidates.selected_token(),
+        }
+        .map(LlamaToken::new)
     }
 }
 
@@ -141,14 +217,6 @@ fn candidates(logits: &[f32]) -> LlamaTokenDataArray {
             .map(|(id, logit)| LlamaTokenData::new(LlamaToken::new(id), *logit, 0.0)),
         false,
     )
-}
-
-fn select(chain: &mut LlamaSampler, mut candidates: LlamaTokenDataArray) -> Option<LlamaToken> {
-    if candidates.data.is_empty() {
-        return None;
-    }
-    chain.apply(&mut candidates);
-    candidates.selected_token()
 }
 
 fn allows(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
@@ -165,7 +233,6 @@ fn chain(
     defaults: Defaults,
     sampling: &Sampling,
     answer_tokens_max: u32,
-    seed: u64,
 ) -> Result<LlamaSampler, Failure> {
     let vocabulary = model.vocab().n_tokens();
     let mut samplers = Vec::new();
@@ -212,29 +279,6 @@ fn chain(
         let min_p = sampling.min_p.unwrap_or(defaults.min_p);
         samplers.push(LlamaSampler::min_p(min_p, 1));
         samplers.push(LlamaSampler::temp(temperature));
-        samplers.push(LlamaSampler::dist(fold_seed(sampling.seed.unwrap_or(seed))));
     }
     Ok(LlamaSampler::chain(samplers, true))
-}
-
-/// llama.cpp's seeds have 32 bits, and it takes the highest one to mean "random".
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "both halves are folded into the low one"
-)]
-const fn fold_seed(seed: u64) -> u32 {
-    let folded = (seed ^ (seed >> 32)) as u32;
-    if folded == u32::MAX { 0 } else { folded }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seed_is_never_the_one_that_means_random() {
-        assert_eq!(fold_seed(u64::from(u32::MAX)), 0);
-        assert_eq!(fold_seed(42), 42);
-        assert_ne!(fold_seed(1 << 32), fold_seed(1 << 33));
-    }
 }

@@ -6,8 +6,11 @@ use crate::model::model_file;
 use node_container::engine::llama::{LlamaOptions, Loaded, Spawned, spawn};
 use node_container::engine::{Advance, Command, EngineEvent, JobKey};
 use protocol::chat::Sampling;
-use protocol::{ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, Role, Usage};
+use protocol::{Answer, ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, Role, Usage};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// The catalog id under which the model is asked for here.
+pub(crate) const MODEL: &str = "smol";
 
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +20,8 @@ pub(crate) struct Told {
     /// Text of each advance.
     pub(crate) pieces: Vec<String>,
     pub(crate) logprobs: Vec<serde_json::Value>,
+    /// As a client gets it.
+    pub(crate) advances: Vec<Advance>,
     pub(crate) ending: Ending,
 }
 
@@ -75,11 +80,18 @@ impl Rig {
     }
 
     pub(crate) fn start(&mut self, request: ChatRequest) -> JobKey {
+        self.start_from(request, None)
+    }
+
+    /// Starts an answer of which the client has a part.
+    pub(crate) fn start_from(&mut self, request: ChatRequest, answer: Option<Answer>) -> JobKey {
         let key = JobKey(self.next_key);
         self.next_key += 1;
         self.send(Command::Start {
             key,
+            model: MODEL.to_owned(),
             request: Box::new(request),
+            answer: answer.map(Box::new),
         });
         key
     }
@@ -90,6 +102,12 @@ impl Rig {
 
     pub(crate) fn event(&mut self) -> EngineEvent {
         self.events.blocking_recv().expect("the engine lives")
+    }
+
+    /// Whether nothing is told for so long.
+    pub(crate) fn is_silent_for(&mut self, time: std::time::Duration) -> bool {
+        std::thread::sleep(time);
+        self.events.try_recv().is_err()
     }
 
     /// Everything that is there already.
@@ -104,6 +122,7 @@ impl Rig {
             tokens: Vec::new(),
             pieces: Vec::new(),
             logprobs: Vec::new(),
+            advances: Vec::new(),
             ending: Ending::Finished(FinishReason::Unknown, Usage::default()),
         };
         loop {
@@ -118,11 +137,6 @@ impl Rig {
                     finish_reason,
                     usage,
                 } if of == key => {
-                    assert_eq!(
-                        u32::try_from(told.tokens.len()),
-                        Ok(usage.completion_tokens),
-                        "the tokens told are the tokens counted"
-                    );
                     told.ending = Ending::Finished(finish_reason, usage);
                     return told;
                 }
@@ -146,6 +160,21 @@ impl Rig {
 
     pub(crate) fn ask(&mut self, request: ChatRequest) -> Told {
         let key = self.start(request);
+        let told = self.follow(key);
+        if let Ending::Finished(_, usage) = told.ending {
+            let count = u32::try_from(told.tokens.len());
+            assert_eq!(count, Ok(usage.completion_tokens), "told and counted");
+        }
+        told
+    }
+
+    /// Goes on with an answer.
+    pub(crate) fn go_on(
+        &mut self,
+        request: &ChatRequest,
+        answer: impl Into<Option<Answer>>,
+    ) -> Told {
+        let key = self.start_from(request.clone(), answer.into());
         self.follow(key)
     }
 
@@ -162,9 +191,10 @@ impl Rig {
 impl Told {
     fn take(&mut self, advance: &Advance) {
         let text = std::str::from_utf8(&advance.bytes).expect("whole characters, always");
+        self.advances.push(advance.clone());
         self.tokens.extend(&advance.tokens);
         match advance.kind {
-            DeltaKind::Text => {
+            DeltaKind::Text | DeltaKind::Reasoning | DeltaKind::ToolCall => {
                 self.text.push_str(text);
                 self.pieces.push(text.to_owned());
             }
@@ -173,9 +203,7 @@ impl Told {
                     serde_json::from_str(text).expect("a JSON array");
                 self.logprobs.extend(entries);
             }
-            DeltaKind::Reasoning | DeltaKind::ToolCall | DeltaKind::Unknown(_) => {
-                panic!("unexpected kind {:?}", advance.kind)
-            }
+            DeltaKind::Unknown(_) => panic!("unexpected kind {:?}", advance.kind),
         }
     }
 }

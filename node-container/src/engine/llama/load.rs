@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{
 use super::reader::{Done, Reader, Task};
 use super::{BATCH_TOKENS_MAX, LlamaEngine};
 use crate::engine::template::{ChatTemplate, SpecialTokens, TemplateError};
+use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, EngineEvent, run};
 
 /// A context that fits most cards; models trained for less get what they were trained for.
@@ -167,7 +168,14 @@ fn live(
     let context_tokens = context_tokens(&model, options)?;
     let (to_reader, tasks) = channel();
     let (to_engine, done) = channel();
-    let mut engine = LlamaEngine::new(&model, options, context_tokens, to_reader, done)?;
+    let vocabulary = vocabulary(&model);
+    let mut engine = LlamaEngine::new(
+        &model,
+        &vocabulary,
+        options,
+        context_tokens,
+        (to_reader, done),
+    )?;
     let loaded = Loaded {
         context_tokens,
         model_bytes: model.size(),
@@ -176,7 +184,7 @@ fn live(
             .map(|device| device.description)
             .collect(),
     };
-    let reader = Reader::new(&model, template, context_tokens);
+    let reader = Reader::new(&model, &vocabulary, template, context_tokens);
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new()
             .name("reader".to_owned())
@@ -279,10 +287,10 @@ fn load_compute_libraries() {
 impl<'m> LlamaEngine<'m> {
     fn new(
         model: &'m LlamaModel,
+        vocabulary: &'m Vocabulary,
         options: &LlamaOptions,
         context_tokens: u32,
-        reader: Sender<Task>,
-        done: Receiver<Done>,
+        (reader, done): (Sender<Task>, Receiver<Done>),
     ) -> Result<Self, LoadError> {
         let failed = |error: String| LoadError::Context {
             slots: options.slots,
@@ -318,6 +326,7 @@ impl<'m> LlamaEngine<'m> {
 
         Ok(Self {
             model,
+            vocabulary,
             context,
             batch,
             context_tokens,
@@ -339,6 +348,14 @@ fn context_tokens(model: &LlamaModel, options: &LlamaOptions) -> Result<u32, Loa
         Some(asked) if asked > trained => Err(LoadError::ContextTooLong { trained, asked }),
         Some(asked) => Ok(asked),
     }
+}
+
+fn vocabulary(model: &LlamaModel) -> Vocabulary {
+    let vocab = model.vocab();
+    vocab
+        .tokens()
+        .map(|token| vocab.token_to_piece(token, false, None))
+        .collect()
 }
 
 fn special_tokens(model: &LlamaModel) -> SpecialTokens {

@@ -7,13 +7,16 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
-use protocol::{ChatRequest, ErrorCode, Failure};
+use protocol::{ChatRequest, ErrorCode, Failure, FinishReason};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
-use super::slot::Slot;
-use crate::engine::answer::Answer;
-use crate::engine::sampling::{Defaults, Sampler};
+use super::given::{Given, Tongue};
+use super::slot::{Slot, Work};
+use crate::engine::answer::{Answer, Drawn};
+use crate::engine::sampling::{Defaults, DrawError, Sampler};
+use crate::engine::stop::StopScanner;
 use crate::engine::template::ChatTemplate;
+use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, JobKey};
 
 const WAITING: u8 = 0;
@@ -40,11 +43,29 @@ impl Ticket {
     }
 }
 
+/// A job as it comes.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) key: JobKey,
+    pub(super) model: String,
+    pub(super) request: Box<ChatRequest>,
+    /// What the client has of the answer.
+    pub(super) answer: Option<Box<protocol::Answer>>,
+}
+
+/// A job that can be decoded, or need not be.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) slot: Slot,
+    /// The given answer had reached its end.
+    pub(super) over: Option<FinishReason>,
+}
+
 /// What the reader is given.
 #[derive(Debug)]
 pub(super) enum Task {
     /// Make this a job that can be decoded, unless it is cancelled before.
-    Prepare(JobKey, Ticket, Box<ChatRequest>),
+    Prepare(Ticket, Job),
     /// Find out whether it could be made one.
     Check(u32, Box<ChatRequest>),
 }
@@ -52,7 +73,7 @@ pub(super) enum Task {
 /// What the reader gives back: jobs before questions, else in the same order.
 #[derive(Debug)]
 pub(super) enum Done {
-    Prepared(JobKey, Result<Box<Slot>, Failure>),
+    Prepared(JobKey, Result<Box<Prepared>, Failure>),
     Checked(u32, Option<Failure>),
 }
 
@@ -60,6 +81,7 @@ pub(super) enum Done {
 #[derive(Debug)]
 pub(super) struct Reader<'m> {
     model: &'m LlamaModel,
+    vocabulary: &'m Vocabulary,
     template: ChatTemplate,
     defaults: Defaults,
     context_tokens: u32,
@@ -68,7 +90,12 @@ pub(super) struct Reader<'m> {
 }
 
 impl<'m> Reader<'m> {
-    pub(super) fn new(model: &'m LlamaModel, template: ChatTemplate, context_tokens: u32) -> Self {
+    pub(super) fn new(
+        model: &'m LlamaModel,
+        vocabulary: &'m Vocabulary,
+        template: ChatTemplate,
+        context_tokens: u32,
+    ) -> Self {
         let vocab = model.vocab();
         let piece_bytes_max = vocab
             .tokens()
@@ -76,6 +103,7 @@ impl<'m> Reader<'m> {
             .max();
         Self {
             model,
+            vocabulary,
             template,
             defaults: Defaults::of_model(model),
             context_tokens,
@@ -113,13 +141,17 @@ impl<'m> Reader<'m> {
                 continue;
             };
             let result = match task {
-                Task::Prepare(_, ticket, _) if !ticket.begin() => continue,
-                Task::Prepare(key, _, request) => {
-                    Done::Prepared(key, self.prepare(key, &request).map(Box::new))
-                }
+                Task::Prepare(ticket, _) if !ticket.begin() => continue,
+                Task::Prepare(_, job) => Done::Prepared(job.key, self.prepare(&job).map(Box::new)),
                 // The key names nothing: the slot is dropped at once.
                 Task::Check(check, request) => {
-                    Done::Checked(check, self.prepare(JobKey(0), &request).err())
+                    let job = Job {
+                        key: JobKey(0),
+                        model: String::new(),
+                        request,
+                        answer: None,
+                    };
+                    Done::Checked(check, self.prepare(&job).err())
                 }
             };
             if done.send(result).is_err() {
@@ -132,32 +164,123 @@ impl<'m> Reader<'m> {
         }
     }
 
-    fn prepare(&self, key: JobKey, request: &ChatRequest) -> Result<Slot, Failure> {
+    fn prepare(&self, job: &Job) -> Result<Prepared, Failure> {
+        let request = &job.request;
         request.validate().map_err(|invalid| {
             Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
         })?;
         let prompt = self.tokenise(request)?;
-        let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let left = self.context_tokens.saturating_sub(length);
+        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let left = self.context_tokens.saturating_sub(prompt_tokens);
         if left == 0 {
-            return Err(self.too_long(&format!("{length}")));
+            return Err(self.too_long(&format!("{prompt_tokens}")));
         }
-        let answer_tokens_max = request.max_tokens.map_or(left, |most| most.min(left));
         let seed = getrandom::u64().map_err(|_| {
             Failure::new(
                 ErrorCode::EngineFailed,
                 "the node has no source of randomness",
             )
         })?;
-        let sampler = Sampler::new(self.model, self.defaults, request, answer_tokens_max, seed)?;
-        Ok(Slot::new(
+        let sampler = Sampler::new(self.model, self.defaults, request, left, seed)?;
+        self.go_on(job, prompt, prompt_tokens, sampler)
+    }
+
+    /// Takes in what the client has of the answer.
+    fn go_on(
+        &self,
+        job: &Job,
+        mut context: Vec<LlamaToken>,
+        prompt_tokens: u32,
+        mut sampler: Sampler,
+    ) -> Result<Prepared, Failure> {
+        let (key, request) = (job.key, &job.request);
+        let given = job
+            .answer
+            .as_ref()
+            .map(|answer| self.given(answer, job))
+            .transpose()?
+            .unwrap_or_default();
+        let mut answer = Answer::continued(key, &request.stop, given.kind, given.text.len());
+        let mut is_stopped = StopScanner::new(&request.stop).push(&given.text, &mut String::new());
+        let vocab = self.model.vocab();
+        for id in &given.known {
+            if is_stopped {
+                break;
+            }
+            let token = to_token(*id);
+            if vocab.is_eog(token) {
+                answer.finish(None);
+                is_stopped = true;
+                break;
+            }
+            sampler.accept(token).map_err(disagreement)?;
+            is_stopped = answer.push(Drawn {
+                token: *id,
+                piece: self.vocabulary.piece(*id).unwrap_or_default(),
+                logprob: None,
+                is_told: true,
+            });
+            context.push(token);
+        }
+        if !is_stopped {
+            let ahead = given.replayed.iter().copied().chain(given.forced.path());
+            sampler.check(ahead.map(to_token)).map_err(disagreement)?;
+        }
+        let mut slot = Slot::new(Work {
             key,
-            prompt,
-            answer_tokens_max,
+            context,
+            prompt_tokens,
+            context_tokens_max: self.context_tokens,
+            answer_tokens_max: request.max_tokens.unwrap_or(u32::MAX),
+            told_tokens: given.told_tokens,
+            told_bytes: job.answer.as_ref().map_or(0, |answer| answer.bytes()),
+            replayed: given.replayed,
+            forced: given.forced,
             sampler,
-            Answer::new(key, &request.stop),
-            request.top_logprobs,
-        ))
+            answer,
+            top_logprobs: request.top_logprobs,
+        });
+        let over = if is_stopped {
+            Some(FinishReason::Stop)
+        } else if slot.is_full() {
+            slot.finish();
+            Some(FinishReason::Length)
+        } else {
+            None
+        };
+        Ok(Prepared { slot, over })
+    }
+
+    fn given(&self, answer: &protocol::Answer, job: &Job) -> Result<Given, Failure> {
+        let vocab = self.model.vocab();
+        let tokenise = |text: &str| self.tokenise_text(text);
+        let is_end = |id| vocab.is_eog(to_token(id));
+        let tongue = Tongue {
+            vocabulary: self.vocabulary,
+            is_end: &is_end,
+            tokenise: &tokenise,
+        };
+        let has_ids = answer.model.as_deref() == Some(job.model.as_str());
+        Given::of(answer, has_ids, job.request.top_logprobs.is_some(), &tongue)
+    }
+
+    /// Writes a part of an answer in tokens.
+    fn tokenise_text(&self, text: &str) -> Vec<u32> {
+        let tokenise = |text: &str| -> Vec<u32> {
+            let tokens = self.model.vocab().tokenize(text.as_bytes(), false, false);
+            tokens
+                .into_iter()
+                .filter_map(|token| u32::try_from(token.0).ok())
+                .collect()
+        };
+        let tokens = tokenise(text);
+        // Some tokenisers put a space before every text, which models then write at the beginning of their answers.
+        if let Some(rest) = text.strip_prefix(' ')
+            && self.vocabulary.agreeing(&tokens, text.as_bytes()).0 == 0
+        {
+            return tokenise(rest);
+        }
+        tokens
     }
 
     fn tokenise(&self, request: &ChatRequest) -> Result<Vec<LlamaToken>, Failure> {
@@ -197,6 +320,24 @@ impl<'m> Reader<'m> {
         )
         .with_param("messages")
     }
+}
+
+/// Only ids that the vocabulary has come here.
+fn to_token(id: u32) -> LlamaToken {
+    LlamaToken::new(i32::try_from(id).unwrap_or(i32::MAX))
+}
+
+/// The answer was not made by these rules.
+fn disagreement(error: DrawError) -> Failure {
+    let message = match error {
+        DrawError::NoToken => {
+            "the answer so far does not keep to the response format, so nobody can go on with it"
+        }
+        DrawError::TooSlow => {
+            "holding this answer to the response format takes too long; use fewer alternatives and repetitions in the schema"
+        }
+    };
+    Failure::new(ErrorCode::InvalidRequest, message).with_param("response_format")
 }
 
 #[cfg(test)]

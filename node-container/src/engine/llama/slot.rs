@@ -1,4 +1,7 @@
-//! One job on one sequence of the KV cache: first its prompt is read, then its answer is drawn token by token.
+//! One job on one sequence of the KV cache: first its prompt is read (and
+//! what is known of its answer), then its answer is drawn token by token.
+
+use std::collections::VecDeque;
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -7,9 +10,11 @@ use llama_cpp_2::token::LlamaToken;
 use protocol::limits::{ANSWER_BYTES_MAX, ENTRY_BYTES_MAX};
 use protocol::{FinishReason, Usage};
 
-use crate::engine::answer::Answer;
+use super::given::Forced;
+use crate::engine::answer::{Answer, Drawn};
 use crate::engine::logprobs::token_logprob;
 use crate::engine::sampling::{DrawError, Sampler};
+use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Advance, JobKey};
 
 /// How a job ended by itself.
@@ -22,69 +27,110 @@ pub(super) enum Ending {
     TooSlow,
 }
 
+/// What a job needs to run.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) key: JobKey,
+    /// Tokens to be read: the prompt, and what is known of the answer.
+    pub(super) context: Vec<LlamaToken>,
+    /// How many of them are the prompt.
+    pub(super) prompt_tokens: u32,
+    /// Prompt and answer together have at most this many tokens.
+    pub(super) context_tokens_max: u32,
+    /// The whole answer has at most this many tokens.
+    pub(super) answer_tokens_max: u32,
+    /// Tokens that the client has.
+    pub(super) told_tokens: u32,
+    /// Answer bytes that it has.
+    pub(super) told_bytes: usize,
+    /// Tokens to be taken before any is drawn.
+    pub(super) replayed: VecDeque<u32>,
+    /// What the first tokens have to write.
+    pub(super) forced: Forced,
+    pub(super) sampler: Sampler,
+    pub(super) answer: Answer,
+    pub(super) top_logprobs: Option<u8>,
+}
+
 /// A running job.
 #[derive(Debug)]
 pub(super) struct Slot {
-    key: JobKey,
-    prompt: Vec<LlamaToken>,
-    /// Prompt tokens in the cache.
+    work: Work,
+    /// Tokens of the context that are in the cache.
     prefilled: usize,
-    /// Prompt tokens in the current batch.
+    /// Tokens of the context that are in the current batch.
     planned: usize,
     /// Drawn, but not yet evaluated.
     newest: Option<LlamaToken>,
     /// Where in the current batch the row of logits for the next token is.
     row: Option<i32>,
+    /// Tokens beyond the context.
     drawn: u32,
-    drawn_max: u32,
-    sampler: Sampler,
-    answer: Answer,
-    top_logprobs: Option<u8>,
-    told_bytes: usize,
+    is_paused: bool,
 }
 
 impl Slot {
-    pub(super) const fn new(
-        key: JobKey,
-        prompt: Vec<LlamaToken>,
-        drawn_max: u32,
-        sampler: Sampler,
-        answer: Answer,
-        top_logprobs: Option<u8>,
-    ) -> Self {
+    pub(super) const fn new(work: Work) -> Self {
         Self {
-            key,
-            prompt,
+            work,
             prefilled: 0,
             planned: 0,
             newest: None,
             row: None,
             drawn: 0,
-            drawn_max,
-            sampler,
-            answer,
-            top_logprobs,
-            told_bytes: 0,
+            is_paused: false,
         }
     }
 
     pub(super) const fn key(&self) -> JobKey {
-        self.key
+        self.work.key
     }
 
-    pub(super) fn prompt_tokens(&self) -> u32 {
-        u32::try_from(self.prompt.len()).unwrap_or(u32::MAX)
+    pub(super) const fn prompt_tokens(&self) -> u32 {
+        self.work.prompt_tokens
     }
 
-    pub(super) fn usage(&self) -> Usage {
+    pub(super) const fn usage(&self) -> Usage {
         Usage {
-            prompt_tokens: self.prompt_tokens(),
-            completion_tokens: self.drawn,
+            prompt_tokens: self.work.prompt_tokens,
+            completion_tokens: self.work.told_tokens,
         }
     }
 
     pub(super) const fn is_reading(&self) -> bool {
         self.newest.is_none()
+    }
+
+    /// Whether it is left out of decode steps; its place in the cache stays.
+    pub(super) const fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    pub(super) const fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
+    /// Whether there is no place for one more token, in the context or by `max_tokens`.
+    pub(super) fn is_full(&self) -> bool {
+        let work = &self.work;
+        self.length() >= work.context_tokens_max
+            || (work.told_tokens >= work.answer_tokens_max && work.replayed.is_empty())
+    }
+
+    /// The answer may not go on: what was held back is text.
+    pub(super) fn finish(&mut self) {
+        self.work.answer.finish(None);
+    }
+
+    /// What is to be told of an answer that is over before anything was drawn.
+    pub(super) fn last_words(&mut self, advances: &mut Vec<Advance>) {
+        self.work.answer.advance(advances);
+    }
+
+    /// Tokens of prompt and answer.
+    fn length(&self) -> u32 {
+        let read = u32::try_from(self.work.context.len()).unwrap_or(u32::MAX);
+        read.saturating_add(self.drawn)
     }
 
     /// Puts into the batch what this job wants evaluated; `false` where the batch refused.
@@ -96,20 +142,24 @@ impl Slot {
     ) -> bool {
         self.planned = 0;
         self.row = None;
+        if self.is_paused {
+            return true;
+        }
         if let Some(newest) = self.newest {
             // The newest token was the last one drawn, so its place is one before all that are known.
-            let place = self.prompt_tokens() + self.drawn - 1;
+            let place = self.length() - 1;
             self.row = Some(batch.n_tokens());
             return add(batch, newest, place, sequence, true);
         }
         let piece = self
-            .prompt
+            .work
+            .context
             .iter()
             .enumerate()
             .skip(self.prefilled)
             .take(prefill_tokens);
         for (index, token) in piece {
-            let is_last = index + 1 == self.prompt.len();
+            let is_last = index + 1 == self.work.context.len();
             if is_last {
                 self.row = Some(batch.n_tokens());
             }
@@ -122,7 +172,7 @@ impl Slot {
         true
     }
 
-    /// The batch was evaluated: how much of the prompt is in the cache now, if any of it was new.
+    /// The batch was evaluated: how much of the context is in the cache now, if any of it was new.
     pub(super) fn note_prefilled(&mut self) -> Option<u32> {
         if self.planned == 0 {
             return None;
@@ -136,12 +186,13 @@ impl Slot {
         &mut self,
         context: &LlamaContext<'_>,
         model: &LlamaModel,
+        vocabulary: &Vocabulary,
         advances: &mut Vec<Advance>,
     ) -> Option<Ending> {
         let row = self.row.take()?;
         let logits = context.get_logits_ith(row);
-        let token = match self.sampler.draw(logits) {
-            Ok(token) => token,
+        let (token, is_known) = match self.next_token(logits, vocabulary) {
+            Ok(next) => next,
             Err(DrawError::NoToken) => return Some(Ending::Broken),
             Err(DrawError::TooSlow) => return Some(Ending::TooSlow),
         };
@@ -150,21 +201,34 @@ impl Slot {
         };
         self.drawn += 1;
         let vocab = model.vocab();
-        let ending = if vocab.is_eog(token) {
-            self.answer.finish(Some(id));
+        let is_end = vocab.is_eog(token);
+        let piece = vocabulary.piece(id).unwrap_or_default();
+        let work = &mut self.work;
+        let is_told = is_known || work.forced.take(id, piece);
+        work.told_tokens += u32::from(!is_told);
+        let ending = if is_end {
+            work.answer.finish((!is_told).then_some(id));
             Some(Ending::Finished(FinishReason::Stop))
         } else {
-            let logprob = self.top_logprobs.map(|count| {
-                token_logprob(logits, id, count, |id| {
-                    let id = LlamaToken::new(i32::try_from(id).unwrap_or(i32::MAX));
-                    vocab.token_to_piece(id, true, None)
-                })
-            });
-            let piece = vocab.token_to_piece(token, false, None);
-            if self.answer.push(id, &piece, logprob) {
+            let logprob = work
+                .top_logprobs
+                .filter(|_| is_known || !is_told)
+                .map(|count| {
+                    token_logprob(logits, id, count, |id| {
+                        let id = LlamaToken::new(i32::try_from(id).unwrap_or(i32::MAX));
+                        vocab.token_to_piece(id, true, None)
+                    })
+                });
+            let drawn = Drawn {
+                token: id,
+                piece,
+                logprob,
+                is_told,
+            };
+            if work.answer.push(drawn) {
                 Some(Ending::Finished(FinishReason::Stop))
-            } else if self.drawn >= self.drawn_max || self.is_almost_too_long() {
-                self.answer.finish(None);
+            } else if self.is_full() || self.is_almost_too_long() {
+                self.work.answer.finish(None);
                 Some(Ending::Finished(FinishReason::Length))
             } else {
                 self.newest = Some(token);
@@ -172,8 +236,8 @@ impl Slot {
             }
         };
         let before = advances.len();
-        self.answer.advance(advances);
-        self.told_bytes += advances
+        self.work.answer.advance(advances);
+        self.work.told_bytes += advances
             .iter()
             .skip(before)
             .map(|advance| advance.bytes.len())
@@ -181,9 +245,43 @@ impl Slot {
         ending
     }
 
+    /// The next token, and whether it was known before.
+    fn next_token(
+        &mut self,
+        logits: &[f32],
+        vocabulary: &Vocabulary,
+    ) -> Result<(LlamaToken, bool), DrawError> {
+        let work = &mut self.work;
+        let known = work.replayed.pop_front();
+        if let Some(token) = known.and_then(|token| i32::try_from(token).ok()) {
+            let token = LlamaToken::new(token);
+            work.sampler.accept(token)?;
+            return Ok((token, true));
+        }
+        let (forced, sampler) = (&work.forced, &mut work.sampler);
+        if forced.is_over() {
+            return Ok((sampler.draw(logits, |_| true)?, false));
+        }
+        let next = forced.next(vocabulary);
+        let piece = |token: LlamaToken| {
+            let id = u32::try_from(token.0).ok()?;
+            Some((id, vocabulary.piece(id)?))
+        };
+        let fits = |token| {
+            piece(token).is_some_and(|(id, piece)| Some(id) == next || forced.is_covered_by(piece))
+        };
+        let agrees = |token| piece(token).is_some_and(|(_, piece)| forced.agrees_with(piece));
+        let token = match sampler.draw(logits, fits) {
+            // A grammar may forbid the usual way to write something.
+            Err(DrawError::NoToken) => sampler.draw(logits, agrees)?,
+            drawn => drawn?,
+        };
+        Ok((token, false))
+    }
+
     /// Log-probabilities of a very long answer can fill what the wire allows; one entry more must always fit.
     const fn is_almost_too_long(&self) -> bool {
-        self.told_bytes + 2 * ENTRY_BYTES_MAX >= ANSWER_BYTES_MAX as usize
+        self.work.told_bytes + 2 * ENTRY_BYTES_MAX >= ANSWER_BYTES_MAX as usize
     }
 }
 

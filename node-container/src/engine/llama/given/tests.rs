@@ -1,0 +1,189 @@
+//! What is known and what is forced, with a vocabulary of a few tokens.
+
+use super::*;
+
+/// Ids: 0 ends the turn, 1 to 26 are letters, then some longer ones, then halves of a crab.
+fn vocabulary() -> Vocabulary {
+    let mut pieces: Vec<Vec<u8>> = vec![Vec::new()];
+    pieces.extend((b'a'..=b'z').map(|letter| vec![letter]));
+    for longer in ["the", "hello", " "] {
+        pieces.push(longer.as_bytes().to_vec());
+    }
+    let crab = "🦀".as_bytes();
+    pieces.push(crab[..2].to_vec());
+    pieces.push(crab[2..].to_vec());
+    pieces.into_iter().collect()
+}
+
+const END: u32 = 0;
+const THE: u32 = 27;
+const HELLO: u32 = 28;
+const CRAB: [u32; 2] = [30, 31];
+
+/// Letter by letter.
+fn spell(text: &str) -> Vec<u32> {
+    text.bytes()
+        .map(|byte| {
+            if byte == b' ' {
+                29
+            } else {
+                u32::from(byte - b'a') + 1
+            }
+        })
+        .collect()
+}
+
+fn piece(kind: PieceKind, text: &str, tokens: &[u32]) -> Piece {
+    Piece {
+        kind,
+        text: text.to_owned(),
+        tokens: tokens.to_vec(),
+    }
+}
+
+fn given_of(pieces: Vec<Piece>, has_ids: bool, has_logprobs: bool) -> Given {
+    let vocabulary = vocabulary();
+    let tongue = Tongue {
+        vocabulary: &vocabulary,
+        is_end: &|token| token == END,
+        tokenise: &spell,
+    };
+    let answer = Answer {
+        model: None,
+        pieces,
+    };
+    Given::of(&answer, has_ids, has_logprobs, &tongue).expect("valid")
+}
+
+fn of_text(text: &str, tokens: &[u32], has_ids: bool) -> Given {
+    given_of(vec![piece(PieceKind::Text, text, tokens)], has_ids, false)
+}
+
+#[test]
+fn ids_that_write_the_text_are_all_known() {
+    let given = of_text("thea", &[THE, 1], true);
+    assert_eq!(given.known, [THE, 1]);
+    assert!(given.forced.is_over());
+    assert_eq!(given.told_tokens, 2);
+}
+
+#[test]
+fn a_token_that_was_told_in_part_is_forced_and_still_to_be_counted() {
+    let mut given = of_text("ah", &[1], true);
+    assert_eq!(given.known, [1]);
+    assert_eq!(given.forced.bytes, b"h");
+    assert_eq!(given.told_tokens, 1);
+    assert!(given.forced.is_covered_by(b"hello"));
+    assert!(!given.forced.is_covered_by(b"x"));
+    assert!(!given.forced.take(HELLO, b"hello"));
+    assert!(given.forced.is_over());
+}
+
+#[test]
+fn ids_whose_text_was_held_back_are_known() {
+    let given = of_text("ah", &[1, HELLO], true);
+    assert_eq!(given.known, [1, HELLO]);
+    assert!(given.forced.is_over());
+}
+
+#[test]
+fn without_ids_the_open_end_is_forced() {
+    // "th" could have been the beginning of "the".
+    let mut given = of_text("ath", &[1, 2], false);
+    assert_eq!(given.known, [1]);
+    assert_eq!(given.forced.bytes, b"th");
+    assert_eq!(given.forced.path().collect::<Vec<_>>(), spell("th"));
+    // They count as what the client was told.
+    assert_eq!(given.told_tokens, 2);
+    assert!(given.forced.take(20, b"t"));
+    assert!(given.forced.take(8, b"h"));
+    assert!(!given.forced.take(5, b"e"));
+}
+
+#[test]
+fn text_that_came_without_ids_counts_as_the_tokens_it_takes_here() {
+    assert_eq!(of_text("abc", &[], false).told_tokens, 3);
+    assert_eq!(of_text("abc", &[], true).told_tokens, 3);
+    assert_eq!(of_text("abc", &[9], false).told_tokens, 1);
+}
+
+#[test]
+fn ids_are_known_up_to_the_first_that_disagrees() {
+    for wrong in [2, 4000, END] {
+        let given = of_text("abab", &[1, 2, wrong, 2], true);
+        assert_eq!(given.known, [1, 2, 1]);
+        assert_eq!(given.forced.bytes, b"b");
+        assert_eq!(given.told_tokens, 4);
+    }
+}
+
+#[test]
+fn half_a_character_is_known_only_beyond_the_text() {
+    let given = of_text("a", &[1, CRAB[0]], true);
+    assert_eq!(given.known, [1, CRAB[0]]);
+    let vocabulary = vocabulary();
+    let tongue = Tongue {
+        vocabulary: &vocabulary,
+        is_end: &|token| token == END,
+        tokenise: &|_| Vec::new(),
+    };
+    let answer = Answer {
+        model: None,
+        pieces: vec![piece(PieceKind::Text, "a🦀", &[1, CRAB[0]])],
+    };
+    let given = Given::of(&answer, true, false, &tongue).expect("valid");
+    assert_eq!(given.known, [1]);
+    assert_eq!(given.forced.bytes, "🦀".as_bytes());
+    assert_eq!(given.forced.next(&vocabulary), Some(CRAB[0]));
+}
+
+#[test]
+fn an_end_of_turn_is_known_where_the_text_ends() {
+    assert_eq!(of_text("ab", &[1, 2, END], true).known, [1, 2, END]);
+    // Half a character that the end replaced.
+    assert_eq!(
+        of_text("a\u{fffd}", &[1, CRAB[0], END], true).known,
+        [1, CRAB[0], END]
+    );
+}
+
+#[test]
+fn tokens_without_their_probabilities_are_taken_again() {
+    let pieces = |logprobs| {
+        vec![
+            piece(PieceKind::Text, "ab", &[1, 2]),
+            piece(PieceKind::Logprobs, logprobs, &[]),
+            piece(PieceKind::Text, "c", &[3]),
+        ]
+    };
+    let given = given_of(pieces(r#"[{"id":1}][{"id":2}]"#), true, true);
+    assert_eq!(
+        (given.known.as_slice(), given.replayed.len()),
+        (&[1, 2][..], 1)
+    );
+    let given = given_of(pieces(r#"[{"id":1}]"#), true, true);
+    assert_eq!(
+        (given.known.as_slice(), given.replayed.len()),
+        (&[1][..], 2)
+    );
+    let given = given_of(pieces("[{"), true, true);
+    assert_eq!((given.known.len(), given.replayed.len()), (3, 0));
+    // Nobody asked for them.
+    let given = given_of(pieces(r#"[{"id":1}]"#), true, false);
+    assert_eq!((given.known.len(), given.replayed.len()), (3, 0));
+}
+
+#[test]
+fn an_answer_goes_on_in_the_kind_of_its_last_text() {
+    let given = given_of(
+        vec![
+            piece(PieceKind::Text, "a", &[1]),
+            piece(PieceKind::ToolCall, "b", &[2]),
+            piece(PieceKind::Logprobs, "[]", &[]),
+        ],
+        true,
+        false,
+    );
+    assert_eq!(given.kind, DeltaKind::ToolCall);
+    assert_eq!(given.text, "ab");
+}

@@ -1,0 +1,186 @@
+//! What the answer is does not matter: JSON, scripts without spaces, emoji, code, reasoning, tool calls.
+
+use super::{first, foreign, goes_on_from_ids, goes_on_from_text, text};
+use crate::endless;
+use crate::harness::{MODEL, Rig, greedy};
+use protocol::answer::{Piece, PieceKind};
+use protocol::chat::ResponseFormat;
+use protocol::{Answer, ChatRequest, DeltaKind, FinishReason};
+use serde_json::{Value, json};
+
+fn city() -> ChatRequest {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 8},
+            "age": {"type": "integer"},
+            "in": {"enum": ["Europe", "Asia"]}
+        },
+        "required": ["name", "age", "in"],
+        "additionalProperties": false
+    });
+    ChatRequest {
+        response_format: ResponseFormat::JsonSchema { schema },
+        max_tokens: Some(60),
+        ..greedy("Describe the city of Paris as JSON.")
+    }
+}
+
+#[test]
+fn json_that_is_cut_at_any_byte_keeps_to_its_schema() {
+    let mut rig = Rig::new(1, 512);
+    let request = city();
+    let whole = rig.ask(request.clone());
+    for (cut, _) in whole.text.char_indices().skip(1) {
+        let rest = rig.go_on(&request, text(&whole.text[..cut]));
+        let told = format!("{}{}", &whole.text[..cut], rest.text);
+        assert_eq!(rest.finished().0, FinishReason::Stop, "{told}");
+        let value: Value =
+            serde_json::from_str(&told).unwrap_or_else(|error| panic!("{told}: {error}"));
+        assert!(value["age"].is_i64(), "{told}");
+        assert!(
+            ["Europe", "Asia"].contains(&value["in"].as_str().unwrap_or_default()),
+            "{told}"
+        );
+    }
+    let rest = rig.go_on(&request, text(&whole.text));
+    assert_eq!(
+        (rest.text.as_str(), rest.finished().0),
+        ("", FinishReason::Stop)
+    );
+}
+
+#[test]
+fn json_of_another_hand_goes_on_in_its_form() {
+    let mut rig = Rig::new(1, 512);
+    // Spaces and names that this model would not have written.
+    let beginning = "{ \"name\" : \"Xq";
+    let rest = rig.go_on(&city(), text(beginning));
+    let told = format!("{beginning}{}", rest.text);
+    let value: Value =
+        serde_json::from_str(&told).unwrap_or_else(|error| panic!("{told}: {error}"));
+    assert!(
+        value["name"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("Xq")),
+        "{told}"
+    );
+}
+
+#[test]
+fn characters_of_several_tokens_are_whole_on_both_sides_of_the_seam() {
+    let mut rig = Rig::new(1, 512);
+    let written = "🦀é漢仮👩‍💻";
+    let request = ChatRequest {
+        response_format: ResponseFormat::JsonSchema {
+            schema: json!({"type": "object", "properties": {"a": {"const": written}}, "required": ["a"], "additionalProperties": false}),
+        },
+        ..greedy("Go.")
+    };
+    let whole = goes_on_from_ids(&mut rig, &request);
+    for (cut, _) in whole.text.char_indices().skip(8) {
+        let rest = rig.go_on(&request, text(&whole.text[..cut]));
+        let told = format!("{}{}", &whole.text[..cut], rest.text);
+        let value: Value = serde_json::from_str(&told).expect("valid JSON");
+        assert_eq!(value["a"], written);
+    }
+}
+
+#[test]
+fn free_text_in_any_script_goes_on() {
+    let mut rig = Rig::new(1, 512);
+    let request = ChatRequest {
+        max_tokens: Some(60),
+        ..endless("Write on.")
+    };
+    let given = "🦀🎉 你好，世界。今日は良い天気です👩‍💻";
+    for (cut, _) in given.char_indices().skip(1) {
+        let rest = rig.go_on(&request, text(&given[..cut]));
+        let (reason, usage) = rest.finished();
+        assert_eq!(
+            (reason, usage.completion_tokens),
+            (FinishReason::Length, 60),
+            "{}",
+            &given[..cut]
+        );
+        assert!(!rest.text.is_empty());
+    }
+}
+
+#[test]
+fn code_goes_on_with_its_indentation() {
+    let mut rig = Rig::new(1, 512);
+    let request = ChatRequest {
+        max_tokens: Some(32),
+        ..greedy("Write a Python function that adds two numbers.")
+    };
+    let whole = goes_on_from_ids(&mut rig, &request);
+    goes_on_from_text(&mut rig, &request, &whole);
+    let code = "```python\ndef add(a, b):\n    \"\"\"Adds.\"\"\"\n    return a";
+    let rest = rig.go_on(&request, text(code));
+    assert!(rest.text.trim_start().starts_with('+'), "{:?}", rest.text);
+}
+
+#[test]
+fn leading_and_trailing_blanks_are_kept() {
+    let mut rig = Rig::new(1, 512);
+    let request = ChatRequest {
+        max_tokens: Some(20),
+        ..endless("Hi")
+    };
+    let bare = rig.go_on(&request, text("Hello"));
+    let blank = rig.go_on(&request, text("Hello "));
+    // A template that trimmed would make these the same.
+    assert!(bare.text.starts_with([' ', ',', '!']), "{:?}", bare.text);
+    assert!(!blank.text.starts_with(' '), "{:?}", blank.text);
+}
+
+#[test]
+fn what_was_reasoning_or_a_tool_call_goes_on_as_such() {
+    let mut rig = Rig::new(1, 512);
+    for (kind, expected) in [
+        (PieceKind::Reasoning, DeltaKind::Reasoning),
+        (PieceKind::ToolCall, DeltaKind::ToolCall),
+    ] {
+        let piece = |kind, text: &str| Piece {
+            kind,
+            text: text.to_owned(),
+            tokens: Vec::new(),
+        };
+        let answer = Answer {
+            model: Some(MODEL.to_owned()),
+            pieces: vec![
+                piece(PieceKind::Text, "Well. "),
+                piece(kind, "{\"location\": \"Par"),
+            ],
+        };
+        let request = ChatRequest {
+            max_tokens: Some(20),
+            ..endless("Weather in Paris?")
+        };
+        let rest = rig.go_on(&request, Some(answer));
+        assert!(rest.text.starts_with("is"), "{:?}", rest.text);
+        assert!(rest.advances.iter().all(|advance| advance.kind == expected));
+    }
+}
+
+#[test]
+fn ids_of_another_vocabulary_are_not_believed() {
+    let mut rig = Rig::new(1, 512);
+    let request = ChatRequest {
+        max_tokens: Some(40),
+        ..greedy("Tell me a story about a lighthouse.")
+    };
+    let whole = rig.ask(request.clone());
+    let mut answer = foreign(first(&whole, 10)).expect("text");
+    for piece in &mut answer.pieces {
+        piece.tokens = vec![4_000_000_000, 5, 6];
+    }
+    let rest = rig.go_on(&request, Some(answer));
+    let (reason, usage) = rest.finished();
+    assert_eq!(reason, FinishReason::Length);
+    assert_eq!(usage.completion_tokens, 40);
+    assert_eq!(rest.tokens.len(), 37);
+    let given: String = whole.pieces[..10].concat();
+    assert!(format!("{given}{}", rest.text).starts_with(&whole.text));
+}
