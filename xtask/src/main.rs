@@ -2,6 +2,7 @@
 
 mod artefacts;
 mod bench;
+mod bench;
 mod clones;
 mod console;
 mod demo;
@@ -56,6 +57,9 @@ enum Command {
         #[arg(long, value_enum)]
         only: Option<stages::Stage>,
     },
+    /// Measure; nothing passes or fails by it
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Measure; nothing passes or fails by it
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -114,6 +118,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Demo(options) => demo::run(&places, &options),
         Command::Test { only } => stages::run(&places, only),
+        Command::Bench(bench) => bench::run(&places, &bench),
         Command::Bench(bench) => bench::run(&places, &bench),
         Command::Lint { bless } => lint::run_all(&places, bless),
         Command::Wrangler { arguments } => {

@@ -235,7 +235,7 @@ impl Node {
             context_tokens: 8192,
         });
         if self.jobs.is_empty() {
-            self.step_at = Instant::now() + Duration::from_micros(directive.interval_us);
+            self.step_at = Instant::now();
         }
         self.jobs.insert(key, Running { directive, index: 0, is_paused: false });
     }
