@@ -16,8 +16,8 @@ use crate::tickets::NodeTicket;
 use crate::timers::Timer;
 use crate::{Millis, Scheduler, SocketId};
 
-/// A ticket is good for this long: longer than any answer takes, shorter than secrets are kept.
-pub(crate) const TICKET_MS: Millis = 60 * 60 * 1_000;
+/// A ticket is good for this long: longer than any answer takes, and no longer than secrets are kept.
+pub(crate) const TICKET_MS: Millis = 24 * 60 * 60 * 1_000;
 
 /// Answers without a client that one node may keep here: its slots, and as many that ended.
 const ANNOUNCED_PER_NODE_MAX: usize = 512;

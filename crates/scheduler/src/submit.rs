@@ -36,7 +36,7 @@ impl Scheduler {
         // What was announced has come.
         self.release_reserved(socket);
         if self.is_known(id) {
-            self.submit_again(socket, id);
+            self.submit_again(socket, id, &request);
             return;
         }
         let Some(account) = self
@@ -125,26 +125,24 @@ impl Scheduler {
         self.jobs.contains_key(&id) || self.finished.contains_key(&id)
     }
 
-    /// The same id came twice. From its own client that is harmless; so it is from a new socket of the same account that
-    /// has heard nothing of the job yet, once the old socket is gone. From anybody else it is refused without a word about
-    /// what the job is.
-    fn submit_again(&mut self, socket: SocketId, id: JobId) {
+    /// The same id came twice. From its own client that is harmless; so it is from a new socket of the same account,
+    /// whose old one may have died before it brought a ticket. From anybody else it is refused without a word about what
+    /// the job is.
+    fn submit_again(&mut self, socket: SocketId, id: JobId, request: &ChatRequest) {
         let account = self.clients.get(&socket).map(|client| &*client.account);
-        let may_take = |owner: Option<SocketId>, of: &str| {
-            owner == Some(socket) || (owner.is_none() && account == Some(of))
-        };
         if let Some(job) = self.jobs.get(&id)
-            && may_take(job.owner, &job.account)
+            && account == Some(&*job.account)
+            && job.request == *request
         {
-            if job.owner.is_some() {
+            if job.owner == Some(socket) {
                 self.tell_state(id);
             } else {
                 self.take_over(socket, id, 0, 0);
             }
         } else if let Some(finished) = self.finished.get(&id)
-            && may_take(finished.owner, &finished.account)
+            && account == Some(&*finished.account)
         {
-            if finished.owner.is_some() {
+            if finished.owner == Some(socket) {
                 let end = finished.end.clone();
                 self.tell_client(socket, end);
             } else {

@@ -148,7 +148,12 @@ fn submitting_again_says_where_the_job_stands() {
 #[test]
 fn another_client_with_the_same_id_learns_nothing() {
     let mut world = World::new();
-    let (owner, other) = (world.client(1), world.client(2));
+    let (owner, other) = (world.client(1), SocketId(2));
+    world.input(Input::ClientJoined {
+        socket: other,
+        account: "another".into(),
+    });
+    world.told(other);
     world.submit(owner, 1);
     world.told(owner);
     world.submit(other, 1);
