@@ -59,6 +59,10 @@ pub struct Config {
         default_value_t = 30
     )]
     pub drain_seconds: u32,
+
+    /// For tests: logs offsets and hashes of what each attempt produces.
+    #[arg(long, env = "HELIOGRAPH_LOG_HASHES", hide = true)]
+    pub log_hashes: bool,
 }
 
 impl Config {

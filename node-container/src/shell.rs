@@ -9,6 +9,7 @@
 //! ```
 
 mod job_log;
+mod produced;
 mod socket;
 
 use std::future::Future;
@@ -28,6 +29,7 @@ use crate::config::Config;
 use crate::engine::llama::{self, LlamaOptions, Loaded, Spawned};
 use crate::engine::{Command, EngineEvent};
 use job_log::JobLog;
+use produced::ProducedLog;
 use socket::{DialError, Heard, Socket};
 
 /// The rig could not start.
@@ -99,6 +101,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
             closing: None,
             commands,
             jobs: JobLog::default(),
+            produced: ProducedLog::new(config.log_hashes),
             drain_until: None,
             ending: None,
         };
@@ -169,6 +172,7 @@ struct Shell<'c> {
     closing: Option<tokio::task::JoinHandle<()>>,
     commands: UnboundedSender<Command>,
     jobs: JobLog,
+    produced: ProducedLog,
     drain_until: Option<Instant>,
     ending: Option<End>,
 }
@@ -201,6 +205,7 @@ impl Shell<'_> {
                         return Ok(EXIT_ENGINE);
                     };
                     self.jobs.engine_said(&event);
+                    self.produced.engine_said(&event);
                     self.handle(Input::Engine(event));
                 }
                 () = sleep_until(tick_at) => self.handle(Input::Tick),
@@ -271,12 +276,14 @@ impl Shell<'_> {
                 Output::Start {
                     key,
                     job,
+                    attempt,
                     model,
                     request,
                     answer,
                 } => {
                     let begun = answer.as_ref().map_or(0, |answer| answer.bytes());
                     self.jobs.started(key, job, begun);
+                    self.produced.started(key, job, attempt, begun);
                     self.command(Command::Start {
                         key,
                         model,

@@ -19,6 +19,8 @@ pub enum Output {
         key: JobKey,
         /// Names it in logs.
         job: JobId,
+        /// Which attempt at it; for logs.
+        attempt: u32,
         /// Which of the offered models.
         model: String,
         /// What to answer.

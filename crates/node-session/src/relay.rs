@@ -212,6 +212,7 @@ impl NodeSession {
                 self.outputs.push_back(Output::Start {
                     key,
                     job: job.id,
+                    attempt: job.attempt,
                     model: pending.model,
                     request: pending.request,
                     answer: pending.answer,
