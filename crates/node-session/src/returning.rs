@@ -158,6 +158,8 @@ impl NodeSession {
     pub(crate) fn jobs_due(&self) -> Option<Millis> {
         let drops = self.jobs.values().filter_map(|job| job.drop_at).min();
         let lingers = self.jobs.values().filter_map(|job| self.linger_due(job));
+        // One that is over holds nothing up any more; what else does is waited for by its own time.
+        let lingers = lingers.filter(|due| *due > self.now);
         drops.into_iter().chain(lingers).min()
     }
 
