@@ -27,15 +27,18 @@ fn lost_relay() -> World {
 
 fn adopted(world: &mut World, node: SocketId) -> (protocol::Alias, u32, u32, AnswerHash) {
     let orders = world.ordered(node);
-    let found = orders.iter().find_map(|order| match order {
-        RelayToNode::Adopt {
+    let found = orders.iter().find_map(|order| {
+        let RelayToNode::Adopt {
             alias,
             offset,
             tokens,
             hash,
             ..
-        } => Some((*alias, *offset, *tokens, *hash)),
-        _ => None,
+        } = order
+        else {
+            return None;
+        };
+        Some((*alias, *offset, *tokens, *hash))
     });
     found.unwrap_or_else(|| panic!("{orders:?}"))
 }

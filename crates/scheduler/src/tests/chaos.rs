@@ -28,13 +28,7 @@ enum Act {
     NodeRestored(u32, u8, u64, bool),
     Heard(u32, u64),
     Reserve(u32, usize),
-    /// With the job's ticket, or a wrong one, and this many bytes of the answer.
-    Resume(u32, u8, bool, u8),
-    /// With the attempt's ticket.
-    Announce(u32, u8, u32, u8, bool),
-    NodeReturns(u32, u32),
-    /// The relay loses its memory.
-    Restart,
+    Back(Back),
     /// The node's n-th attempt goes on as it should.
     Works(u32, usize, Work),
     /// A message about any alias.
@@ -44,6 +38,18 @@ enum Act {
     Perturbed(u32, usize, usize, u8),
     NodeOther(u32, u8),
     Wait(u64),
+}
+
+/// What comes back after a connection or the relay's memory was lost.
+#[derive(Debug, Clone)]
+enum Back {
+    /// With the job's ticket, or a wrong one, and this many bytes of the answer.
+    Resume(u32, u8, bool, u8),
+    /// With the attempt's ticket.
+    Announce(u32, u8, u32, u8, bool),
+    NodeReturns(u32, u32),
+    /// The relay loses its memory.
+    Restart,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +73,17 @@ fn work() -> impl Strategy<Value = Work> {
     ]
 }
 
+fn back() -> impl Strategy<Value = Back> {
+    let node = 100..100 + NODES;
+    prop_oneof![
+        4 => (0..CLIENTS, 0..JOBS, any::<bool>(), 0_u8..60).prop_map(|(c, j, good, bytes)| Back::Resume(c, j, good, bytes)),
+        4 => (node.clone(), 0..JOBS, 1_u32..4, 0_u8..60, any::<bool>())
+            .prop_map(|(n, j, attempt, bytes, ended)| Back::Announce(n, j, attempt, bytes, ended)),
+        2 => (node, 0_u32..3).prop_map(|(n, announces)| Back::NodeReturns(n, announces)),
+        1 => Just(Back::Restart),
+    ]
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let (client, client_again, node) = (0..CLIENTS, 0..CLIENTS, 100..100 + NODES);
     prop_oneof![
@@ -83,11 +100,7 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(n, kind, ago, draining)| Act::NodeRestored(n, kind, ago, draining)),
         2 => (prop_oneof![client_again.clone(), node.clone()], 0_u64..60_000).prop_map(|(peer, ago)| Act::Heard(peer, ago)),
         1 => (client_again, 0..4 * BYTES).prop_map(|(c, bytes)| Act::Reserve(c, bytes)),
-        4 => (0..CLIENTS, 0..JOBS, any::<bool>(), 0_u8..60).prop_map(|(c, j, good, bytes)| Act::Resume(c, j, good, bytes)),
-        4 => (node.clone(), 0..JOBS, 1_u32..4, 0_u8..60, any::<bool>())
-            .prop_map(|(n, j, attempt, bytes, ended)| Act::Announce(n, j, attempt, bytes, ended)),
-        2 => (node.clone(), 0_u32..3).prop_map(|(n, announces)| Act::NodeReturns(n, announces)),
-        1 => Just(Act::Restart),
+        11 => back().prop_map(Act::Back),
         16 => (node.clone(), 0_usize..4, work()).prop_map(|(n, i, work)| Act::Works(n, i, work)),
         1 => (node.clone(), any::<Alias>(), work()).prop_map(|(n, alias, work)| Act::Says(n, alias, work)),
         1 => (node.clone(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(n, bytes)| Act::Frame(n, bytes)),
@@ -210,18 +223,15 @@ fn perform(world: &mut World, act: Act) {
             world.says(SocketId(n), ClientToRelay::Cancel { job: job(number) });
         }
         Act::Acknowledge(n, number, offset) => {
-            let job = job(number);
-            world.says(
-                SocketId(n),
-                ClientToRelay::Acknowledge {
-                    job,
-                    offset,
-                    whole: false,
-                },
-            );
+            let (job, whole) = (job(number), offset % 4 == 0);
+            let message = ClientToRelay::Acknowledge { job, offset, whole };
+            world.says(SocketId(n), message);
         }
-        Act::ClientOther(n, true) => world.says(SocketId(n), ClientToRelay::Hello { key: None }),
-        Act::ClientOther(n, false) => world.says(SocketId(n), ClientToRelay::Unknown),
+        Act::ClientOther(n, is_known) => {
+            let other = ClientToRelay::Unknown;
+            let message = Some(ClientToRelay::Hello { key: None }).filter(|_| is_known);
+            world.says(SocketId(n), message.unwrap_or(other));
+        }
         Act::NodeJoins(n, slots, kind) => {
             world.node_with(n, node_hello(slots, kind));
         }
@@ -244,24 +254,7 @@ fn perform(world: &mut World, act: Act) {
         Act::Reserve(n, bytes) => {
             world.scheduler.reserve(SocketId(n), bytes);
         }
-        Act::Resume(n, number, is_good, bytes) => {
-            let text = "x".repeat(usize::from(bytes));
-            let tokens = vec![1, 2];
-            let tokens = if bytes == 0 { &[][..] } else { &tokens[..] };
-            let ticket = world.tickets.get(&job(number)).cloned();
-            let ticket = ticket.filter(|_| is_good).unwrap_or_default();
-            world.resume_with(SocketId(n), number, ticket, &text, tokens);
-        }
-        Act::Announce(n, number, attempt, bytes, ended) => {
-            let text = "x".repeat(usize::from(bytes));
-            world.announce(SocketId(n), (number, attempt), (0, &text), ended);
-        }
-        Act::NodeReturns(n, announces) => {
-            let mut hello = node_hello(2, 4);
-            hello.announces = announces;
-            world.node_with(n, hello);
-        }
-        Act::Restart => world.restart_with(chaos_config()),
+        Act::Back(back) => come_back(world, &back),
         Act::NodeLeaves(n) => world.input(Input::NodeLeft {
             socket: SocketId(n),
         }),
@@ -288,6 +281,28 @@ fn perform(world: &mut World, act: Act) {
         }
         Act::NodeOther(n, kind) => node_other(world, SocketId(n), kind),
         Act::Wait(ms) => world.advance(ms),
+    }
+}
+
+fn come_back(world: &mut World, back: &Back) {
+    match *back {
+        Back::Resume(n, number, is_good, bytes) => {
+            let text = "x".repeat(usize::from(bytes));
+            let tokens: &[u32] = if bytes == 0 { &[] } else { &[1, 2] };
+            let ticket = world.tickets.get(&job(number)).cloned();
+            let ticket = ticket.filter(|_| is_good).unwrap_or_default();
+            world.resume_with(SocketId(n), number, ticket, &text, tokens);
+        }
+        Back::Announce(n, number, attempt, bytes, ended) => {
+            let text = "x".repeat(usize::from(bytes));
+            world.announce(SocketId(n), (number, attempt), (0, &text), ended);
+        }
+        Back::NodeReturns(n, announces) => {
+            let mut hello = node_hello(2, 4);
+            hello.announces = announces;
+            world.node_with(n, hello);
+        }
+        Back::Restart => world.restart_with(chaos_config()),
     }
 }
 

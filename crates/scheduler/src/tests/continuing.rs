@@ -8,17 +8,14 @@ use crate::{Config, Input, SocketId};
 /// The answer that a node was told to go on with: text, tokens, and whose they are.
 fn carried(world: &mut World, node: SocketId) -> Option<(String, Vec<u32>, Option<String>)> {
     let orders = world.ordered(node);
-    orders.into_iter().find_map(|order| match order {
-        RelayToNode::Assign { answer, .. } => answer.map(|answer| {
-            let text = answer
-                .pieces
-                .iter()
-                .map(|piece| piece.text.as_str())
-                .collect();
-            let tokens = answer.pieces.iter().flat_map(|piece| piece.tokens.clone());
-            (text, tokens.collect(), answer.model)
-        }),
-        _ => None,
+    orders.into_iter().find_map(|order| {
+        let RelayToNode::Assign { answer, .. } = order else {
+            return None;
+        };
+        let answer = answer?;
+        let text = answer.pieces.iter().map(|piece| piece.text.as_str());
+        let tokens = answer.pieces.iter().flat_map(|piece| piece.tokens.clone());
+        Some((text.collect(), tokens.collect(), answer.model))
     })
 }
 
@@ -147,13 +144,11 @@ fn attempts_that_add_nothing_are_limited_and_those_that_do_are_not() {
     let mut world = World::new();
     let client = world.client(1);
     world.submit(client, 1);
-    let mut offset = 0;
-    for number in 10..16 {
+    for (offset, number) in (0..).zip(10..16) {
         let node = world.node(number, 1);
         let alias = world.only_assigned(node);
         world.accept(node, alias);
         world.tokens(node, &[(alias, offset, &[1], "a")]);
-        offset += 1;
         world.input(Input::NodeLeft { socket: node });
     }
     assert_eq!(world.failures(client), []);

@@ -153,9 +153,11 @@ fn nodes_gather_while_the_relay_is_loaded_and_only_then() {
             acknowledge(world, client, offset);
         }
         let orders = world.ordered(node);
-        let asked = orders.iter().filter_map(|order| match order {
-            RelayToNode::Merge { ms } => Some(*ms),
-            _ => None,
+        let asked = orders.iter().filter_map(|order| {
+            let RelayToNode::Merge { ms } = order else {
+                return None;
+            };
+            Some(*ms)
         });
         asked.collect::<Vec<_>>()
     };

@@ -579,7 +579,7 @@ impl World {
     }
 
     /// Whether a node does such work at all; suspects do where nobody else does.
-    fn does(&self, node: &Node, model: ModelIndex, need: Need) -> bool {
+    fn does(node: &Node, model: ModelIndex, need: Need) -> bool {
         let offer = node.offers.get(model);
         !node.draining
             && node.arriving == 0
@@ -592,10 +592,10 @@ impl World {
         let is_trusted = |node: &Node| trust(node).standing != Standing::Suspect;
         let mut others = s.nodes.values();
         let is_wanted = is_trusted(node)
-            || !others.any(|other| self.does(other, model, need) && is_trusted(other));
+            || !others.any(|other| Self::does(other, model, need) && is_trusted(other));
         let has_none = node.slots.free() == node.slots.total();
         let is_free = node.slots.free() > 0 && (has_none || !trust(node).is_single);
-        self.does(node, model, need) && is_wanted && is_free
+        Self::does(node, model, need) && is_wanted && is_free
     }
 
     /// Everything that must end by itself has a timer, and nothing else has.
@@ -657,7 +657,7 @@ impl World {
         for (index, model) in s.models.iter() {
             for need in needs() {
                 let mut nodes = s.nodes.values();
-                let any = nodes.clone().any(|node| self.does(node, index, need));
+                let any = nodes.clone().any(|node| Self::does(node, index, need));
                 let free = nodes.any(|node| self.could_take(node, index, need));
                 assert_eq!(model.can(need), any, "who offers it");
                 assert_eq!(model.is_free(need), free, "who is free");
