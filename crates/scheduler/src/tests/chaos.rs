@@ -228,9 +228,8 @@ fn perform(world: &mut World, act: Act) {
             world.says(SocketId(n), message);
         }
         Act::ClientOther(n, is_known) => {
-            let other = ClientToRelay::Unknown;
-            let message = Some(ClientToRelay::Hello { key: None }).filter(|_| is_known);
-            world.says(SocketId(n), message.unwrap_or(other));
+            let known = is_known.then_some(ClientToRelay::Hello { key: None });
+            world.says(SocketId(n), known.unwrap_or(ClientToRelay::Unknown));
         }
         Act::NodeJoins(n, slots, kind) => {
             world.node_with(n, node_hello(slots, kind));
