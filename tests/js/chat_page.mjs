@@ -278,7 +278,7 @@ const scenes = {
     // The node vanishes in mid-answer: what it said stays, and the answer waits for another node to go on with it.
     await ask('Again?');
     await part('queue-place').waitFor();
-    assert.match(await part('queue-place').innerText(), /went away; another one goes on from here/);
+    assert.match(await part('queue-place').innerText(), /went away\. The answer goes on when another one joins/);
     assert.match(await answers.last().innerText(), /half an ans/);
     await picture('node-lost');
     cue('node-lost');

@@ -47,6 +47,10 @@ pub struct Place<'a> {
 /// Where a waiting question stands.
 pub fn queue_place(place: Place<'_>) -> String {
     let Place { name, nodes, .. } = place;
+    if place.goes_on && nodes == 0 {
+        return "The node that was answering went away. The answer goes on when another one joins."
+            .to_owned();
+    }
     let lost = if place.goes_on {
         "The node that was answering went away; another one goes on from here. "
     } else {
@@ -243,12 +247,12 @@ const fn remedy(code: ErrorCode) -> Remedy {
     }
 }
 
-/// How many nodes are ready, for the line under the composer.
-pub fn nodes_ready(nodes: u32) -> String {
+/// How many nodes there are, busy or not, for the line under the composer.
+pub fn nodes_online(nodes: u32) -> String {
     match nodes {
         0 => "no node right now".to_owned(),
-        1 => "1 node ready".to_owned(),
-        nodes => format!("{nodes} nodes ready"),
+        1 => "1 node online".to_owned(),
+        nodes => format!("{nodes} nodes online"),
     }
 }
 
@@ -289,6 +293,14 @@ mod tests {
         assert_eq!(
             queue_place(broken_off),
             "The node that was answering went away; another one goes on from here. Next in line for Heavy. 1 node serves it."
+        );
+        let left_alone = Place {
+            nodes: 0,
+            ..broken_off
+        };
+        assert_eq!(
+            queue_place(left_alone),
+            "The node that was answering went away. The answer goes on when another one joins."
         );
         let endings: Vec<_> = [2, 4, 11, 12, 13, 21, 102, 113].map(ordinal).into();
         assert_eq!(

@@ -142,7 +142,7 @@ fn Under(chat: Chat) -> impl IntoView {
         chat.catalog.with(|catalog| {
             let tier = catalog.as_ref()?.tier(&chosen?)?;
             let nodes = tier.nodes.filter(|_| open)?;
-            Some((nodes > 0, wording::nodes_ready(nodes)))
+            Some((nodes > 0, wording::nodes_online(nodes)))
         })
     });
     view! {

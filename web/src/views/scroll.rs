@@ -50,7 +50,17 @@ pub(crate) fn following(chat: Chat) -> RwSignal<bool> {
         }
         last.set_value(now);
     });
-    on_cleanup(move || listener.remove());
+    // A window that turns or narrows moves the text under a reader who did nothing. This comes before its scroll event.
+    let turned = window_event_listener(ev::resize, move |_| {
+        if following.get_untracked() {
+            to_end(ScrollBehavior::Instant);
+        }
+        last.set_value(offset());
+    });
+    on_cleanup(move || {
+        listener.remove();
+        turned.remove();
+    });
 
     Effect::new(move |_| {
         chat.follow.track();
