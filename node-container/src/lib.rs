@@ -13,4 +13,5 @@
 pub mod config;
 pub mod engine;
 pub mod log;
+pub mod perplexity;
 pub mod shell;

@@ -5,9 +5,17 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use node_container::config::Config;
-use node_container::{log, shell};
+use node_container::{log, perplexity, shell};
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments
+        .next_if(|first| first == perplexity::COMMAND)
+        .is_some()
+    {
+        log::start();
+        return perplexity::run(arguments);
+    }
     let config = Config::parse();
     if let Err(message) = config.check() {
         Config::command()

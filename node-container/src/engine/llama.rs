@@ -16,6 +16,7 @@
 
 mod given;
 mod load;
+pub mod perplexity;
 mod reader;
 mod slot;
 

@@ -8,6 +8,8 @@ mod harness;
 mod hostile;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod perplexity;
 
 use harness::{Ending, Rig, ask, greedy};
 use model::model_file;

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::{LlamaBackend, load_backends, load_backends_from_path};
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -161,10 +162,7 @@ fn live(
     tell_loaded: &Sender<Result<Loaded, LoadError>>,
 ) -> Result<(), LoadError> {
     let model = load_model(options)?;
-    let template = ChatTemplate::new(
-        model.meta_val_str("tokenizer.chat_template").ok(),
-        special_tokens(&model),
-    )?;
+    let template = chat_template(&model)?;
     let context_tokens = context_tokens(&model, options)?;
     let (to_reader, tasks) = channel();
     let (to_engine, done) = channel();
@@ -220,7 +218,14 @@ impl Drop for WakeAtEnd<'_> {
     }
 }
 
-fn load_model(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
+pub(super) fn chat_template(model: &LlamaModel) -> Result<ChatTemplate, TemplateError> {
+    ChatTemplate::new(
+        model.meta_val_str("tokenizer.chat_template").ok(),
+        special_tokens(model),
+    )
+}
+
+pub(super) fn load_model(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
     let path = &options.model_file;
     check_magic(path)?;
     let backend = backend()?;
@@ -284,6 +289,36 @@ fn load_compute_libraries() {
     }
 }
 
+/// A cache for all slots.
+pub(super) fn new_context<'m>(
+    model: &'m LlamaModel,
+    options: &LlamaOptions,
+    context_tokens: u32,
+) -> Result<LlamaContext<'m>, LoadError> {
+    let failed = |error: String| LoadError::Context {
+        slots: options.slots,
+        context_tokens,
+        error,
+    };
+    let total = context_tokens
+        .checked_mul(options.slots)
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| failed("that is no possible number of tokens".to_owned()))?;
+    let batch_tokens = u32::try_from(BATCH_TOKENS_MAX).unwrap_or(u32::MAX);
+    let threads = i32::try_from(options.threads).unwrap_or(1);
+    let params = LlamaContextParams::default()
+        .with_n_ctx(Some(total))
+        .with_n_seq_max(options.slots)
+        .with_kv_unified(true)
+        .with_n_batch(batch_tokens)
+        .with_n_ubatch(batch_tokens)
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads);
+    model
+        .new_context(backend()?, params)
+        .map_err(|error| failed(error.to_string()))
+}
+
 impl<'m> LlamaEngine<'m> {
     fn new(
         model: &'m LlamaModel,
@@ -297,23 +332,7 @@ impl<'m> LlamaEngine<'m> {
             context_tokens,
             error,
         };
-        let total = context_tokens
-            .checked_mul(options.slots)
-            .and_then(NonZeroU32::new)
-            .ok_or_else(|| failed("that is no possible number of tokens".to_owned()))?;
-        let batch_tokens = u32::try_from(BATCH_TOKENS_MAX).unwrap_or(u32::MAX);
-        let threads = i32::try_from(options.threads).unwrap_or(1);
-        let params = LlamaContextParams::default()
-            .with_n_ctx(Some(total))
-            .with_n_seq_max(options.slots)
-            .with_kv_unified(true)
-            .with_n_batch(batch_tokens)
-            .with_n_ubatch(batch_tokens)
-            .with_n_threads(threads)
-            .with_n_threads_batch(threads);
-        let mut context = model
-            .new_context(backend()?, params)
-            .map_err(|error| failed(error.to_string()))?;
+        let mut context = new_context(model, options, context_tokens)?;
         let mut batch = LlamaBatch::new(BATCH_TOKENS_MAX, 1);
         // One step now finds out whether this machine can compute the model at all, and makes the first answer quick.
         batch
@@ -341,7 +360,7 @@ impl<'m> LlamaEngine<'m> {
     }
 }
 
-fn context_tokens(model: &LlamaModel, options: &LlamaOptions) -> Result<u32, LoadError> {
+pub(super) fn context_tokens(model: &LlamaModel, options: &LlamaOptions) -> Result<u32, LoadError> {
     let trained = model.n_ctx_train();
     match options.context_tokens {
         None => Ok(CONTEXT_TOKENS_DEFAULT.min(trained)),
@@ -350,7 +369,7 @@ fn context_tokens(model: &LlamaModel, options: &LlamaOptions) -> Result<u32, Loa
     }
 }
 
-fn vocabulary(model: &LlamaModel) -> Vocabulary {
+pub(super) fn vocabulary(model: &LlamaModel) -> Vocabulary {
     let vocab = model.vocab();
     vocab
         .tokens()

@@ -216,7 +216,7 @@ impl<'m> Reader<'m> {
             sampler.accept(token).map_err(disagreement)?;
             is_stopped = answer.push(Drawn {
                 token: *id,
-                piece: self.vocabulary.piece(*id).unwrap_or_default(),
+                piece: self.piece(*id),
                 logprob: None,
                 is_told: true,
             });
@@ -264,8 +264,13 @@ impl<'m> Reader<'m> {
         Given::of(answer, has_ids, job.request.top_logprobs.is_some(), &tongue)
     }
 
+    /// The bytes of a token of an answer.
+    pub(super) fn piece(&self, token: u32) -> &[u8] {
+        self.vocabulary.piece(token).unwrap_or_default()
+    }
+
     /// Writes a part of an answer in tokens.
-    fn tokenise_text(&self, text: &str) -> Vec<u32> {
+    pub(super) fn tokenise_text(&self, text: &str) -> Vec<u32> {
         let tokenise = |text: &str| -> Vec<u32> {
             let tokens = self.model.vocab().tokenize(text.as_bytes(), false, false);
             tokens
@@ -283,7 +288,8 @@ impl<'m> Reader<'m> {
         tokens
     }
 
-    fn tokenise(&self, request: &ChatRequest) -> Result<Vec<LlamaToken>, Failure> {
+    /// The prompt.
+    pub(super) fn tokenise(&self, request: &ChatRequest) -> Result<Vec<LlamaToken>, Failure> {
         let prompt = self.template.render(&request.messages)?;
         // Tokenising takes seconds for megabytes, during which other jobs wait to be prepared.
         let bytes: usize = prompt.pieces.iter().map(String::len).sum();
@@ -323,7 +329,7 @@ impl<'m> Reader<'m> {
 }
 
 /// Only ids that the vocabulary has come here.
-fn to_token(id: u32) -> LlamaToken {
+pub(super) fn to_token(id: u32) -> LlamaToken {
     LlamaToken::new(i32::try_from(id).unwrap_or(i32::MAX))
 }
 

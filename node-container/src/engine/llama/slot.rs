@@ -285,7 +285,7 @@ impl Slot {
     }
 }
 
-fn add(
+pub(super) fn add(
     batch: &mut LlamaBatch<'_>,
     token: LlamaToken,
     place: u32,
