@@ -227,7 +227,9 @@ impl Scheduler {
             }
             return;
         };
-        let Some(assigned) = self.assigned(id, alias, job.transcript.offset()) else {
+        let begins = job.has.map(|(offset, _)| offset);
+        let begins = begins.unwrap_or_else(|| job.transcript.offset());
+        let Some(assigned) = self.assigned(id, alias, begins) else {
             return;
         };
         let accepted = self
@@ -238,6 +240,7 @@ impl Scheduler {
         if let Some(accepted) = accepted {
             self.tell_client(owner, started(id, accepted));
         }
+        self.resend_missed(owner, id, alias);
     }
 
     /// What a client hears of an attempt whose frames begin at `offset`.

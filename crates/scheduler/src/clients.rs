@@ -172,7 +172,7 @@ impl Scheduler {
         }
         let Some(job) = self.take_job(id) else { return };
         self.counters.cancelled += 1;
-        self.recently_ended.insert(id);
+        self.recently_ended.insert(id, Some(failure.clone()));
         if let Some(owner) = job.owner {
             self.tell_client(owner, RelayToClient::Failed { job: id, failure });
         }
@@ -245,7 +245,7 @@ impl Scheduler {
         let Some(finished) = self.finished.remove(&id) else {
             return;
         };
-        self.recently_ended.insert(id);
+        self.recently_ended.insert(id, None);
         self.content_bytes -= finished.transcript_bytes;
         if let Some(client) = finished
             .owner

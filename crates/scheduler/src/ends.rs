@@ -262,22 +262,14 @@ impl Scheduler {
         }
     }
 
-    /// Ends a job badly and tells its client; one that is away hears it when it comes back.
+    /// Ends a job badly and tells its client; one that is away, or whose socket is dead unbeknown to us, hears it when it
+    /// comes back.
     pub(crate) fn fail(&mut self, id: JobId, failure: Failure) {
-        let by = self
-            .jobs
-            .get(&id)
-            .and_then(|job| job.alias)
-            .and_then(|alias| self.answered_by(id, alias, None));
         let Some(job) = self.take_job(id) else { return };
         self.counters.failed += 1;
-        let end = RelayToClient::Failed { job: id, failure };
-        match job.owner {
-            Some(owner) => {
-                self.recently_ended.insert(id);
-                self.tell_client(owner, end);
-            }
-            None => self.keep_finished(id, job, by, end),
+        self.recently_ended.insert(id, Some(failure.clone()));
+        if let Some(owner) = job.owner {
+            self.tell_client(owner, RelayToClient::Failed { job: id, failure });
         }
     }
 }

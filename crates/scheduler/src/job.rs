@@ -58,6 +58,8 @@ pub(crate) struct Job {
     pub(crate) claimed: Option<AnswerHash>,
     /// Whose tokens the answer is made of.
     pub(crate) vocabulary: Vocabulary,
+    /// Bytes and tokens that a client has which came back and was not told of an attempt yet: the rest is owed to it.
+    pub(crate) has: Option<(u32, u32)>,
     /// Answer bytes that the client says it has.
     pub(crate) acknowledged: u32,
     /// Since when the node pauses, because the client is a whole window behind.

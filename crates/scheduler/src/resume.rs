@@ -6,7 +6,6 @@ use protocol::{
 };
 
 use crate::announce::TICKET_MS;
-use crate::attempts::started;
 use crate::job::{Job, Vocabulary};
 use crate::tickets::ClientTicket;
 use crate::timers::Timer;
@@ -57,7 +56,10 @@ impl Scheduler {
             .is_some_and(|ticket| {
                 ticket.job == id && ticket.account == account && self.now <= ticket.until
             });
-        if !is_good || self.recently_ended.contains(id) {
+        let failure = self.recently_ended.failure(id).cloned();
+        if let Some(failure) = failure.filter(|_| is_good) {
+            self.tell_client(socket, RelayToClient::Failed { job: id, failure });
+        } else if !is_good || self.recently_ended.contains(id) {
             self.counters.tickets_refused += 1;
             self.refuse_resumption(socket, id);
         } else if let Some(job) = self.jobs.get(&id) {
@@ -111,22 +113,17 @@ impl Scheduler {
             return;
         };
         job.told = None;
-        let Some(alias) = job.alias else {
-            self.tell_state(id);
+        job.has = Some((offset, tokens));
+        self.watch_reader(id);
+        self.tell_state(id);
+    }
+
+    /// Sends a client what it has missed of a running answer, if it came back since it was last told of an attempt.
+    pub(crate) fn resend_missed(&mut self, socket: SocketId, id: JobId, alias: Alias) {
+        let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        self.watch_reader(id);
-        let accepted = self
-            .attempts
-            .get(&alias)
-            .and_then(|attempt| attempt.accepted);
-        if let Some(assigned) = self.assigned(id, alias, offset) {
-            self.tell_client(socket, assigned);
-        }
-        if let Some(accepted) = accepted {
-            self.tell_client(socket, started(id, accepted));
-        }
-        if let Some(job) = self.jobs.get(&id) {
+        if let Some((offset, tokens)) = job.has.take() {
             let frames = resent(&job.transcript, alias, offset, tokens);
             self.send_frames(socket, frames);
         }

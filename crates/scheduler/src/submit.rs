@@ -114,6 +114,7 @@ impl Scheduler {
             transcript_bytes: 0,
             claimed: None,
             vocabulary: Vocabulary::Unspoken,
+            has: None,
             acknowledged: 0,
             paused_at: None,
             told: None,

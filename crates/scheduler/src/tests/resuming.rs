@@ -130,6 +130,60 @@ fn a_failure_that_nobody_heard_is_told_when_the_client_comes_back() {
 }
 
 #[test]
+fn a_failure_said_to_a_dead_socket_is_told_again() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    for number in 7..=9 {
+        let node = world.node(number, 1);
+        world.input(Input::NodeLeft { socket: node });
+    }
+    assert_eq!(world.failures(client), [(job(1), ErrorCode::NodeLost)]);
+    let again = world.client(2);
+    world.resume(again, 1, "", &[]);
+    assert_eq!(world.failures(again), [(job(1), ErrorCode::NodeLost)]);
+}
+
+#[test]
+fn a_client_that_comes_back_to_a_waiting_job_gets_what_it_missed_with_the_next_attempt() {
+    let mut world = World::new();
+    let (client, node, _) = running(&mut world);
+    world.input(Input::ClientLeft { socket: client });
+    world.input(Input::NodeLeft { socket: node });
+    let again = world.client(2);
+    world.resume(again, 1, "ab", &[1]);
+    assert_eq!(world.places(again), [(job(1), 1, 0)]);
+    let other = world.node(10, 1);
+    let alias = world.only_assigned(other);
+    assert_eq!(world.text(again), "cd");
+    let told = world.told(again);
+    assert!(
+        matches!(
+            told[..],
+            [
+                RelayToClient::Queued { .. },
+                RelayToClient::Assigned {
+                    attempt: 2,
+                    offset: 2,
+                    ..
+                }
+            ]
+        ) || matches!(
+            told[..],
+            [RelayToClient::Assigned {
+                attempt: 2,
+                offset: 2,
+                ..
+            }]
+        ),
+        "{told:?}"
+    );
+    world.accept(other, alias);
+    world.tokens(other, &[(alias, 4, &[3], "ef")]);
+    assert_eq!(world.text(again), "ef");
+}
+
+#[test]
 fn forged_replayed_and_other_accounts_tickets_look_like_jobs_that_never_were() {
     let mut world = World::new();
     let (client, node, alias) = running(&mut world);
