@@ -263,6 +263,14 @@ impl Scheduler {
         self.settle_input();
     }
 
+    /// Whether a connected node gets work only where nobody else could ever do it.
+    pub fn is_in_quarantine(&self, node: SocketId) -> bool {
+        let trust = |key| self.karma.trust(key, self.now, &self.config).standing;
+        self.nodes
+            .get(&node)
+            .is_some_and(|node| trust(node.karma) == Standing::Suspect)
+    }
+
     /// Whether too little is known of a connected node, or nothing good lately.
     pub fn is_on_probation(&self, node: SocketId) -> bool {
         let trust = |key| self.karma.trust(key, self.now, &self.config).standing;
