@@ -5,9 +5,10 @@
 //! which that is done is its *start*, and the smallest start is next. Who comes new starts in the current round, the
 //! *clock*: a thousand jobs of one account delay another's first by none.
 //!
-//! Ageing: each served token moves the clock on by half of what a fair share of it would be, even if nobody's start
-//! does, and who comes later starts later. So a debt is forgiven after as many tokens as everybody served had paid it
-//! twice over, however many newcomers come in between, and neither a big job nor an indebted account starves.
+//! Ageing: each served token moves the clock on by an eighth of what a fair share of it would be, even if nobody's start
+//! does, and who comes later starts later. So a debt is forgiven once fair shares had paid it eight times over, however
+//! many newcomers come in between: neither a big job nor an indebted account starves. The price is that an account of
+//! small jobs beside one of big ones may get an eighth less than its share.
 //!
 //! A job that comes back after a lost attempt has paid, and stands before all others. Each need has lines of its own,
 //! so that the next job that *can* be placed is found at once.
@@ -36,9 +37,8 @@ pub(crate) type Round = u64;
 /// Fine enough that the largest weight does not round a token away.
 const ROUNDS_PER_TOKEN: Round = 1_024;
 
-/// The share of a fair share by which the clock moves on in any case. Below one, so that whoever waits fairly is never
-/// overtaken by the clock, and paying counts.
-const AGEING_DIVISOR: u64 = 2;
+/// What a fair share is divided by to move the clock on in any case. Large, so that paying counts.
+const AGEING_DIVISOR: u64 = 8;
 
 /// Places that are counted out one by one; those behind them are estimated.
 const EXACT_PLACES: usize = 32;
@@ -81,7 +81,7 @@ pub(crate) struct Waiting {
 struct Flow {
     /// The round in which all that it had is paid.
     finish: Round,
-    /// The clock when its first job came to the head.
+    /// The clock when its first job came; when it was last served, the round after.
     floor: Round,
     weight: u32,
     jobs: Line,
@@ -194,7 +194,8 @@ impl Queue {
         self.clock = clock;
         self.change(&account, |flow| {
             flow.finish = start.saturating_add(bill.rounds());
-            flow.floor = clock;
+            // Behind whoever comes new, but not for ever.
+            flow.floor = clock.saturating_add(1);
         });
         self.forgive();
         Some(share)
