@@ -99,7 +99,9 @@ impl Scheduler {
             weight: job.bill.weight,
         };
         let queue = &mut self.models[model].queue;
-        queue.settle(&job.account, job.bill, real);
+        if queue.settle(&job.account, job.bill, real) {
+            self.lines.moved.insert(model);
+        }
     }
 }
 

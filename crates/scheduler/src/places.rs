@@ -115,6 +115,10 @@ impl Scheduler {
         } = std::mem::take(&mut self.lines);
         for id in entered {
             self.tell_place_if_news(id);
+            let told = self.jobs.get(&id).and_then(|job| job.told);
+            if let Some(place) = told {
+                self.tell_later(place.model, false);
+            }
         }
         for &model in &tail_due {
             self.tell_line(model, usize::MAX);

@@ -201,8 +201,8 @@ impl Queue {
         Some(share)
     }
 
-    /// A job that had paid `estimate` cost `real`.
-    pub(crate) fn settle(&mut self, account: &Account, estimate: Bill, real: Bill) {
+    /// A job that had paid `estimate` cost `real`. Whether that may change somebody's place.
+    pub(crate) fn settle(&mut self, account: &Account, estimate: Bill, real: Bill) -> bool {
         let (estimate, real) = (estimate.rounds(), real.rounds());
         let clock = self.clock;
         self.change(account, |flow| {
@@ -215,6 +215,8 @@ impl Queue {
             flow.finish = flow.finish.max(owed).saturating_add(real - estimate);
         });
         self.forgive();
+        let flow = self.flows.get(account);
+        real != estimate && flow.is_some_and(|flow| !flow.is_idle())
     }
 
     /// The first job with exactly this need, by round; those that came back have round 0.
