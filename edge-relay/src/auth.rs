@@ -244,6 +244,30 @@ mod tests {
     }
 
     #[test]
+    fn each_key_is_an_account_of_its_own_and_the_same_one_after_a_restart() {
+        let (ada, bob) = ("hg-ada", "hg-bob");
+        let hash = |key: &str| hex::encode(Sha256::digest(key.as_bytes()));
+        // Tickets name the account: read anew from the same settings, it must be the same text.
+        let access = || Access {
+            mode: AuthMode::Keys,
+            api_key_hashes: [hash(ada), hash(bob)].into(),
+            node_key_hashes: [hash("hgn-ada"), hash("hgn-bob")].into(),
+        };
+        let of = |key| client_of_key(&access(), key);
+        assert!(matches!(of(ada), Identity::Known(_)));
+        assert_ne!(of(ada), of(bob));
+        assert_eq!(of(ada), of(ada));
+        let node_of = |key| node_of_key(&access(), key);
+        assert_eq!(
+            node_of("hgn-ada"),
+            Identity::Known(format!("key-{}", &hash("hgn-ada")[..12]))
+        );
+        assert_ne!(node_of("hgn-ada"), node_of("hgn-bob"));
+        // Open mode's own account is no key's, whatever the key.
+        assert_ne!(of(ada), Identity::Known(LOCAL.into()));
+    }
+
+    #[test]
     fn the_bearer_scheme_is_read_in_any_case() {
         assert_eq!(bearer("Bearer hg-x"), "hg-x");
         assert_eq!(bearer("bearer  hg-x "), "hg-x");

@@ -127,10 +127,18 @@ impl Network {
     /// Ends the pool, and with it its memory and every socket to it, while HTTP requests and the process live on. Works
     /// with [`Self::with_faults`] only.
     pub async fn abort_pool(&self) -> Result<()> {
-        let url = format!("{}/fault/abort-pool", self.ready.relay);
+        self.fault("abort-pool").await.map(drop)
+    }
+
+    /// Tells one life of the pool from the next: its memory began then. Works with [`Self::with_faults`] only.
+    pub async fn pool_since(&self) -> Result<String> {
+        self.fault("pool-since").await
+    }
+
+    async fn fault(&self, name: &str) -> Result<String> {
+        let url = format!("{}/fault/{name}", self.ready.relay);
         let answer = reqwest::Client::new().post(url).send().await?;
-        ensure!(answer.status() == 204, "the relay said {}", answer.status());
-        Ok(())
+        Ok(answer.error_for_status()?.text().await?)
     }
 
     /// Waits until this many slots for the demo's model are free.
