@@ -145,7 +145,10 @@ impl Scheduler {
         } else if has_estimates {
             WAIT_TOLD_EVERY_MS
         } else {
-            self.timers.clear(timer);
+            // A tail that has still to hear of a step will.
+            if !has_tail {
+                self.timers.clear(timer);
+            }
             return;
         };
         let at = self.now.saturating_add(after_ms);
