@@ -13,7 +13,9 @@ impl Scheduler {
         self.client_left(socket);
         self.node_left(socket);
         let name = self.account(&account);
-        self.clients.insert(socket, Client::new(name, self.now));
+        let number = self.next_client();
+        self.clients
+            .insert(socket, Client::new(number, name, self.now));
         self.tell_client(socket, RelayToClient::Welcome { account });
     }
 
@@ -27,9 +29,26 @@ impl Scheduler {
         self.node_left(socket);
         let said_at = heard_at.map_or(self.now, |at| at.min(self.now));
         let account = self.account(account);
-        self.clients.insert(socket, Client::new(account, said_at));
+        let number = self.next_client();
+        self.clients
+            .insert(socket, Client::new(number, account, said_at));
         if heard_at.is_some() {
             self.watch_client(socket);
+        }
+    }
+
+    const fn next_client(&mut self) -> u64 {
+        self.clients_seen += 1;
+        self.clients_seen
+    }
+
+    /// Whether a job's owner came after this socket and is still here. What the older one then says of the job was said
+    /// before its client left it, and is late: it must not take the job from the connection that is alive.
+    pub(crate) fn is_outdated(&self, socket: SocketId, owner: Option<SocketId>) -> bool {
+        let number = |socket: &SocketId| self.clients.get(socket).map(|client| client.number);
+        match (number(&socket), owner.as_ref().and_then(number)) {
+            (Some(own), Some(owners)) => own < owners,
+            (_, _) => false,
         }
     }
 

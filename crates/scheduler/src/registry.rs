@@ -18,6 +18,8 @@ const ENDED_KEPT: usize = 16;
 /// A client's socket.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// Counts clients as they come: of two sockets of one client, the later one is alive.
+    pub(crate) number: u64,
     /// Who pays for its jobs.
     pub(crate) account: Account,
     /// Unfinished jobs.
@@ -34,8 +36,9 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client that has just joined.
-    pub(crate) fn new(account: Account, now: Millis) -> Self {
+    pub(crate) fn new(number: u64, account: Account, now: Millis) -> Self {
         Self {
+            number,
             account,
             jobs: BTreeSet::new(),
             finished: VecDeque::new(),

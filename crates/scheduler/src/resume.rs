@@ -94,6 +94,12 @@ impl Scheduler {
 
     /// The job is here: the client's new socket gets what it has missed, and what follows.
     pub(crate) fn take_over(&mut self, socket: SocketId, id: JobId, offset: u32, tokens: u32) {
+        let owner = self.jobs.get(&id).and_then(|job| job.owner);
+        if self.is_outdated(socket, owner) {
+            self.counters.stale_messages += 1;
+            self.refuse_resumption(socket, id);
+            return;
+        }
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -136,6 +142,12 @@ impl Scheduler {
         offset: u32,
         tokens: u32,
     ) {
+        let owner = self.finished.get(&id).and_then(|finished| finished.owner);
+        if self.is_outdated(socket, owner) {
+            self.counters.stale_messages += 1;
+            self.refuse_resumption(socket, id);
+            return;
+        }
         let Some(finished) = self.finished.get_mut(&id) else {
             return;
         };

@@ -75,6 +75,24 @@ fn a_client_may_come_back_before_its_old_socket_is_known_to_be_dead() {
 }
 
 #[test]
+fn what_comes_late_from_a_connection_that_the_client_left_takes_nothing_from_its_new_one() {
+    let mut world = World::new();
+    let (client, node, alias) = running(&mut world);
+    let (late, again) = (world.client(2), world.client(3));
+    world.resume(again, 1, "abcd", &[1, 2]);
+    // Said before `again` came, and arrived after.
+    world.resume(late, 1, "ab", &[1]);
+    assert_eq!(world.failures(late), [(job(1), ErrorCode::UnknownJob)]);
+    world.input(Input::ClientLeft { socket: late });
+    world.input(Input::ClientLeft { socket: client });
+    world.advance(20_000);
+    world.tokens(node, &[(alias, 4, &[3], "ef")]);
+    world.complete(node, alias, 6, 3);
+    assert_eq!(world.text(again), "ef");
+    assert_eq!(world.counters().cancelled, 0);
+}
+
+#[test]
 fn a_waiting_job_keeps_its_place_while_its_client_is_away() {
     let mut world = World::new();
     let client = world.client(1);
