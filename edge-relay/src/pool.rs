@@ -74,10 +74,7 @@ impl DurableObject for Pool {
             "/node" => accept(core, &request, Side::Node),
             "/models" => Response::from_json(&core.live_models()),
             #[cfg(feature = "fault-injection")]
-            "/fault/abort-pool" => {
-                faults::abort_soon(&core.state)?;
-                Response::empty()
-            }
+            path if path.starts_with("/fault/") => faults::route(core, path),
             path => reply::no_such_route(&request.method(), path),
         }
     }

@@ -29,11 +29,16 @@ pub(crate) struct Core {
     pub(crate) alarm_set: Cell<bool>,
     pub(crate) access: Access,
     pub(crate) secrets: RefCell<Secrets>,
+    /// When this object's memory began.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) since: u64,
 }
 
 impl Core {
     pub(crate) fn new(state: State, access: Access, catalog: &Catalog, frames_max: u32) -> Self {
         let clock = Clock::default();
+        #[cfg(feature = "fault-injection")]
+        let since = clock.now();
         let secrets = Secrets::load(&state.storage().sql(), clock.now());
         let config = Config {
             frames_per_second_max: frames_max,
@@ -50,6 +55,8 @@ impl Core {
             alarm_set: Cell::new(false),
             access,
             secrets: RefCell::new(secrets),
+            #[cfg(feature = "fault-injection")]
+            since,
         }
     }
 
