@@ -173,7 +173,7 @@ impl NodeSession {
                 job.drop_at = Some(self.now.saturating_add(ENDED_KEPT_MS));
                 self.say_completed(key);
                 self.trim_ended();
-                self.place_is_free();
+                self.start_waiting();
             }
             Phase::Stopping => {
                 // It was done before it heard that it should stop.
@@ -214,12 +214,7 @@ impl NodeSession {
             self.send_about(key, &message(alias));
         }
         self.forget_job(key);
-        self.place_is_free();
-    }
-
-    fn place_is_free(&mut self) {
         self.start_waiting();
-        self.end_if_drained();
     }
 
     fn trim_ended(&mut self) {

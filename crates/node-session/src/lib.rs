@@ -122,6 +122,7 @@ impl NodeSession {
                 self.tick_jobs();
             }
         }
+        self.end_if_drained();
         self.check_outbox();
     }
 

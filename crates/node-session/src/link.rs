@@ -77,7 +77,6 @@ impl NodeSession {
         self.announce_promised();
         if self.is_draining {
             self.send(&NodeToRelay::Draining);
-            self.end_if_drained();
         }
     }
 
@@ -132,7 +131,6 @@ impl NodeSession {
         self.link = Link::Waiting {
             until: self.now.saturating_add(pause),
         };
-        self.end_if_drained();
     }
 
     /// Gives up a connection that is open but no good.
@@ -151,7 +149,6 @@ impl NodeSession {
         if self.is_up() {
             self.send(&NodeToRelay::Draining);
         }
-        self.end_if_drained();
     }
 
     /// After a drain: ends once no job is left that anybody waits for, connected or not.

@@ -134,7 +134,6 @@ impl NodeSession {
         }
         if let Err(failure) = self.check_assignment(&assignment) {
             self.send(&NodeToRelay::Failed { alias, failure });
-            self.end_if_drained();
             return;
         }
         let key = JobKey(self.next_key);
@@ -269,7 +268,6 @@ impl NodeSession {
             // Its end is said already, and its bytes are wanted by nobody after a cancel.
             Phase::Ended(_) => self.forget_job(key),
         }
-        self.end_if_drained();
     }
 
     fn acknowledge(&mut self, alias: Alias, offset: u32, whole: bool) {
@@ -286,7 +284,6 @@ impl NodeSession {
         let has_all = whole && job.ended().is_some() && offset == job.stream.end().offset;
         if has_all {
             self.forget_job(key);
-            self.end_if_drained();
         } else {
             self.pause_or_go_on(key);
         }

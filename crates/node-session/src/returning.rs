@@ -108,7 +108,6 @@ impl NodeSession {
             let message = "this node does not have that answer";
             let failure = Failure::new(ErrorCode::UnknownJob, message);
             self.send(&NodeToRelay::Failed { alias, failure });
-            self.end_if_drained();
             return;
         };
         if let Some(old) = job.alias.replace(alias) {
@@ -139,7 +138,6 @@ impl NodeSession {
             Some(key) => self.drop_job(key),
             None => self.ignored += 1,
         }
-        self.end_if_drained();
     }
 
     pub(crate) fn tick_jobs(&mut self) {
@@ -151,7 +149,6 @@ impl NodeSession {
         for key in due {
             self.drop_job(key);
         }
-        self.end_if_drained();
     }
 
     /// When jobs need [`crate::Input::Tick`].

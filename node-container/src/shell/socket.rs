@@ -118,8 +118,10 @@ async fn write(
         if sink.send(message).await.is_err() {
             return;
         }
-        // Nobody counts any more once the goodbye is under way.
-        drop(wrote.send(()));
+        if wrote.send(()).is_err() {
+            // The socket was dropped, and this task is about to be.
+            return;
+        }
     }
 }
 

@@ -7,9 +7,11 @@ mod rig;
 
 use nix::sys::signal::Signal;
 use protocol::chat::ResponseFormat;
-use protocol::{ErrorCode, FinishReason, JobId, NodeClass, NodeToRelay, RelayToNode};
-use relay::Relay;
-use rig::{KEY, assign, exit_code, log_file, request, rig, signal};
+use protocol::{
+    AnswerHash, ErrorCode, Failure, FinishReason, JobId, NodeClass, NodeToRelay, RelayToNode,
+};
+use relay::{Connection, Record, Relay};
+use rig::{KEY, assign, assign_with, exit_code, job_id, log_file, request, rig, signal};
 use serde_json::{Value, json};
 
 /// Written into a prompt; must not turn up in the log.
@@ -65,29 +67,179 @@ async fn a_job_streams_and_sigterm_lets_the_running_one_finish() {
     std::fs::remove_file(log).expect("removed");
 }
 
+/// Reads `hello` and the announcements that it promises, welcomed in between.
+async fn announced(connection: &mut Connection) -> Vec<NodeToRelay> {
+    let NodeToRelay::Hello { announces, .. } = connection.message().await else {
+        panic!("expected hello");
+    };
+    connection.welcome().await;
+    let mut announcements = Vec::new();
+    for _ in 0..announces {
+        announcements.push(connection.message().await);
+    }
+    announcements
+}
+
+/// Hands the job that was assigned as `first` over to this connection, with what was read of it.
+async fn adopt(connection: &mut Connection, first: u32, alias: u32, record: Record) {
+    let message = RelayToNode::Adopt {
+        job: job_id(first),
+        attempt: 1,
+        alias,
+        lease_ms: 10_000,
+        window_bytes: 64 << 10,
+        offset: record.offset,
+        tokens: record.tokens,
+        hash: record.hash(),
+    };
+    connection.go_on(record);
+    connection.send(&message).await;
+}
+
 #[tokio::test]
-async fn the_rig_comes_back_and_a_second_signal_ends_it_at_once() {
+async fn an_answer_goes_on_over_three_relays_without_a_byte_lost_or_doubled() {
     let relay = Relay::bind().await;
     let log = log_file("back");
     let child = rig(&relay, &log).spawn().expect("rig starts");
     let mut connection = relay.accept(Some(KEY)).await;
     connection.message().await;
     connection.welcome().await;
+    let asked = request("Tell me about the sea.", 300);
+    assign(&mut connection, 1, asked.clone()).await;
+    connection.first_token(1).await;
+
+    for alias in [11, 12, 13] {
+        let record = connection.cut();
+        connection = relay.accept(Some(KEY)).await;
+        let announcements = announced(&mut connection).await;
+        let [
+            NodeToRelay::Announce {
+                job,
+                attempt: 1,
+                ticket,
+                from,
+                offset,
+                ..
+            },
+        ] = &announcements[..]
+        else {
+            panic!("expected one announcement, got {announcements:?}");
+        };
+        assert_eq!((*job, ticket.as_str()), (job_id(1), "ticket 1"));
+        assert!(*from <= record.offset && record.offset <= *offset);
+        adopt(&mut connection, 1, alias, record).await;
+        connection.next_frame(alias).await;
+        // What is acknowledged need not be kept, and the next announcement begins behind it.
+        connection.acknowledge(alias, false).await;
+    }
+    let answer = connection.follow(13).await;
+    assert_eq!(answer.tokens, 300);
+
+    assign(&mut connection, 2, asked).await;
+    let unbroken = connection.follow(2).await;
+    assert_eq!(answer.text, unbroken.text);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(exit_code(child).await, Some(0));
+    std::fs::remove_file(log).expect("removed");
+}
+
+#[tokio::test]
+async fn a_fenced_job_and_one_that_does_not_agree_leave_their_slots() {
+    let relay = Relay::bind().await;
+    let log = log_file("fence");
+    let child = rig(&relay, &log).spawn().expect("rig starts");
+    let mut connection = relay.accept(Some(KEY)).await;
+    connection.message().await;
+    connection.welcome().await;
+    for alias in [1, 2] {
+        assign(
+            &mut connection,
+            alias,
+            request("Tell me about the sea.", 400),
+        )
+        .await;
+        connection.first_token(alias).await;
+    }
+    drop(connection);
+    let mut connection = relay.accept(Some(KEY)).await;
+    assert_eq!(announced(&mut connection).await.len(), 2);
+    connection
+        .send(&RelayToNode::Fence {
+            job: job_id(1),
+            attempt: 1,
+            failure: Failure::new(ErrorCode::UnknownJob, "nobody wants it"),
+        })
+        .await;
+    let message = RelayToNode::Adopt {
+        job: job_id(2),
+        attempt: 1,
+        alias: 12,
+        lease_ms: 10_000,
+        window_bytes: 64 << 10,
+        offset: 1,
+        tokens: 1,
+        hash: AnswerHash::of(b"\0"),
+    };
+    connection.send(&message).await;
+    assert_eq!(connection.failed(12).await.code, ErrorCode::UnknownJob);
+    for alias in [3, 4] {
+        assign(
+            &mut connection,
+            alias,
+            request("Tell me about the sun.", 400),
+        )
+        .await;
+        connection.first_token(alias).await;
+    }
+    signal(&child, Signal::SIGKILL);
+    assert_eq!(exit_code(child).await, None);
+    std::fs::remove_file(log).expect("removed");
+}
+
+#[tokio::test]
+async fn a_job_pauses_at_its_window_and_goes_on_when_it_is_acknowledged() {
+    let relay = Relay::bind().await;
+    let log = log_file("window");
+    let child = rig(&relay, &log).spawn().expect("rig starts");
+    let mut connection = relay.accept(Some(KEY)).await;
+    connection.message().await;
+    connection.welcome().await;
+    let asked = request("Tell me about the sea.", 200);
+    assign_with(&mut connection, 1, asked.clone(), 100).await;
+    connection.first_token(1).await;
+    // The other job is not held up by the paused one, and shows how much time it had.
+    assign(&mut connection, 2, asked.clone()).await;
+    let mut paused = connection.take_record();
+    let unbroken = connection.follow_beside(2, 1, &mut paused).await;
+    assert!((100..150).contains(&paused.offset), "{paused:?}");
+    assert_eq!(unbroken.tokens, 200);
+    connection.go_on(paused);
+    connection.acknowledges = true;
+    connection.acknowledge(1, false).await;
+    assert_eq!(connection.follow(1).await.tokens, 200);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(exit_code(child).await, Some(0));
+    std::fs::remove_file(log).expect("removed");
+}
+
+#[tokio::test]
+async fn a_node_that_drains_hands_over_what_its_lost_relay_did_not_get_and_a_second_signal_ends_it()
+{
+    let relay = Relay::bind().await;
+    let log = log_file("signals");
+    let child = rig(&relay, &log).spawn().expect("rig starts");
+    let mut connection = relay.accept(Some(KEY)).await;
+    connection.message().await;
+    connection.welcome().await;
     assign(&mut connection, 1, request("Tell me about the sea.", 400)).await;
     connection.first_token(1).await;
-    drop(connection);
-
+    let record = connection.cut();
+    signal(&child, Signal::SIGTERM);
     let mut connection = relay.accept(Some(KEY)).await;
-    assert!(matches!(
-        connection.message().await,
-        NodeToRelay::Hello { .. }
-    ));
-    connection.welcome().await;
-    // The job of the lost connection was stopped: its slot is free again.
-    assign(&mut connection, 2, request("Tell me about the sun.", 400)).await;
-    connection.first_token(2).await;
-    signal(&child, Signal::SIGINT);
+    assert_eq!(announced(&mut connection).await.len(), 1);
     connection.draining().await;
+    adopt(&mut connection, 1, 11, record).await;
+    connection.next_frame(11).await;
     signal(&child, Signal::SIGINT);
     assert_eq!(exit_code(child).await, Some(130));
     std::fs::remove_file(log).expect("removed");

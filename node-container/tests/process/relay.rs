@@ -3,8 +3,8 @@
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use protocol::limits::NODE_FRAME_BYTES_MAX;
 use protocol::{
-    DeltaKind, Failure, FinishReason, NodeToRelay, RelayToNode, SUBPROTOCOL, TokenFrame, Usage,
-    decode, encode,
+    AnswerHash, DeltaKind, Failure, FinishReason, NodeToRelay, PING, PONG, RelayToNode,
+    SUBPROTOCOL, TokenFrame, Usage, decode, encode,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -33,11 +33,41 @@ pub(crate) struct Answer {
 
 pub(crate) struct Connection {
     socket: WebSocketStream<TcpStream>,
-    /// What was read while waiting for something else.
-    offset: u32,
+    record: Record,
+    /// Each frame is acknowledged while a job is followed.
+    pub(crate) acknowledges: bool,
+}
+
+/// What a relay has read of one answer.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) offset: u32,
     text: String,
-    tokens: u32,
+    pub(crate) tokens: u32,
     frames: u32,
+}
+
+impl Record {
+    pub(crate) fn hash(&self) -> AnswerHash {
+        AnswerHash::of(self.text.as_bytes())
+    }
+
+    /// Reads a frame's entries for `alias`; `true` where there were any.
+    fn take_frame(&mut self, frame: &[u8], alias: u32) -> bool {
+        let frame = TokenFrame::decode(frame).expect("a token frame");
+        let mut any = false;
+        for entry in frame.entries().filter(|entry| entry.alias == alias) {
+            assert_eq!(entry.kind, DeltaKind::Text);
+            assert_eq!(entry.offset, self.offset, "no gap, no overlap");
+            self.offset = entry.end_offset().expect("in range");
+            self.text
+                .push_str(std::str::from_utf8(entry.bytes).expect("whole characters"));
+            self.tokens += entry.token_count();
+            any = true;
+        }
+        self.frames += u32::from(any);
+        any
+    }
 }
 
 enum Said {
@@ -84,10 +114,8 @@ impl Relay {
             };
         Connection {
             socket: accept_hdr_async(stream, check).await.expect("upgraded"),
-            offset: 0,
-            text: String::new(),
-            tokens: 0,
-            frames: 0,
+            record: Record::default(),
+            acknowledges: false,
         }
     }
 
@@ -137,6 +165,9 @@ impl Connection {
                 .expect("connected")
                 .expect("readable")
             {
+                Message::Text(text) if text.as_str() == PING => {
+                    self.socket.send(Message::text(PONG)).await.expect("sent");
+                }
                 Message::Text(text) => {
                     let message = decode(text.as_str(), NODE_FRAME_BYTES_MAX).expect("a message");
                     return Said::Message(message);
@@ -155,36 +186,42 @@ impl Connection {
         }
     }
 
-    /// Reads a frame's entries for `alias`; `true` where there were any.
-    fn take_frame(&mut self, frame: &[u8], alias: u32) -> bool {
-        let frame = TokenFrame::decode(frame).expect("a token frame");
-        let mut any = false;
-        for entry in frame.entries().filter(|entry| entry.alias == alias) {
-            assert_eq!(entry.kind, DeltaKind::Text);
-            assert_eq!(entry.offset, self.offset, "no gap, no overlap");
-            self.offset = entry.end_offset().expect("in range");
-            self.text
-                .push_str(std::str::from_utf8(entry.bytes).expect("whole characters"));
-            self.tokens += entry.token_count();
-            any = true;
-        }
-        self.frames += u32::from(any);
-        any
+    /// The connection is cut off; what was read of the answer stays.
+    pub(crate) fn cut(mut self) -> Record {
+        self.take_record()
     }
 
-    fn begin(&mut self) {
-        self.offset = 0;
-        self.text.clear();
-        self.tokens = 0;
-        self.frames = 0;
+    /// Another job is followed from now on.
+    pub(crate) fn take_record(&mut self) -> Record {
+        std::mem::take(&mut self.record)
+    }
+
+    /// Goes on with what an earlier connection read.
+    pub(crate) fn go_on(&mut self, record: Record) {
+        self.record = record;
+    }
+
+    pub(crate) async fn acknowledge(&mut self, alias: u32, whole: bool) {
+        let offset = self.record.offset;
+        self.send(&RelayToNode::Acknowledge {
+            alias,
+            offset,
+            whole,
+        })
+        .await;
     }
 
     /// Waits until a job answers. What comes is kept for [`Self::follow`].
     pub(crate) async fn first_token(&mut self, alias: u32) {
-        self.begin();
+        self.record = Record::default();
+        self.next_frame(alias).await;
+    }
+
+    /// Waits for more of a job's answer.
+    pub(crate) async fn next_frame(&mut self, alias: u32) {
         loop {
             match self.said().await {
-                Said::Frame(frame) if self.take_frame(&frame, alias) => return,
+                Said::Frame(frame) if self.record.take_frame(&frame, alias) => return,
                 Said::Message(NodeToRelay::Failed { failure, .. }) => panic!("{failure}"),
                 Said::Frame(_) | Said::Message(_) => {}
             }
@@ -192,11 +229,24 @@ impl Connection {
     }
 
     pub(crate) async fn follow(&mut self, alias: u32) -> Answer {
+        self.follow_beside(alias, 0, &mut Record::default()).await
+    }
+
+    /// Follows one job to its end; what comes of another on the way is put down too.
+    pub(crate) async fn follow_beside(
+        &mut self,
+        alias: u32,
+        other: u32,
+        beside: &mut Record,
+    ) -> Answer {
         let mut drained = false;
         loop {
             match self.said().await {
                 Said::Frame(frame) => {
-                    self.take_frame(&frame, alias);
+                    beside.take_frame(&frame, other);
+                    if self.record.take_frame(&frame, alias) && self.acknowledges {
+                        self.acknowledge(alias, false).await;
+                    }
                 }
                 Said::Message(NodeToRelay::Draining) => drained = true,
                 Said::Message(NodeToRelay::Completed {
@@ -205,12 +255,17 @@ impl Connection {
                     finish_reason,
                     usage,
                 }) if of == alias => {
-                    assert_eq!(offset, self.offset, "all bytes came");
-                    assert_eq!(usage.completion_tokens, self.tokens, "all tokens came");
+                    assert_eq!(offset, self.record.offset, "all bytes came");
+                    assert_eq!(
+                        usage.completion_tokens, self.record.tokens,
+                        "all tokens came"
+                    );
+                    self.acknowledge(alias, true).await;
+                    let record = std::mem::take(&mut self.record);
                     return Answer {
-                        text: std::mem::take(&mut self.text),
-                        tokens: self.tokens,
-                        frames: self.frames,
+                        text: record.text,
+                        tokens: record.tokens,
+                        frames: record.frames,
                         finish_reason,
                         usage,
                         drained,

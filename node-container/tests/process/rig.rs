@@ -67,14 +67,31 @@ pub(crate) fn request(content: &str, max_tokens: u32) -> ChatRequest {
     }
 }
 
+/// The job that is assigned first under this alias.
+pub(crate) fn job_id(alias: u32) -> JobId {
+    JobId::from_random([u8::try_from(alias).expect("small"); 16])
+}
+
 pub(crate) async fn assign(connection: &mut Connection, alias: u32, request: ChatRequest) {
+    assign_with(connection, alias, request, 64 << 10).await;
+}
+
+pub(crate) async fn assign_with(
+    connection: &mut Connection,
+    alias: u32,
+    request: ChatRequest,
+    window_bytes: u32,
+) {
     let assignment = RelayToNode::Assign {
-        job: JobId::from_random([u8::try_from(alias).expect("small"); 16]),
+        job: job_id(alias),
         attempt: 1,
         alias,
         model: "test-model".to_owned(),
         lease_ms: 10_000,
+        window_bytes,
+        ticket: format!("ticket {alias}"),
         request,
+        answer: None,
     };
     connection.send(&assignment).await;
 }

@@ -3,7 +3,7 @@
 use protocol::{CloseCode, ErrorCode, Failure, NodeToRelay, RelayToNode};
 
 use super::stage::*;
-use crate::{End, Input, Output};
+use crate::{End, EngineEvent, Input, Output};
 
 #[test]
 fn a_new_session_dials_and_says_who_it_is() {
@@ -45,16 +45,28 @@ fn a_relay_that_does_not_answer_a_heartbeat_is_given_up() {
 }
 
 #[test]
-fn a_node_that_streams_into_a_dead_connection_finds_out() {
+fn a_ghost_behind_a_half_open_connection_finds_out_and_comes_back_with_its_answer() {
     let mut stage = Stage::up(1);
     let key = stage.start(1);
     stage.accept(key);
-    for _ in 0..40 {
+    for _ in 0..30 {
         stage.wait(1_000);
         stage.step(vec![advance(key, &[1], "a")]);
     }
     let code = CloseCode::HeartbeatLost.number();
-    assert!(stage.wanted().contains(&Output::CloseSocket { code }));
+    assert_eq!(stage.wanted(), [Output::CloseSocket { code }]);
+    stage.come_back();
+    assert!(matches!(
+        stage.said()[..],
+        [
+            NodeToRelay::Hello { announces: 1, .. },
+            NodeToRelay::Announce {
+                from: 0,
+                offset: 30,
+                ..
+            }
+        ]
+    ));
 }
 
 #[test]
@@ -225,6 +237,23 @@ fn drained() -> [Output; 2] {
 }
 
 #[test]
+fn draining_ends_with_the_last_job_that_broke_or_was_stopped() {
+    let mut stage = Stage::up(2);
+    let (one, two) = (stage.start(1), stage.start(2));
+    stage.input(Input::DrainRequested);
+    stage.hears(&RelayToNode::Cancel { alias: 1 });
+    let failure = Failure::new(ErrorCode::EngineFailed, "broke");
+    stage.engine(EngineEvent::Failed { key: two, failure });
+    stage.wanted();
+    stage.said();
+    stage.wait(1_000);
+    assert_eq!(stage.wanted(), []);
+    stage.stopped(one);
+    assert_eq!(stage.said().len(), 1);
+    assert_eq!(stage.wanted(), drained());
+}
+
+#[test]
 fn draining_does_not_wait_long_for_a_client_that_does_not_acknowledge() {
     let mut stage = Stage::up(1);
     let key = stage.start(1);
@@ -282,6 +311,29 @@ fn draining_without_a_connection_keeps_what_runs_until_it_is_done() {
     stage.finish(key);
     assert_eq!(stage.wanted(), []);
     stage.hears(&acknowledge_whole(5, 0));
+    assert_eq!(stage.wanted(), drained());
+}
+
+#[test]
+fn draining_without_a_connection_hands_a_whole_answer_over_first() {
+    let mut stage = Stage::up(1);
+    let key = stage.start(1);
+    stage.accept(key);
+    stage.input(Input::Closed { code: None });
+    stage.finish(key);
+    stage.wait(6_000);
+    stage.wanted();
+    stage.input(Input::DrainRequested);
+    assert_eq!(stage.wanted(), []);
+    stage.input(Input::Connected);
+    stage.hears(&RelayToNode::Welcome {
+        node: "n".into(),
+        heartbeat_ms: 15_000,
+    });
+    stage.hears(&adopt(1, 2, "", 0));
+    stage.wait(4_999);
+    stage.wanted();
+    stage.hears(&acknowledge_whole(2, 0));
     assert_eq!(stage.wanted(), drained());
 }
 

@@ -25,6 +25,7 @@ fn bytes_are_kept_until_they_are_acknowledged_and_the_answer_until_its_end_is() 
     stage.finish(key);
     assert_eq!(left(&mut stage, &acknowledge(1, 12_288)), 0);
     assert_eq!(stage.session.jobs.len(), 1);
+    // Only one that names the very end is of the end.
     stage.hears(&acknowledge_whole(1, 12_287));
     assert_eq!(stage.session.jobs.len(), 1);
     stage.hears(&acknowledge_whole(1, 12_288));
@@ -56,11 +57,14 @@ fn an_acknowledgement_of_what_was_never_sent_counts_for_nothing() {
     stage.hears(&acknowledge(1, 4));
     stage.hears(&acknowledge_whole(1, u32::MAX));
     assert_eq!(stage.session.unacknowledged_bytes(), 3);
+    // There is no end yet that anybody could have.
+    stage.hears(&acknowledge_whole(1, 3));
+    assert_eq!(stage.session.job_count(), 1);
     // Made, but still behind a busy socket.
     stage.input(Input::Busy);
     stage.step(vec![advance(key, &[1], "def")]);
     stage.hears(&acknowledge(1, 6));
-    assert_eq!(stage.session.unacknowledged_bytes(), 6);
+    assert_eq!(stage.session.unacknowledged_bytes(), 3);
     assert_eq!(stage.session.ignored(), 3);
 }
 
@@ -130,6 +134,25 @@ fn a_node_without_a_connection_goes_on_for_a_window_and_pauses() {
     stage.hears(&adopt(1, 2, "abc", 1));
     assert_eq!(stage.wanted(), [Output::Unpause { key }]);
     assert_eq!(stage.entries(), [[(2, 3, vec![2], "def".to_owned())]]);
+}
+
+#[test]
+fn what_a_relay_knows_when_it_adopts_is_acknowledged() {
+    let mut stage = Stage::up(1);
+    let key = stage.start_with(1, |_, window_bytes| *window_bytes = 6);
+    stage.accept(key);
+    stage.step(vec![advance(key, &[1], "abc")]);
+    stage.step(vec![advance(key, &[2], "def")]);
+    assert_eq!(stage.wanted(), [Output::Pause { key }]);
+    stage.fall_and_return();
+    let mut message = adopt(1, 2, "abc", 1);
+    if let RelayToNode::Adopt { window_bytes, .. } = &mut message {
+        *window_bytes = 4;
+    }
+    stage.hears(&message);
+    assert_eq!(stage.wanted(), [Output::Unpause { key }]);
+    stage.step(vec![advance(key, &[3], "g")]);
+    assert_eq!(stage.wanted(), [Output::Pause { key }]);
 }
 
 #[test]

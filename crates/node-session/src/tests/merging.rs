@@ -87,6 +87,25 @@ fn gathered_deltas_over_a_frames_limit_become_several_frames_in_order() {
 }
 
 #[test]
+fn gathered_tokens_over_an_entrys_limit_become_several_entries() {
+    let mut stage = Stage::up(1);
+    let key = running(&mut stage, 1);
+    stage.input(Input::Busy);
+    let all: Vec<u32> = (0..20_000).collect();
+    for tokens in all.chunks(1_000) {
+        stage.step(vec![advance(key, tokens, "a")]);
+    }
+    stage.input(Input::Writable);
+    let entries = stage.entries().concat();
+    let tokens: Vec<u32> = entries
+        .iter()
+        .flat_map(|(_, _, ids, _)| ids.clone())
+        .collect();
+    assert_eq!(tokens, all);
+    assert_eq!(entries.len(), 2);
+}
+
+#[test]
 fn a_message_about_a_job_never_overtakes_its_deltas() {
     type Ending = fn(&mut Stage, JobKey);
     let endings: [Ending; 3] = [Stage::finish, Stage::stopped, |stage, key| {

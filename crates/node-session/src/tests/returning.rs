@@ -99,8 +99,60 @@ fn an_answer_that_ended_without_a_connection_is_handed_over_whole() {
             }
         ]
     ));
+    // Wanted again, and so kept as long as one that has just ended.
+    stage.wait(10_000);
+    stage.hears(&RelayToNode::Pong);
     stage.hears(&acknowledge_whole(6, 9));
     assert_eq!(stage.session.jobs.len(), 1);
+}
+
+#[test]
+fn an_adopted_end_is_kept_as_long_as_a_new_one_and_no_longer() {
+    let (mut stage, key) = half_acknowledged();
+    stage.finish(key);
+    for _ in 0..5 {
+        stage.wait(10_000);
+        stage.hears(&RelayToNode::Pong);
+    }
+    stage.fall_and_return();
+    stage.hears(&adopt(1, 6, "abc", 1));
+    stage.wait(1);
+    for _ in 0..6 {
+        assert_eq!(stage.session.jobs.len(), 1);
+        stage.wait(10_000);
+        stage.hears(&RelayToNode::Pong);
+    }
+    assert_eq!(stage.session.jobs.len(), 0);
+}
+
+#[test]
+fn a_drain_gives_the_client_of_an_adopted_end_its_time_too() {
+    let (mut stage, key) = half_acknowledged();
+    stage.finish(key);
+    stage.wait(10_000);
+    stage.fall_and_return();
+    stage.hears(&adopt(1, 6, "abc", 1));
+    stage.input(Input::DrainRequested);
+    stage.wanted();
+    stage.wait(4_999);
+    assert_eq!(stage.wanted(), []);
+    stage.wait(1);
+    assert_eq!(stage.wanted().len(), 2);
+}
+
+#[test]
+fn an_announcement_tells_what_became_of_the_answer_while_the_node_said_hello() {
+    let (mut stage, key) = half_acknowledged();
+    stage.input(Input::Closed { code: None });
+    stage.wait_for_timeout();
+    stage.input(Input::Connected);
+    stage.step(vec![advance(key, &[4], "ghi")]);
+    stage.finish(key);
+    stage.hears(&RelayToNode::Welcome {
+        node: "n".into(),
+        heartbeat_ms: 15_000,
+    });
+    assert_eq!(stage.said(), [config(1).hello(1), announcement(9, true)]);
 }
 
 #[test]
