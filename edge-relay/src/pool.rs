@@ -13,6 +13,7 @@
 
 mod clock;
 mod drive;
+mod events;
 #[cfg(feature = "fault-injection")]
 mod faults;
 mod listen;
@@ -25,8 +26,8 @@ use std::rc::Rc;
 use protocol::limits::CLIENT_FRAME_BYTES_MAX;
 use protocol::{CloseCode, ErrorCode, Failure, PING, PONG, SUBPROTOCOL};
 use worker::{
-    DurableObject, Env, Error, Request, Response, Result, State, WebSocket,
-    WebSocketIncomingMessage, WebSocketPair, WebSocketRequestResponsePair, durable_object,
+    DurableObject, Env, Request, Response, Result, State, WebSocket, WebSocketPair,
+    WebSocketRequestResponsePair, durable_object,
 };
 
 use crate::config::{self, Access};
@@ -43,7 +44,7 @@ const SOCKETS_MAX: usize = 16_000;
 const STRANGERS_MAX: usize = 512;
 
 /// One shard of the relay.
-#[durable_object]
+#[durable_object(alarm)]
 #[derive(Debug)]
 pub struct Pool {
     core: std::result::Result<Rc<Core>, String>,
@@ -56,8 +57,14 @@ impl DurableObject for Pool {
             state.set_websocket_auto_response(&pair);
         }
         let core = Access::from_env(&env)
-            .and_then(|access| Ok((access, config::catalog(&env)?, config::frames_max(&env)?)))
-            .map(|(access, catalog, frames)| Rc::new(Core::new(state, access, &catalog, frames)));
+            .and_then(|access| {
+                Ok((
+                    access,
+                    config::catalog(&env)?,
+                    config::Tuning::from_env(&env)?,
+                ))
+            })
+            .map(|(access, catalog, tuning)| Rc::new(Core::new(state, access, &catalog, tuning)));
         if let Ok(core) = &core {
             core.restore();
         }
@@ -77,45 +84,6 @@ impl DurableObject for Pool {
             path if path.starts_with("/fault/") => faults::route(core, path),
             path => reply::no_such_route(&request.method(), path),
         }
-    }
-
-    async fn websocket_message(
-        &self,
-        socket: WebSocket,
-        message: WebSocketIncomingMessage,
-    ) -> Result<()> {
-        if let Ok(core) = &self.core {
-            match message {
-                WebSocketIncomingMessage::String(text) => core.text(&socket, &text),
-                WebSocketIncomingMessage::Binary(bytes) => core.binary(&socket, &bytes),
-            }
-        }
-        Ok(())
-    }
-
-    async fn websocket_close(
-        &self,
-        socket: WebSocket,
-        code: usize,
-        _reason: String,
-        _clean: bool,
-    ) -> Result<()> {
-        if let Ok(core) = &self.core {
-            core.left(&socket);
-        }
-        // The peer's close must be answered, or it waits; a code that may not be sent back (1005, 1006) becomes 1000.
-        let code = u16::try_from(code)
-            .ok()
-            .filter(|code| !matches!(code, 1004..=1006 | 1015));
-        close_quietly(&socket, code.unwrap_or(1000), "");
-        Ok(())
-    }
-
-    async fn websocket_error(&self, socket: WebSocket, _error: Error) -> Result<()> {
-        if let Ok(core) = &self.core {
-            core.left(&socket);
-        }
-        Ok(())
     }
 
     async fn alarm(&self) -> Result<Response> {

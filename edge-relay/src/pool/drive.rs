@@ -9,7 +9,7 @@ use protocol::{CloseCode, NodeClass, encode};
 use scheduler::{Config, Input, ModelEntry, Output, Scheduler, SocketId, TierEntry};
 use worker::{Result, State, WebSocket};
 
-use crate::config::Access;
+use crate::config::{Access, Tuning};
 use crate::pool::clock::Clock;
 use crate::pool::close_quietly;
 use crate::pool::peers::{Attachment, Peer, Peers, Side, Standing};
@@ -35,13 +35,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(state: State, access: Access, catalog: &Catalog, frames_max: u32) -> Self {
+    pub(crate) fn new(state: State, access: Access, catalog: &Catalog, tuning: Tuning) -> Self {
         let clock = Clock::default();
         #[cfg(feature = "fault-injection")]
         let since = clock.now();
         let secrets = Secrets::load(&state.storage().sql(), clock.now());
         let config = Config {
-            frames_per_second_max: frames_max,
+            frames_per_second_max: tuning.frames_per_second_max,
+            lease_ms: tuning.lease_ms.into(),
             secrets: secrets.all(),
             ..scheduler_config(catalog)
         };
@@ -90,7 +91,9 @@ impl Core {
                 Some(Output::TokensToClient { socket, frame }) => {
                     // Sending fails only on a socket whose end will be an event of its own.
                     if let Some(peer) = self.peers.borrow().get(socket) {
-                        drop(peer.socket.send_with_bytes(&frame));
+                        // A copy for the platform, which reads it after this call has returned.
+                        let bytes = js_sys::Uint8Array::from(&frame[..]);
+                        drop(peer.socket.as_ref().send_with_js_u8_array(&bytes));
                     }
                 }
                 Some(

@@ -5,12 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::{ModelOffer, NodeClass};
 use scheduler::{Millis, NodeHello, SocketId};
 use serde::{Deserialize, Serialize};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::JsCast as _;
+use wasm_bindgen::prelude::wasm_bindgen;
 use worker::{Result, WebSocket};
 
-/// The property in which a socket's JavaScript object carries our id. Reading it is one crossing; reading the
-/// attachment would copy and parse it for each message.
-const ID_PROPERTY: &str = "heliographId";
+#[wasm_bindgen]
+extern "C" {
+    /// A socket's JavaScript object, which carries our id in a property. Reading it is one crossing; reading the
+    /// attachment would copy and parse it for each message.
+    #[wasm_bindgen(extends = web_sys::WebSocket)]
+    type Numbered;
+    #[wasm_bindgen(method, structural, getter, js_name = heliographId)]
+    fn id(this: &Numbered) -> Option<u32>;
+    #[wasm_bindgen(method, structural, setter, js_name = heliographId)]
+    fn set_id(this: &Numbered, id: u32);
+}
 
 /// Which end of the network a socket belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,8 +157,7 @@ impl Peers {
 
     /// Takes in a socket that had its id before the pool slept.
     pub(crate) fn put(&mut self, id: SocketId, peer: Peer) -> Result<()> {
-        let object: &JsValue = peer.socket.as_ref().as_ref();
-        js_sys::Reflect::set(object, &ID_PROPERTY.into(), &id.0.into())?;
+        peer.socket.as_ref().unchecked_ref::<Numbered>().set_id(id.0);
         self.last_id = self.last_id.max(id.0);
         if let Standing::Expected { by, .. } = peer.standing {
             self.expected.insert((by, id));
@@ -160,15 +168,8 @@ impl Peers {
 
     /// The id of a socket that an event names.
     pub(crate) fn id_of(&self, socket: &WebSocket) -> Option<SocketId> {
-        let object: &JsValue = socket.as_ref().as_ref();
-        let property = js_sys::Reflect::get(object, &ID_PROPERTY.into()).ok()?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "invariant: `put` wrote a u32 there"
-        )]
-        let id = match property.as_f64() {
-            Some(number) => number as u32,
+        let id = match socket.as_ref().unchecked_ref::<Numbered>().id() {
+            Some(id) => id,
             // The runtime made a new object for the same socket.
             None => socket.deserialize_attachment::<Attachment>().ok()??.id,
         };

@@ -29,7 +29,7 @@ impl Core {
         // A job that waits without any node has no time of its own; only a pending timer keeps the object, and with it
         // the job, alive.
         let due = if busy {
-            let awake = self.clock.now() + AWAKE_MS;
+            let awake = self.clock.latest() + AWAKE_MS;
             hello.into_iter().chain(scheduler).chain([awake]).min()
         } else {
             hello
