@@ -2,6 +2,7 @@
 
 mod hostile;
 mod kinds;
+mod likelihood;
 mod pausing;
 
 use protocol::answer::{Piece, PieceKind};
@@ -55,13 +56,17 @@ fn given_text(answer: Option<&Answer>) -> String {
 /// Asks for an answer, cuts it after each delta, and goes on from the ids.
 fn goes_on_from_ids(rig: &mut Rig, request: &ChatRequest) -> Told {
     let whole = rig.ask(request.clone());
-    goes_on(rig, request, &whole, |count| first(&whole, count));
+    let cuts = 0..=whole.advances.len();
+    goes_on(rig, request, &whole, cuts, |count| first(&whole, count));
     whole
 }
 
 /// The same from the text alone.
 fn goes_on_from_text(rig: &mut Rig, request: &ChatRequest, whole: &Told) {
-    goes_on(rig, request, whole, |count| foreign(first(whole, count)));
+    let cuts = (1..whole.advances.len()).step_by(2);
+    goes_on(rig, request, whole, cuts, |count| {
+        foreign(first(whole, count))
+    });
 }
 
 /// Every continuation has to fit and to count right. Nearly all have to be the same as the unbroken answer: reading
@@ -70,12 +75,12 @@ fn goes_on(
     rig: &mut Rig,
     request: &ChatRequest,
     whole: &Told,
+    cuts: impl Iterator<Item = usize> + Clone,
     beginning: impl Fn(usize) -> Option<Answer>,
 ) {
     let (_, unbroken) = whole.finished();
-    let cuts = whole.advances.len() + 1;
     let mut others = Vec::new();
-    for count in 0..cuts {
+    for count in cuts.clone() {
         let answer = beginning(count);
         let given = given_text(answer.as_ref());
         let tokens = answer.as_ref().map_or(0, Answer::token_count);
@@ -97,7 +102,7 @@ fn goes_on(
         }
     }
     assert!(
-        others.len() * 6 <= cuts,
+        others.len() * 6 <= cuts.count(),
         "{:?}, but cut after: {others:#?}",
         whole.text
     );

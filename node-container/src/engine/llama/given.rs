@@ -159,26 +159,27 @@ fn agreeing(ids: &[u32], text: &str, tongue: &Tongue<'_>) -> (usize, usize) {
     let mut written = String::new();
     let mut best = (0, 0);
     for (count, id) in (1..).zip(ids) {
-        if (tongue.is_end)(*id) {
+        let before = written.len();
+        let is_end = (tongue.is_end)(*id);
+        if is_end {
             detokeniser.finish(&mut written);
-            if written.starts_with(text) {
-                best = (count, text.len());
-            }
+        } else if let Some(piece) = tongue.vocabulary.piece(*id) {
+            detokeniser.push(piece, &mut written);
+        } else {
             break;
         }
-        let Some(piece) = tongue.vocabulary.piece(*id) else {
-            break;
-        };
-        detokeniser.push(piece, &mut written);
-        if written.len() >= text.len() {
-            if !written.starts_with(text) {
-                break;
-            }
+        // What was written before agrees.
+        let fresh = written.get(before..).unwrap_or_default();
+        let rest = text.get(before..).unwrap_or_default();
+        if fresh.starts_with(rest) {
             best = (count, text.len());
-        } else if !text.starts_with(written.as_str()) {
+        } else if is_end || !rest.starts_with(fresh) {
             break;
         } else if detokeniser.pending_bytes() == 0 {
             best = (count, written.len());
+        }
+        if is_end {
+            break;
         }
     }
     best

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -22,6 +23,9 @@ use crate::engine::{Command, JobKey};
 const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
 const CANCELLED: u8 = 2;
+
+/// Other jobs wait while a grammar is led through a given answer; usual ones take a few milliseconds.
+const TAKEN_OVER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Where the reader and the engine agree whether a job is still to be read.
 #[derive(Debug, Clone, Default)]
@@ -203,9 +207,13 @@ impl<'m> Reader<'m> {
         let mut answer = Answer::continued(key, &request.stop, given.kind, given.text.len());
         let mut is_stopped = StopScanner::new(&request.stop).push(&given.text, &mut String::new());
         let vocab = self.model.vocab();
+        let began = Instant::now();
         for id in &given.known {
             if is_stopped {
                 break;
+            }
+            if began.elapsed() > TAKEN_OVER_TIME_MAX {
+                return Err(disagreement(DrawError::TooSlow));
             }
             let token = to_token(*id);
             if vocab.is_eog(token) {
