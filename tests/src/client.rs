@@ -81,10 +81,15 @@ pub struct Client {
 impl Client {
     /// Connects with the network's API key and waits to be welcomed.
     pub async fn connect(network: &Network) -> Result<Self> {
+        Self::connect_at(network, &network.socket_url()).await
+    }
+
+    /// The same by another way, such as a [`crate::Line`].
+    pub async fn connect_at(network: &Network, relay: &str) -> Result<Self> {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed)?;
         let mut client = Self {
-            url: format!("{}/client", network.socket_url()),
+            url: format!("{relay}/client"),
             authorization: format!("Bearer {}", network.ready.api_key),
             socket: None,
             session: ClientSession::new(Settings {

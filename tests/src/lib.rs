@@ -5,23 +5,27 @@
 //! Network   relay (workerd), started by `xtask demo`        Rig   one more node, the real program
 //! Client    a well-behaved WebSocket client                 Api   /v1 over HTTP
 //! Tap       sits between a rig and the relay and listens    Tools python, node, Chromium
+//! Line      carries TCP to the relay until it is cut        soak  answers under a hail of kills
 //! ```
 //!
 //! Tests wait for events, never for time; every wait has a generous deadline, because machines are noisy.
 
 mod api;
 mod client;
+mod line;
 mod network;
 mod programs;
 mod raw;
 mod restart;
 mod rig;
+pub mod soak;
 mod tap;
 mod tools;
 mod wait;
 
 pub use api::{Api, EventStream};
 pub use client::{Answer, Client, ask, endless};
+pub use line::Line;
 pub use network::{Network, Ready};
 pub use programs::{Output, Traces, run};
 pub use raw::{Incoming, RawNode, RawSocket, offer};

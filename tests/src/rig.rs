@@ -12,6 +12,8 @@ use crate::{MODEL, Network, programs, until};
 /// A running rig. Dropping it kills it.
 #[derive(Debug)]
 pub struct Rig {
+    /// Its public name.
+    pub name: String,
     child: Child,
     log: PathBuf,
 }
@@ -33,19 +35,53 @@ impl Rig {
             .args(["--slots", &slots.to_string()])
             .args(["--threads", "1", "--name", name])
             .env("HELIOGRAPH_KEY", &network.ready.node_key)
+            .env("HELIOGRAPH_LOG_HASHES", "true")
             .env(mark_name, mark)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {}", network.ready.rig_binary.display()))?;
-        Ok(Self { child, log })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log,
+        })
+    }
+
+    /// Everything that it has logged.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Where its log is.
+    pub fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        programs::signal(self.child.id(), signal)
+    }
+
+    /// Whether one of its jobs has begun and not ended, as far as its log says.
+    pub fn is_busy(&self) -> bool {
+        let mut running = 0_usize;
+        for line in self.logged().lines().filter(|line| line.contains(" job=")) {
+            let says = |word: &str| line.split_whitespace().any(|part| part == word);
+            if says("started") {
+                running += 1;
+            } else if ["finished", "failed", "cancelled"].into_iter().any(says) {
+                running = running.saturating_sub(1);
+            }
+        }
+        running > 0
     }
 
     /// Waits for a line of its log that contains all these words.
     pub async fn says(&self, words: &[&str]) -> Result<String> {
         until(&format!("a line of the rig with {words:?}"), || async {
-            let text = fs::read_to_string(&self.log).unwrap_or_default();
+            let text = self.logged();
             let line = text
                 .lines()
                 .find(|line| words.iter().all(|word| line.contains(word)));

@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// Run a relay that can be broken on purpose (`POST /fault/abort-pool`), for tests; plain runtime only
     #[arg(long, conflicts_with = "via")]
     fault_injection: bool,
+    /// Without a word from a node for this long, its answers go on elsewhere
+    #[arg(long, value_name = "MS")]
+    lease_ms: Option<u32>,
     /// Keep the run's folder (storage and logs)
     #[arg(long)]
     keep: bool,

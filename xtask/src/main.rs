@@ -2,7 +2,6 @@
 
 mod artefacts;
 mod bench;
-mod bench;
 mod clones;
 mod console;
 mod demo;
@@ -13,6 +12,7 @@ mod places;
 mod process;
 mod relay_config;
 mod setup;
+mod soak;
 mod stages;
 mod tidy;
 
@@ -60,9 +60,8 @@ enum Command {
     /// Measure; nothing passes or fails by it
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Measure; nothing passes or fails by it
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    /// Kill parts of a real network in mid-answer and judge what users end up with
+    Soak(soak::Options),
     /// Check format, lints, documentation, spelling and the project's own rules
     Lint {
         /// Write into PROTOCOL.md the hash of the protocol's sources
@@ -119,7 +118,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo(options) => demo::run(&places, &options),
         Command::Test { only } => stages::run(&places, only),
         Command::Bench(bench) => bench::run(&places, &bench),
-        Command::Bench(bench) => bench::run(&places, &bench),
+        Command::Soak(options) => soak::run(&places, &options),
         Command::Lint { bless } => lint::run_all(&places, bless),
         Command::Wrangler { arguments } => {
             let tools = setup::setup(&places, Purpose::Demo)?;

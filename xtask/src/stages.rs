@@ -107,7 +107,7 @@ fn test(
 }
 
 /// Tells tests where the tools are.
-fn variables(places: &Places, tools: &Tools) -> Result<Vec<(&'static str, OsString)>> {
+pub(crate) fn variables(places: &Places, tools: &Tools) -> Result<Vec<(&'static str, OsString)>> {
     // A copy, since another clone that shares the target folder may replace the file at any time.
     let xtask = places.root.join("build/xtask");
     fs::create_dir_all(places.root.join("build"))?;

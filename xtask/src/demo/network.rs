@@ -97,13 +97,16 @@ impl Network {
         let api = Key::random("hg-")?;
         let node = Key::random("hgn-")?;
         let listen = format!("127.0.0.1:{}", self.port);
-        let vars = BTreeMap::from([
+        let mut vars = BTreeMap::from([
             ("AUTH_MODE".to_owned(), "open".to_owned()),
             ("BIND_ADDRESS".to_owned(), listen.clone()),
             ("API_KEY_HASHES".to_owned(), api.hash),
             ("NODE_KEY_HASHES".to_owned(), node.hash),
         ]);
         (self.api_key, self.node_key) = (api.secret, node.secret);
+        if let Some(lease_ms) = options.lease_ms {
+            vars.insert("LEASE_MS".to_owned(), lease_ms.to_string());
+        }
         let mut command = match options.via {
             Via::Workerd => {
                 let worker = if options.fault_injection {
