@@ -11,6 +11,9 @@ const CATALOG: &str = include_str!("../../catalog.toml");
 /// What one object takes on Cloudflare, about 1,000 messages a second, where `FRAMES_PER_SECOND_MAX` says nothing else.
 const FRAMES_PER_SECOND_MAX: u32 = 1_000;
 
+/// How long a node may be silent about an attempt where `LEASE_MS` says nothing else.
+const LEASE_MS: u32 = 30_000;
+
 /// How people and nodes are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AuthMode {
@@ -60,19 +63,34 @@ pub(crate) fn catalog(env: &Env) -> Result<Catalog, String> {
         .map_err(|error| format!("catalog: {error}"))
 }
 
-/// Token frames that the pool takes in a second before nodes are asked to gather deltas.
-pub(crate) fn frames_max(env: &Env) -> Result<u32, String> {
-    frames_per_second(text(env, "FRAMES_PER_SECOND_MAX").as_deref())
+/// Numbers of the scheduler's that an operator may set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tuning {
+    /// Token frames that the pool takes in a second before nodes are asked to gather deltas.
+    pub(crate) frames_per_second_max: u32,
+    /// Without any progress for this long, an attempt is lost.
+    pub(crate) lease_ms: u32,
 }
 
-fn frames_per_second(setting: Option<&str>) -> Result<u32, String> {
+impl Tuning {
+    /// Reads the bindings; an error says what to change.
+    pub(crate) fn from_env(env: &Env) -> Result<Self, String> {
+        let setting = |name, usual| number(name, text(env, name).as_deref(), usual);
+        Ok(Self {
+            frames_per_second_max: setting("FRAMES_PER_SECOND_MAX", FRAMES_PER_SECOND_MAX)?,
+            lease_ms: setting("LEASE_MS", LEASE_MS)?,
+        })
+    }
+}
+
+fn number(name: &str, setting: Option<&str>, usual: u32) -> Result<u32, String> {
     let Some(setting) = setting else {
-        return Ok(FRAMES_PER_SECOND_MAX);
+        return Ok(usual);
     };
     match setting.trim().parse() {
-        Ok(frames @ 1..) => Ok(frames),
+        Ok(number @ 1..) => Ok(number),
         Ok(0) | Err(_) => Err(format!(
-            "FRAMES_PER_SECOND_MAX is \"{setting}\"; it must be a whole number above 0"
+            "{name} is \"{setting}\"; it must be a whole number above 0"
         )),
     }
 }
@@ -111,14 +129,15 @@ fn hashes(env: &Env, binding: &str) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FRAMES_PER_SECOND_MAX, frames_per_second, is_loopback};
+    use super::{is_loopback, number};
 
     #[test]
-    fn a_frame_rate_is_a_number_above_zero() {
-        assert_eq!(frames_per_second(None), Ok(FRAMES_PER_SECOND_MAX));
-        assert_eq!(frames_per_second(Some("6000")), Ok(6_000));
+    fn a_setting_is_a_number_above_zero() {
+        assert_eq!(number("LEASE_MS", None, 7), Ok(7));
+        assert_eq!(number("LEASE_MS", Some("6000"), 7), Ok(6_000));
         for wrong in ["", "0", "-1", "many", "1e3"] {
-            assert!(frames_per_second(Some(wrong)).is_err(), "{wrong}");
+            let error = number("LEASE_MS", Some(wrong), 7).unwrap_err();
+            assert!(error.contains("LEASE_MS"), "{error}");
         }
     }
 
