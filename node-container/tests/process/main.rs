@@ -10,8 +10,10 @@ use protocol::chat::ResponseFormat;
 use protocol::{
     AnswerHash, ErrorCode, Failure, FinishReason, JobId, NodeClass, NodeToRelay, RelayToNode,
 };
-use relay::{Connection, Record, Relay};
-use rig::{KEY, assign, assign_with, exit_code, job_id, log_file, request, rig, signal};
+use relay::Relay;
+use rig::{
+    KEY, adopt, announced, assign, assign_with, exit_code, job_id, log_file, request, rig, signal,
+};
 use serde_json::{Value, json};
 
 /// Written into a prompt; must not turn up in the log.
@@ -65,35 +67,6 @@ async fn a_job_streams_and_sigterm_lets_the_running_one_finish() {
         assert!(!text.contains(secret), "the log holds {secret:?}");
     }
     std::fs::remove_file(log).expect("removed");
-}
-
-/// Reads `hello` and the announcements that it promises, welcomed in between.
-async fn announced(connection: &mut Connection) -> Vec<NodeToRelay> {
-    let NodeToRelay::Hello { announces, .. } = connection.message().await else {
-        panic!("expected hello");
-    };
-    connection.welcome().await;
-    let mut announcements = Vec::new();
-    for _ in 0..announces {
-        announcements.push(connection.message().await);
-    }
-    announcements
-}
-
-/// Hands the job that was assigned as `first` over to this connection, with what was read of it.
-async fn adopt(connection: &mut Connection, first: u32, alias: u32, record: Record) {
-    let message = RelayToNode::Adopt {
-        job: job_id(first),
-        attempt: 1,
-        alias,
-        lease_ms: 10_000,
-        window_bytes: 64 << 10,
-        offset: record.offset,
-        tokens: record.tokens,
-        hash: record.hash(),
-    };
-    connection.go_on(record);
-    connection.send(&message).await;
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::process::Stdio;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::chat::{LogitBias, Sampling};
-use protocol::{ChatMessage, ChatRequest, JobId, RelayToNode, Role};
+use protocol::{ChatMessage, ChatRequest, JobId, NodeToRelay, RelayToNode, Role};
 use tokio::process::{Child, Command};
 
-use crate::relay::{Connection, Relay, model_file};
+use crate::relay::{Connection, Record, Relay, model_file};
 
 pub(crate) const KEY: &str = "hgn-process-test-key";
 
@@ -94,4 +94,33 @@ pub(crate) async fn assign_with(
         answer: None,
     };
     connection.send(&assignment).await;
+}
+
+/// Reads `hello` and the announcements that it promises, welcomed in between.
+pub(crate) async fn announced(connection: &mut Connection) -> Vec<NodeToRelay> {
+    let NodeToRelay::Hello { announces, .. } = connection.message().await else {
+        panic!("expected hello");
+    };
+    connection.welcome().await;
+    let mut announcements = Vec::new();
+    for _ in 0..announces {
+        announcements.push(connection.message().await);
+    }
+    announcements
+}
+
+/// Hands the job that was assigned as `first` over to this connection, with what was read of it.
+pub(crate) async fn adopt(connection: &mut Connection, first: u32, alias: u32, record: Record) {
+    let message = RelayToNode::Adopt {
+        job: job_id(first),
+        attempt: 1,
+        alias,
+        lease_ms: 10_000,
+        window_bytes: 64 << 10,
+        offset: record.offset,
+        tokens: record.tokens,
+        hash: record.hash(),
+    };
+    connection.go_on(record);
+    connection.send(&message).await;
 }
