@@ -188,6 +188,15 @@ fn a_new_relay_is_not_loaded_before_it_says_so() {
 }
 
 #[test]
+fn a_new_socket_is_not_busy_because_an_old_one_was() {
+    let mut stage = Stage::up(1);
+    stage.input(Input::Closed { code: None });
+    stage.input(Input::Busy);
+    stage.come_back();
+    assert!(matches!(stage.said()[..], [NodeToRelay::Hello { .. }]));
+}
+
+#[test]
 fn progress_behind_a_busy_socket_is_said_once() {
     let mut stage = Stage::up(1);
     let key = stage.start(1);
