@@ -50,6 +50,20 @@ pub(crate) struct NodeTicket {
     pub(crate) until: Millis,
 }
 
+/// Tells a client's ticket from a node's, which says all that a client's does: serde writes the tag and does not read it.
+pub(crate) trait Ticket: DeserializeOwned {
+    /// The tag.
+    const FOR: &str;
+}
+
+impl Ticket for ClientTicket {
+    const FOR: &str = "client";
+}
+
+impl Ticket for NodeTicket {
+    const FOR: &str = "node";
+}
+
 /// Signs with the first secret, trusts all: the others are those of earlier days.
 #[derive(Debug)]
 pub(crate) struct Signer {
@@ -72,7 +86,7 @@ impl Signer {
     }
 
     /// Reads a ticket of this kind that one of our secrets signed.
-    pub(crate) fn open<T: DeserializeOwned>(&self, text: &str) -> Option<T> {
+    pub(crate) fn open<T: Ticket>(&self, text: &str) -> Option<T> {
         if text.len() > TICKET_BYTES_MAX {
             return None;
         }
@@ -82,7 +96,9 @@ impl Signer {
         if !self.secrets.iter().any(is_ours) {
             return None;
         }
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+        let ticket: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+        (ticket.get("for")? == T::FOR).then(|| serde_json::from_value(ticket).ok())?
     }
 }
 
@@ -126,6 +142,16 @@ mod tests {
         let signer = Signer::new(vec![Secret([1; 32])]);
         let text = signer.sign(&ticket());
         assert_eq!(signer.open::<NodeTicket>(&text), None);
+        let text = signer.sign(&NodeTicket {
+            job: ticket().job,
+            attempt: 1,
+            node: "rig".into(),
+            account: ticket().account,
+            model: "m".into(),
+            until: ticket().until,
+        });
+        assert_eq!(signer.open::<ClientTicket>(&text), None);
+        assert!(signer.open::<NodeTicket>(&text).is_some());
     }
 
     #[test]
