@@ -102,11 +102,11 @@ impl Scheduler {
                     Some((turn, ticket, need, model))
                 })
                 .min();
-            let Some((_, ticket, need, model)) = next else {
+            let Some((_, ticket, need, turn)) = next else {
                 return;
             };
-            if let Some(id) = self.models[model].queue.job(ticket) {
-                self.assign(id, need);
+            if let Some(id) = self.models[turn].queue.job(ticket) {
+                self.assign(id, need, turn);
             }
         }
     }
@@ -115,11 +115,13 @@ impl Scheduler {
         clippy::expect_used,
         reason = "invariant: a waiting job, a free node and its slot are found where the sets say so"
     )]
-    fn assign(&mut self, id: JobId, need: Need) {
+    fn assign(&mut self, id: JobId, need: Need, turn: ModelIndex) {
         let job = self.jobs.get(&id).expect("a known job");
         let is_free = |model: &&ModelIndex| self.models[**model].is_free(need);
         let model = *job.choices.iter().find(is_free).expect("a free model");
-        self.charge(id, model);
+        // It pays in the line whose turn it took, whichever of its models answers: else jobs that stand in several lines
+        // would take turns in one and pay in another.
+        self.charge(id, turn);
         self.dequeue(id);
         self.models[model].pace.moved_at = self.now;
         let socket = self.choose_node(id, model, need).expect("a free node");

@@ -20,7 +20,11 @@ impl Scheduler {
             None => self.timers.clear(Timer::Quarantine(socket)),
         }
         let has_none = node.slots.free() == node.slots.total();
-        let is_free = node.slots.free() > 0 && (has_none || !trust.is_single);
+        let free_slots = match (trust.is_single, has_none) {
+            (false, _) => node.slots.free(),
+            (true, has_none) => u32::from(has_none),
+        };
+        let is_free = free_slots > 0;
         for (index, offer) in node.offers.iter_mut() {
             self.dirty.insert(index);
             let model = &mut self.models[index];
@@ -35,7 +39,7 @@ impl Scheduler {
             let member = Member {
                 socket,
                 slots: node.slots.total(),
-                free_slots: node.slots.free(),
+                free_slots,
                 context_tokens: offer.context_tokens,
                 millitokens_per_second: millis(offer.speed.decode()),
             };

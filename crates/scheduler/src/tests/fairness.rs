@@ -114,6 +114,27 @@ fn a_hog_with_a_thousand_jobs_delays_a_newcomer_by_one_job_a_slot_at_most() {
 }
 
 #[test]
+fn jobs_that_stand_in_several_lines_pay_in_the_one_whose_turn_they_take() {
+    let mut crowd = Crowd::new(World::unchecked(roomy()));
+    let node = crowd
+        .world
+        .node_with(9, hello(1, vec![offer(MODEL), offer(OTHER)]));
+    let hog = crowd.world.client_of(1, "hog");
+    for _ in 0..50 {
+        crowd.ask(hog, TIER, asks("mine", 100));
+    }
+    let newcomer = crowd.world.client_of(2, "newcomer");
+    crowd.ask(newcomer, OTHER, asks("first", 100));
+    let turns = (1..).find(|_| {
+        let (client, alias) = crowd.given(node)[0];
+        crowd.answer(node, alias, 100, 900);
+        client == newcomer
+    });
+    // One of the hog's that runs, and one turn of each line.
+    assert!(turns <= Some(4), "{turns:?}");
+}
+
+#[test]
 fn two_accounts_share_by_tokens_and_who_asks_more_waits_more() {
     let mut crowd = Crowd::new(World::unchecked(roomy()));
     let node = crowd.world.node(9, 1);
