@@ -48,6 +48,10 @@ impl Scheduler {
                 self.lines.moved.insert(model);
             }
             self.dirty.insert(model);
+            #[cfg(feature = "planted-bugs")]
+            if waiting.is_returned && self.config.has(crate::PlantedBug::QueueNotRerun) {
+                self.dirty.remove(&model);
+            }
         }
         self.count_waiting(&waiting.account, true);
     }
@@ -178,6 +182,14 @@ impl Scheduler {
             first_byte_at: None,
             meter: Meter::begin(self.now, reread_tokens),
         };
+        #[cfg(feature = "planted-bugs")]
+        let attempt = Attempt {
+            meter: attempt.meter.unless_reset(
+                self.now,
+                self.config.has(crate::PlantedBug::CounterNotReset),
+            ),
+            ..attempt
+        };
         self.attempts.insert(alias, attempt);
         self.models[model].pace.running += 1;
         self.timers.set(Timer::Attempt(alias), deadline);
@@ -289,7 +301,13 @@ impl Scheduler {
         let Some(attempt) = self.attempts.get_mut(&alias) else {
             return;
         };
+        #[cfg(feature = "planted-bugs")]
+        let job = attempt.job;
         attempt.job = None;
+        #[cfg(feature = "planted-bugs")]
+        if self.config.has(crate::PlantedBug::StaleAttemptHeard) {
+            attempt.job = job;
+        }
         attempt.deadline = deadline;
         let node = attempt.node;
         self.timers.set(Timer::Attempt(alias), deadline);

@@ -265,7 +265,7 @@ impl Scheduler {
             return;
         };
         self.recently_ended.insert(id, None);
-        self.content_bytes -= finished.transcript_bytes;
+        self.finished_bytes -= finished.transcript_bytes;
         if let Some(client) = finished
             .owner
             .and_then(|owner| self.clients.get_mut(&owner))

@@ -80,6 +80,23 @@ pub struct Config {
     pub attempts_in_all_max: u32,
     /// What tickets are signed with, the newest first; the others are still trusted.
     pub secrets: Vec<Secret>,
+    /// A bug to have.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<PlantedBug>,
+}
+
+/// A bug that can be switched on, one that other networks have had: the simulator must notice it.
+#[cfg(feature = "planted-bugs")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// Nobody looks at the queue when a lost job is back in it.
+    QueueNotRerun,
+    /// What a lost attempt wrote counts as the next one's work.
+    CounterNotReset,
+    /// A lost attempt goes on speaking for its job.
+    StaleAttemptHeard,
+    /// Accounts do not pay for their turns.
+    DeficitNotCharged,
 }
 
 /// A model of the catalog, as far as the scheduler cares.
@@ -137,7 +154,17 @@ impl Default for Config {
             attempts_max: 3,
             attempts_in_all_max: 16,
             secrets: Vec::new(),
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+impl Config {
+    /// Whether this bug is switched on.
+    pub(crate) fn has(&self, bug: PlantedBug) -> bool {
+        self.planted == Some(bug)
     }
 }
 

@@ -9,9 +9,6 @@ use crate::resume::too_long_to_go_on;
 use crate::timers::Timer;
 use crate::{Millis, Scheduler, SocketId};
 
-/// An answer that its client never acknowledges is forgotten after this; nodes keep it about as long.
-const FINISHED_KEPT_MS: Millis = 60_000;
-
 /// Ends that one client leaves unacknowledged; the oldest goes first.
 const FINISHED_PER_CLIENT_MAX: usize = 64;
 
@@ -79,20 +76,8 @@ impl Scheduler {
     }
 
     /// Keeps what a client needs that comes back after the end of its job.
-    fn keep_finished(
-        &mut self,
-        id: JobId,
-        mut job: Job,
-        by: Option<AnsweredBy>,
-        end: RelayToClient,
-    ) {
-        self.content_bytes += job.transcript_bytes;
-        if self.content_bytes > self.config.content_bytes_max {
-            // The node has the text too; new requests need the room more.
-            self.content_bytes -= job.transcript_bytes;
-            job.transcript.drop_text();
-            job.transcript_bytes = 0;
-        }
+    fn keep_finished(&mut self, id: JobId, job: Job, by: Option<AnsweredBy>, end: RelayToClient) {
+        self.finished_bytes += job.transcript_bytes;
         if let Some(client) = job.owner.and_then(|owner| self.clients.get_mut(&owner)) {
             client.finished.push_back(id);
             let oldest = client.finished.front().copied();
@@ -112,8 +97,23 @@ impl Scheduler {
             end,
         };
         self.finished.insert(id, finished);
-        let until = self.now.saturating_add(FINISHED_KEPT_MS);
+        let silent = self.config.client_silent_ms_max;
+        let until = self.now.saturating_add(silent + self.config.grace_ms);
         self.timers.set(Timer::Finished(id), until);
+        self.trim_finished();
+    }
+
+    /// What is under way needs the room more than what is over: the texts that were kept longest go first. (Their nodes
+    /// may still have them.)
+    pub(crate) fn trim_finished(&mut self) {
+        while self.finished_bytes > 0
+            && self.content_bytes + self.finished_bytes > self.config.content_bytes_max
+        {
+            let Some(oldest) = self.timers.first_finished() else {
+                return;
+            };
+            self.forget_finished(oldest);
+        }
     }
 
     /// The node says that it cannot. What is the request's fault goes to the client as it is; what is the node's, to

@@ -77,6 +77,10 @@ impl Scheduler {
 
     /// A job's turn has come on this model: unless it has paid, it pays. To be called while it still waits there.
     pub(crate) fn charge(&mut self, id: JobId, model: ModelIndex) {
+        #[cfg(feature = "planted-bugs")]
+        if self.config.has(crate::PlantedBug::DeficitNotCharged) {
+            return;
+        }
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };

@@ -58,6 +58,8 @@ use protocol::{Alias, JobId, RelayToClient, RelayToNode};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+#[cfg(feature = "planted-bugs")]
+pub use crate::config::PlantedBug;
 pub use crate::config::{Config, ModelEntry, TierEntry};
 pub use crate::input::{Input, NodeHello};
 pub use crate::karma::{Fault, Outcome};
@@ -113,6 +115,8 @@ pub struct Scheduler {
     /// Models whose queue or free nodes changed during this input: dispatch looks at them.
     dirty: BTreeSet<ModelIndex>,
     content_bytes: usize,
+    /// Answers that are over and not acknowledged: room that may be taken from them.
+    finished_bytes: usize,
     next_alias: Alias,
     next_ticket: Ticket,
     next_returning: Ticket,
@@ -154,6 +158,7 @@ impl Scheduler {
             checks: Checks::default(),
             dirty: BTreeSet::new(),
             content_bytes: 0,
+            finished_bytes: 0,
             next_ticket: FRESH_TICKETS,
             next_returning: 0,
             waiting: 0,
@@ -253,6 +258,7 @@ impl Scheduler {
             .filter(|held| *held <= self.config.content_bytes_max);
         let Some(held) = held else { return false };
         self.content_bytes = held;
+        self.trim_finished();
         client.reserved = bytes;
         true
     }

@@ -59,6 +59,20 @@ impl Meter {
         }
     }
 
+    /// The same, where somebody forgot that the tokens before this attempt were another's.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn unless_reset(mut self, now: Millis, is_forgotten: bool) -> Self {
+        if is_forgotten && self.reread_tokens > 0 {
+            (self.tokens, self.bytes) = (self.reread_tokens, u32::MAX);
+            self.span = Some(Span {
+                first_at: now,
+                last_at: now,
+                tokens_at_first: 0,
+            });
+        }
+        self
+    }
+
     /// Tokens came.
     pub(crate) fn add(&mut self, now: Millis, tokens: u32, bytes: u32) {
         self.bytes = self.bytes.saturating_add(bytes);

@@ -216,6 +216,7 @@ impl Scheduler {
         job.transcript = transcript;
         job.is_held = true;
         self.content_bytes += job.transcript_bytes;
+        self.trim_finished();
         self.jobs.insert(id, job);
         self.counters.rebuilt += 1;
         let agrees =

@@ -90,6 +90,7 @@ impl Scheduler {
         self.clients.get_mut(&socket)?.jobs.insert(id);
         self.tell_submitted(socket, id, account);
         self.content_bytes += bytes;
+        self.trim_finished();
         let prefixes = self.affinity.prefixes(&request);
         Some(Job {
             owner: Some(socket),

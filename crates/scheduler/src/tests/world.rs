@@ -506,6 +506,7 @@ impl World {
             && s.attempts.is_empty()
             && s.finished.is_empty()
             && s.content_bytes == 0
+            && s.finished_bytes == 0
             && !s.is_busy()
     }
 
