@@ -271,7 +271,11 @@ async fn clients_meddle_with_foreign_jobs(network: &Network) -> Result<()> {
         let failure = failure_of(&mut thief, of).await?;
         assert_eq!(failure.code, ErrorCode::UnknownJob);
         thief
-            .say(&ClientToRelay::Acknowledge { job: of, offset: 9 })
+            .say(&ClientToRelay::Acknowledge {
+                job: of,
+                offset: 9,
+                whole: false,
+            })
             .await?;
     }
     thief.submit(job, OTHER_MODEL, ask("Mine!", 8)).await?;
@@ -283,7 +287,11 @@ async fn clients_meddle_with_foreign_jobs(network: &Network) -> Result<()> {
     owner.wait_for("the same place", place).await?;
     // Acknowledging what was never sent is no mistake that a client can make.
     owner
-        .say(&ClientToRelay::Acknowledge { job, offset: 9 })
+        .say(&ClientToRelay::Acknowledge {
+            job,
+            offset: 9,
+            whole: false,
+        })
         .await?;
     assert_eq!(owner.closed().await?, close(CloseCode::ProtocolError));
     Ok(())

@@ -28,7 +28,7 @@ pub use client::{Answer, Client, ask, endless};
 pub use line::Line;
 pub use network::{Network, Ready};
 pub use programs::{Output, Traces, run};
-pub use raw::{Incoming, RawNode, RawSocket, offer};
+pub use raw::{Assignment, Incoming, RawNode, RawSocket, offer};
 pub use restart::Relay;
 pub use rig::Rig;
 pub use tap::{Passed, Tap};

@@ -18,7 +18,7 @@ enum Order {
 /// The line. Dropping it ends its connections.
 #[derive(Debug)]
 pub struct Line {
-    /// Where the relay is reached through it, for WebSockets.
+    /// Where the relay is reached through it, for `WebSocket`s.
     pub url: String,
     orders: broadcast::Sender<Order>,
     listening: JoinHandle<()>,

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::{
-    Alias, Capabilities, ClientToRelay, DeltaKind, JobId, ModelOffer, NodeClass, NodeToRelay,
-    RelayToClient, RelayToNode, SUBPROTOCOL, TokenFrameWriter, encode,
+    Alias, Answer, Capabilities, ClientToRelay, DeltaKind, FinishReason, JobId, ModelOffer,
+    NodeClass, NodeToRelay, RelayToClient, RelayToNode, SUBPROTOCOL, TokenFrameWriter, Usage,
+    encode,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -192,6 +193,21 @@ pub fn offer(model: &str) -> ModelOffer {
     }
 }
 
+/// What the relay assigns.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// Which job.
+    pub job: JobId,
+    /// Which attempt at it.
+    pub attempt: u32,
+    /// Its name in token frames.
+    pub alias: Alias,
+    /// What an announcement must show.
+    pub ticket: String,
+    /// What the client has already.
+    pub answer: Option<Answer>,
+}
+
 /// A node without an engine: it says what a test tells it to. It serves a model of its own, so that it takes nobody
 /// else's jobs.
 #[derive(Debug)]
@@ -208,8 +224,26 @@ impl RawNode {
 
     /// Joins with one slot for a model.
     pub async fn join_with(network: &Network, model: &str) -> Result<Self> {
-        let mut socket = RawSocket::node(network).await?;
-        socket.say(&hello("raw", vec![offer(model)])).await?;
+        Self::join_as(network, "raw", model, 0).await
+    }
+
+    /// Joins under a name, and is going to announce so many answers.
+    pub async fn join_as(
+        network: &Network,
+        name: &str,
+        model: &str,
+        announces: u32,
+    ) -> Result<Self> {
+        let socket = RawSocket::node(network).await?;
+        let mut hello = hello(name, vec![offer(model)]);
+        if let NodeToRelay::Hello { announces: own, .. } = &mut hello {
+            *own = announces;
+        }
+        Self::join_saying(socket, &hello).await
+    }
+
+    async fn join_saying(mut socket: RawSocket, hello: &NodeToRelay) -> Result<Self> {
+        socket.say(hello).await?;
         socket
             .wait_for("welcome", |message: &RelayToNode| {
                 matches!(message, RelayToNode::Welcome { .. }).then_some(())
@@ -218,12 +252,42 @@ impl RawNode {
         Ok(Self { socket })
     }
 
+    /// Joins with many slots.
+    pub async fn join_wide(network: &Network, name: &str, model: &str, slots: u32) -> Result<Self> {
+        let socket = RawSocket::node(network).await?;
+        let mut hello = hello(name, vec![offer(model)]);
+        if let NodeToRelay::Hello { slots: own, .. } = &mut hello {
+            *own = slots;
+        }
+        Self::join_saying(socket, &hello).await
+    }
+
     /// Waits for a job.
     pub async fn assigned(&mut self) -> Result<(JobId, Alias)> {
+        let assignment = self.assignment().await?;
+        Ok((assignment.job, assignment.alias))
+    }
+
+    /// Waits for a job and says all about it.
+    pub async fn assignment(&mut self) -> Result<Assignment> {
         self.socket
             .wait_for("assign", |message: &RelayToNode| {
-                if let RelayToNode::Assign { job, alias, .. } = message {
-                    Some((*job, *alias))
+                if let RelayToNode::Assign {
+                    job,
+                    attempt,
+                    alias,
+                    ticket,
+                    answer,
+                    ..
+                } = message
+                {
+                    Some(Assignment {
+                        job: *job,
+                        attempt: *attempt,
+                        alias: *alias,
+                        ticket: ticket.clone(),
+                        answer: answer.clone(),
+                    })
                 } else {
                     None
                 }
@@ -238,6 +302,21 @@ impl RawNode {
                 alias,
                 prompt_tokens: 10,
                 context_tokens: 4096,
+            })
+            .await
+    }
+
+    /// Says that the answer is whole.
+    pub async fn complete(&mut self, alias: Alias, offset: u32, tokens: u32) -> Result<()> {
+        self.socket
+            .say(&NodeToRelay::Completed {
+                alias,
+                offset,
+                finish_reason: FinishReason::Stop,
+                usage: Usage {
+                    prompt_tokens: 10,
+                    completion_tokens: tokens,
+                },
             })
             .await
     }

@@ -9,6 +9,7 @@
 
 mod blow;
 mod judge;
+mod perplexity;
 mod produced;
 mod report;
 mod round;
@@ -91,7 +92,8 @@ pub async fn run(case: Case, kills: u32, seed: u64, tell: impl Fn(&str)) -> Resu
         report.take(number, outcome);
     }
     report.read_produced(&scene);
+    report.judge_likelihood(&scene)?;
     report.took = began.elapsed();
-    scene.end().await?;
+    scene.end()?;
     Ok(report)
 }

@@ -30,7 +30,7 @@ pub(super) fn faults(request: &ChatRequest, answer: &Answer) -> Vec<String> {
             ));
         }
         FinishReason::Length | FinishReason::Stop => {}
-        other => faults.push(format!("it ended for {other:?}")),
+        FinishReason::Unknown => faults.push("it ended for an unknown reason".to_owned()),
     }
     if answer.text.is_empty() {
         faults.push("it is empty".to_owned());

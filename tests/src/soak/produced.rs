@@ -34,26 +34,29 @@ impl Produced {
         produced
     }
 
-    /// How many attempts made this answer, if what they produced is this text: each began at the byte where the one
-    /// before it ended, and every byte between is of the hash that its maker logged.
-    pub(super) fn attempts_behind(&self, job: &str, text: &str) -> Result<usize, String> {
+    /// Where each of the attempts behind an answer began, if what they produced is this text: each began at the byte
+    /// where the one before it ended, and every byte between is of the hash that its maker logged.
+    pub(super) fn attempts_behind(&self, job: &str, text: &str) -> Result<Vec<usize>, String> {
         let lines = self.jobs.get(job).ok_or("no rig logged anything of it")?;
-        // The fewest attempts after which the answer can have come so far.
-        let mut reached = BTreeMap::from([(0, 0_usize)]);
+        // How the answer can have come so far, by as few attempts as possible.
+        let mut reached: BTreeMap<usize, Vec<usize>> = BTreeMap::from([(0, Vec::new())]);
         let mut sorted: Vec<&Line> = lines.iter().filter(|line| line.to <= text.len()).collect();
         sorted.sort_by_key(|line| (line.from, line.attempt, line.to));
         for line in sorted {
-            let Some(attempts) = reached.get(&line.from).map(|attempts| attempts + 1) else {
+            let Some(mut begins) = reached.get(&line.from).cloned() else {
                 continue;
             };
+            begins.push(line.from);
             let bytes = text.as_bytes().get(line.from..line.to);
             if bytes.is_some_and(|bytes| AnswerHash::of(bytes) == line.hash) {
-                let known = reached.entry(line.to).or_insert(attempts);
-                *known = attempts.min(*known);
+                let known = reached.entry(line.to).or_insert_with(|| begins.clone());
+                if begins.len() < known.len() {
+                    *known = begins;
+                }
             }
         }
-        reached.get(&text.len()).copied().ok_or_else(|| {
-            let furthest = reached.keys().next_back().copied().unwrap_or(0);
+        let furthest = reached.keys().next_back().copied().unwrap_or(0);
+        reached.remove(&text.len()).ok_or_else(|| {
             format!(
                 "{} bytes came, and what rigs logged agrees with the first {furthest} only",
                 text.len()
@@ -98,8 +101,11 @@ mod tests {
         let first = log(1, 0, "one ") + &log(1, 0, "one two ") + &log(1, 0, "one two lost");
         let logs = first + &log(2, 8, "three");
         let produced = Produced::read(&logs);
-        assert_eq!(produced.attempts_behind("ab", "one two three"), Ok(2));
-        assert_eq!(produced.attempts_behind("ab", "one "), Ok(1));
+        assert_eq!(
+            produced.attempts_behind("ab", "one two three"),
+            Ok(vec![0, 8])
+        );
+        assert_eq!(produced.attempts_behind("ab", "one "), Ok(vec![0]));
     }
 
     #[test]

@@ -1,13 +1,22 @@
 //! What a case has shown.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Case;
+use super::perplexity::{Sample, perplexity};
 use super::produced::Produced;
 use super::round::Outcome;
 use super::scene::Scene;
+
+/// How far the perplexity of continuations may be from that of unbroken answers.
+const PERPLEXITY_SHARE_MAX: f64 = 0.1;
+
+/// Fewer samples than this say nothing about a perplexity.
+const SAMPLES_MIN: usize = 30;
 
 /// What a case has shown.
 #[derive(Debug)]
@@ -24,8 +33,13 @@ pub struct Report {
     usual_ms: Vec<u64>,
     twins: u32,
     twins_alike: u32,
+    /// Of each answer that was proved, by how many attempts.
     attempts: Vec<usize>,
-    answers: Vec<(u32, String, String)>,
+    answers: Vec<(u32, Outcome)>,
+    /// What was written after a blow, and in its place undisturbed.
+    continued: Vec<Sample>,
+    unbroken: Vec<Sample>,
+    perplexities: Option<(f64, f64)>,
 }
 
 impl Report {
@@ -42,6 +56,9 @@ impl Report {
             twins_alike: 0,
             attempts: Vec::new(),
             answers: Vec::new(),
+            continued: Vec::new(),
+            unbroken: Vec::new(),
+            perplexities: None,
         }
     }
 
@@ -61,25 +78,61 @@ impl Report {
         let faults = outcome.faults.iter();
         self.faults
             .extend(faults.map(|fault| format!("round {number}: {fault}")));
-        match outcome.job {
-            Some(job) => self.answers.push((number, job, outcome.text)),
-            None => self
-                .faults
-                .push(format!("round {number}: nobody knows its job's id")),
-        }
+        self.answers.push((number, outcome));
     }
 
     /// Compares every answer with what the rigs say that they produced.
     pub(super) fn read_produced(&mut self, scene: &Scene) {
         let produced = Produced::read(&scene.logged());
-        for (number, job, text) in std::mem::take(&mut self.answers) {
-            match produced.attempts_behind(&job, &text) {
-                Ok(attempts) => self.attempts.push(attempts),
+        for (number, outcome) in std::mem::take(&mut self.answers) {
+            let Some(job) = &outcome.job else {
+                self.faults
+                    .push(format!("round {number}: nobody knows its job's id"));
+                continue;
+            };
+            match produced.attempts_behind(job, &outcome.text) {
+                Ok(begins) => {
+                    self.attempts.push(begins.len());
+                    self.compare(outcome, &begins);
+                }
                 Err(fault) => self
                     .faults
                     .push(format!("round {number}: job {job}: {fault}")),
             }
         }
+    }
+
+    /// Keeps what a second attempt wrote, and what an undisturbed one wrote from that byte on.
+    fn compare(&mut self, outcome: Outcome, begins: &[usize]) {
+        let (Some(twin), [_, from, ..]) = (outcome.twin, begins) else {
+            return;
+        };
+        let sample = |text: String| Sample {
+            request: outcome.request.clone(),
+            from: *from,
+            text,
+        };
+        if outcome.text.len() > *from && twin.len() > *from {
+            self.continued.push(sample(outcome.text));
+            self.unbroken.push(sample(twin));
+        }
+    }
+
+    /// Asks the model how likely it finds both.
+    pub(super) fn judge_likelihood(&mut self, scene: &Scene) -> Result<()> {
+        if self.continued.is_empty() {
+            return Ok(());
+        }
+        let continued = perplexity(&scene.network, &self.continued)?;
+        let unbroken = perplexity(&scene.network, &self.unbroken)?;
+        self.perplexities = Some((continued, unbroken));
+        let differs = (continued / unbroken - 1.0).abs() > PERPLEXITY_SHARE_MAX;
+        if differs && self.continued.len() >= SAMPLES_MIN {
+            self.faults.push(format!(
+                "the perplexity of what was continued is {continued:.3}, unbroken it is {unbroken:.3}"
+            ));
+        }
+        Ok(())
     }
 
     /// For a person.
@@ -100,13 +153,21 @@ impl Report {
             self.faults.len(),
         );
         if self.twins > 0 {
-            text.push_str(&format!(
-                "  the same to the byte as the unbroken answer: {} of {}\n",
-                self.twins_alike, self.twins
-            ));
+            let (alike, twins) = (self.twins_alike, self.twins);
+            _ = writeln!(
+                text,
+                "  the same to the byte as the unbroken answer: {alike} of {twins}"
+            );
+        }
+        if let Some((continued, unbroken)) = self.perplexities {
+            let count = self.continued.len();
+            _ = writeln!(
+                text,
+                "  perplexity of {count} continuations: {continued:.3}, of the same places unbroken: {unbroken:.3}"
+            );
         }
         for fault in &self.faults {
-            text.push_str(&format!("  FAULT {fault}\n"));
+            _ = writeln!(text, "  FAULT {fault}");
         }
         text
     }
@@ -124,6 +185,9 @@ impl Report {
             "pauses_ms": self.pauses_ms,
             "twins": self.twins,
             "twins_alike": self.twins_alike,
+            "continuations": self.continued.len(),
+            "perplexity_continued": self.perplexities.map(|(continued, _)| continued),
+            "perplexity_unbroken": self.perplexities.map(|(_, unbroken)| unbroken),
             "faults": self.faults,
             "seconds": self.took.as_secs(),
         })

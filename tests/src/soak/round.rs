@@ -1,5 +1,6 @@
 //! One question, one blow, one answer.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -42,6 +43,8 @@ pub(super) struct Outcome {
     /// The median of all other times between two words.
     pub(super) usual_ms: Option<u64>,
     pub(super) faults: Vec<String>,
+    /// What was asked.
+    pub(super) request: ChatRequest,
 }
 
 impl Round {
@@ -102,6 +105,7 @@ impl Round {
             outcome.text = answer.text;
         }
         drop(user);
+        outcome.request = self.request;
         self.case.blow.mend(scene).await?;
         Ok(outcome)
     }
@@ -200,7 +204,7 @@ impl Outcome {
         let bytes = self.text.len();
         let mut line = format!("round {number}: {what}, {bytes} bytes{pause}");
         for fault in &self.faults {
-            line.push_str(&format!("; FAULT {fault}"));
+            _ = write!(line, "; FAULT {fault}");
         }
         line
     }

@@ -106,7 +106,7 @@ impl Scene {
     }
 
     /// Ends everything.
-    pub(super) async fn end(self) -> Result<()> {
+    pub(super) fn end(self) -> Result<()> {
         drop(self.rigs);
         drop(self.relay);
         // `demo` does not mind that its relay is gone: whoever asked for a ready file kills parts.
