@@ -19,8 +19,10 @@ const NODES_LOOKED_AT: usize = 64;
 /// Questions asked and to be asked.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
-    /// Waiting jobs that nobody was asked about.
+    /// Waiting jobs that nobody could be asked about so far.
     due: BTreeSet<JobId>,
+    /// Jobs that nobody was looked for yet.
+    fresh: Vec<JobId>,
     /// One question at a time for each node: no node is flooded with prompts.
     asked: BTreeMap<SocketId, Question>,
     last: u32,
@@ -51,8 +53,7 @@ enum Verdict {
 impl Scheduler {
     /// A job came.
     pub(crate) fn check_later(&mut self, id: JobId) {
-        self.checks.due.insert(id);
-        self.checks.is_stale = true;
+        self.checks.fresh.push(id);
     }
 
     /// A node came: it can be asked.
@@ -69,10 +70,13 @@ impl Scheduler {
 
     /// Asks about the jobs that still wait.
     pub(crate) fn ask_about_prompts(&mut self) {
-        if !std::mem::take(&mut self.checks.is_stale) {
-            return;
-        }
-        for id in std::mem::take(&mut self.checks.due) {
+        let fresh = std::mem::take(&mut self.checks.fresh);
+        let again = if std::mem::take(&mut self.checks.is_stale) {
+            std::mem::take(&mut self.checks.due)
+        } else {
+            BTreeSet::new()
+        };
+        for id in again.into_iter().chain(fresh) {
             match self.consider(id) {
                 Verdict::Needless => {}
                 Verdict::Later => {
