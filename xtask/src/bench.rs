@@ -5,6 +5,7 @@ mod parts;
 mod peers;
 mod relay;
 mod scenario;
+mod scheduler;
 mod table;
 
 use anyhow::Result;
@@ -16,11 +17,14 @@ use crate::places::Places;
 pub(crate) enum Bench {
     /// Tokens through the real relay, beside other relays and the platform's floor
     Relay(relay::Options),
+    /// Dispatches, token frames and memory of the scheduler by itself
+    Scheduler(scheduler::Options),
 }
 
 /// Measures.
 pub(crate) fn run(places: &Places, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Relay(options) => relay::run(places, options),
+        Bench::Scheduler(options) => scheduler::run(places, options),
     }
 }
