@@ -152,6 +152,10 @@ fn an_answer_that_ends_by_itself_ends_there_again() {
     let request = greedy("What is 2+2?");
     let whole = goes_on_from_ids(&mut rig, &request);
     assert_eq!(whole.finished().0, FinishReason::Stop);
+    // Only the word that it ended was lost.
+    let rest = rig.go_on(&request, first(&whole, whole.advances.len()));
+    assert_eq!(rest.advances, []);
+    assert_eq!(rest.finished(), whole.finished());
     // All text, but not the end of turn: the model says it again.
     let rest = rig.go_on(&request, text(&whole.text));
     assert_eq!((rest.text.as_str(), rest.tokens.len()), ("", 1));

@@ -1,6 +1,7 @@
 //! What is known and what is forced, with a vocabulary of a few tokens.
 
 use super::*;
+use proptest::prelude::*;
 
 /// Ids: 0 ends the turn, 1 to 26 are letters, then some longer ones, then halves of a crab.
 fn vocabulary() -> Vocabulary {
@@ -186,4 +187,50 @@ fn an_answer_goes_on_in_the_kind_of_its_last_text() {
     );
     assert_eq!(given.kind, DeltaKind::ToolCall);
     assert_eq!(given.text, "ab");
+}
+
+proptest! {
+    /// Whatever a peer sends: what is known and what is forced write the text, and nothing is forced beyond it.
+    #[test]
+    fn known_and_forced_write_the_text(
+        text in "[a-z 🦀]{0,16}",
+        ids in prop::collection::vec(0u32..36, 0..16),
+        cut in 0usize..16,
+        has_ids: bool,
+        has_logprobs: bool,
+    ) {
+        // Many of them agree with the text for a while.
+        let spelled = text.bytes().filter(|byte| byte.is_ascii_lowercase() || *byte == b' ');
+        let mut tokens = spell(&String::from_utf8(spelled.collect()).expect("ASCII"));
+        tokens.truncate(cut);
+        tokens.extend(ids);
+        let vocabulary = vocabulary();
+        let tongue = Tongue {
+            vocabulary: &vocabulary,
+            is_end: &|token| token == END,
+            tokenise: &|text| if text.is_ascii() { spell(text) } else { vec![99] },
+        };
+        let answer = Answer {
+            model: None,
+            pieces: vec![piece(PieceKind::Text, &text, &tokens)],
+        };
+        let given = Given::of(&answer, has_ids, has_logprobs, &tongue).expect("valid");
+        let (mut detokeniser, mut written) = (Detokeniser::default(), String::new());
+        for token in given.known.iter().chain(&given.replayed) {
+            if *token == END {
+                detokeniser.finish(&mut written);
+            }
+            let piece = vocabulary.piece(*token).expect("only what there is");
+            detokeniser.push(piece, &mut written);
+        }
+        detokeniser.push(&given.forced.bytes, &mut written);
+        if given.forced.is_over() {
+            prop_assert!(written.starts_with(&text), "{written:?}");
+        } else {
+            prop_assert_eq!(written, text);
+        }
+        let ends = given.known.iter().filter(|token| **token == END).count();
+        prop_assert!(ends <= 1);
+        prop_assert_eq!(given.known.contains(&END), given.known.last() == Some(&END));
+    }
 }
