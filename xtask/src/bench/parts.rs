@@ -69,7 +69,11 @@ impl Part {
     }
 
     /// Waits until something is true of it.
-    pub(super) fn wait_until(&mut self, what: &str, mut is_true: impl FnMut(&Self) -> bool) -> Result<()> {
+    pub(super) fn wait_until(
+        &mut self,
+        what: &str,
+        mut is_true: impl FnMut(&Self) -> bool,
+    ) -> Result<()> {
         let deadline = Instant::now() + START_MAX;
         while !is_true(self) {
             if process::interrupted() {
@@ -79,7 +83,11 @@ impl Part {
                 bail!("{what}: it ended ({status})\n{}", self.said());
             }
             if Instant::now() > deadline {
-                bail!("{what}: not within {} s\n{}", START_MAX.as_secs(), self.said());
+                bail!(
+                    "{what}: not within {} s\n{}",
+                    START_MAX.as_secs(),
+                    self.said()
+                );
             }
             thread::sleep(LOOK);
         }
@@ -96,7 +104,9 @@ impl Part {
 
 /// A port that nobody has.
 pub(super) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }
 
 /// Runs the load client to its end and reads its figures.

@@ -8,9 +8,9 @@ use anyhow::Result;
 
 use super::parts::{Part, free_port};
 use crate::console::say;
+use crate::places::Places;
 use crate::process::guarded;
 use crate::setup::peers::{nginx, smg};
-use crate::places::Places;
 
 /// Whom to measure beside us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -90,7 +90,11 @@ impl Installed {
         let config = folder.join("nginx.conf");
         fs::write(&config, nginx_config(folder, port, backend))?;
         let mut command = guarded(&self.program);
-        command.arg("-c").arg(&config).arg("-e").arg(folder.join("nginx.error"));
+        command
+            .arg("-c")
+            .arg(&config)
+            .arg("-e")
+            .arg(folder.join("nginx.error"));
         let mut part = Part::start(folder, "nginx", &mut command)?;
         part.wait_for_http(port, "/health")?;
         Ok((port, Some(part)))

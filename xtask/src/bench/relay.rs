@@ -65,7 +65,10 @@ impl Subject {
         match self {
             Self::Echo => "echo".to_owned(),
             Self::Peer(installed) => installed.peer.name().to_owned(),
-            Self::Relay { users, chats_a_node } => {
+            Self::Relay {
+                users,
+                chats_a_node,
+            } => {
                 let users = match users {
                     Users::Socket => "WebSocket",
                     Users::Http => "HTTP",
@@ -113,7 +116,10 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
         }
     }
     if options.json {
-        print(&format!("{}\n", json!({ "machine": machine(), "scenarios": all })))?;
+        print(&format!(
+            "{}\n",
+            json!({ "machine": machine(), "scenarios": all })
+        ))?;
     } else {
         print(&format!("\n{}\n", machine()))?;
     }
@@ -132,11 +138,19 @@ fn subjects(peers: Vec<Installed>) -> Vec<Subject> {
         chats_a_node,
     });
     let peers = peers.into_iter().map(Subject::Peer);
-    std::iter::once(Subject::Echo).chain(ours).chain(peers).collect()
+    std::iter::once(Subject::Echo)
+        .chain(ours)
+        .chain(peers)
+        .collect()
 }
 
 /// Rounds go round all rows, so that whatever else the machine does meets all alike.
-fn measure(stage: &Stage<'_>, scenario: Scenario, subjects: &[Subject], rounds: u32) -> Result<Vec<Row>> {
+fn measure(
+    stage: &Stage<'_>,
+    scenario: Scenario,
+    subjects: &[Subject],
+    rounds: u32,
+) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = subjects
         .iter()
         .map(|subject| Row {
@@ -150,8 +164,16 @@ fn measure(stage: &Stage<'_>, scenario: Scenario, subjects: &[Subject], rounds: 
                 bail!("interrupted");
             }
             let figures = stage.measure(scenario, subject)?;
-            let mark = if is_whole(&figures) { "" } else { ": tokens are missing" };
-            say(&format!("  {} {round}/{rounds} {}{mark}", scenario.name(), row.name));
+            let mark = if is_whole(&figures) {
+                ""
+            } else {
+                ": tokens are missing"
+            };
+            say(&format!(
+                "  {} {round}/{rounds} {}{mark}",
+                scenario.name(),
+                row.name
+            ));
             row.rounds.push(figures);
         }
     }
@@ -163,9 +185,10 @@ impl Stage<'_> {
         let folder = Folder::new(&self.places.cache)?;
         match subject {
             Subject::Echo => self.measure_echo(&folder.0, scenario),
-            Subject::Relay { users, chats_a_node } => {
-                self.measure_relay(&folder.0, scenario, *users, *chats_a_node)
-            }
+            Subject::Relay {
+                users,
+                chats_a_node,
+            } => self.measure_relay(&folder.0, scenario, *users, *chats_a_node),
             Subject::Peer(peer) => self.measure_peer(&folder.0, scenario, peer),
         }
     }
@@ -211,7 +234,10 @@ impl Stage<'_> {
         let mut command = guarded(self.programs.join("fake-node"));
         command
             .args(["--address", &listen, "--model", model])
-            .args(["--nodes", &scenario.chats().div_ceil(chats_a_node).to_string()])
+            .args([
+                "--nodes",
+                &scenario.chats().div_ceil(chats_a_node).to_string(),
+            ])
             .args(["--slots", &chats_a_node.to_string()])
             .env("HELIOGRAPH_KEY", &node.secret);
         let mut nodes = Part::start(folder, "nodes", &mut command)?;
@@ -266,8 +292,11 @@ impl Stage<'_> {
         }
         if users != "echo" {
             let warm_up = ["--chats", "4", "--tokens", "50", "--interval-us", "1000"];
-            let arguments: Vec<String> =
-                common.iter().cloned().chain(warm_up.map(ToOwned::to_owned)).collect();
+            let arguments: Vec<String> = common
+                .iter()
+                .cloned()
+                .chain(warm_up.map(ToOwned::to_owned))
+                .collect();
             load(&program, port, &arguments, key)?;
         }
         let mut arguments = common;

@@ -80,7 +80,9 @@ impl Scenario {
             ("--interval-us", self.interval_us()),
             ("--ramp-ms", self.ramp_ms()),
         ];
-        let words = pairs.iter().flat_map(|(name, value)| [(*name).to_owned(), value.to_string()]);
+        let words = pairs
+            .iter()
+            .flat_map(|(name, value)| [(*name).to_owned(), value.to_string()]);
         words.collect()
     }
 
@@ -92,6 +94,9 @@ impl Scenario {
         } else {
             format!("one each {interval} ms")
         };
-        format!("{}: {chats} chats, {tokens} tokens each, {pace}", self.name())
+        format!(
+            "{}: {chats} chats, {tokens} tokens each, {pace}",
+            self.name()
+        )
     }
 }

@@ -52,11 +52,17 @@ pub(super) fn draw(scenario: Scenario, rows: &[Row]) -> String {
         let row = rows.iter().find(|row| row.name == name)?;
         number(row.best(scenario)?, figure)
     };
-    let (echo, smg) = (of("echo", "cpu_us_per_token"), of("SMG", "cpu_us_per_token"));
+    let (echo, smg) = (
+        of("echo", "cpu_us_per_token"),
+        of("SMG", "cpu_us_per_token"),
+    );
     let smg_p99 = of("SMG", "latency_ms_p99");
     for row in rows {
         let Some(figures) = row.best(scenario) else {
-            let why = row.rounds.last().and_then(|figures| figures.get("first_error"));
+            let why = row
+                .rounds
+                .last()
+                .and_then(|figures| figures.get("first_error"));
             let why = why.map_or_else(|| "no round was whole".to_owned(), Value::to_string);
             _ = writeln!(text, "| {} | failed: {why} |", row.name);
             continue;
@@ -64,7 +70,9 @@ pub(super) fn draw(scenario: Scenario, rows: &[Row]) -> String {
         let cell = |name: &str, digits| show(number(figures, name), digits);
         let cpu = number(figures, "cpu_us_per_token");
         let p99 = number(figures, "latency_ms_p99");
-        let ratio = |value: Option<f64>, to: Option<f64>| show(value.zip(to).map(|(value, to)| value / to), 2);
+        let ratio = |value: Option<f64>, to: Option<f64>| {
+            show(value.zip(to).map(|(value, to)| value / to), 2)
+        };
         _ = writeln!(
             text,
             "| {} | {} / {} | {} / {} / {} | {} | {} | {} | {} | {} | {} |",

@@ -14,7 +14,10 @@ const SMG_VERSION: &str = "1.13.0";
 
 /// The Python that has SMG.
 pub(crate) fn smg(places: &Places) -> Result<PathBuf> {
-    let folder = places.cache.join("peers").join(format!("smg-{SMG_VERSION}"));
+    let folder = places
+        .cache
+        .join("peers")
+        .join(format!("smg-{SMG_VERSION}"));
     let python = folder.join("bin/python");
     if is_complete(&folder) {
         return Ok(python);
@@ -22,7 +25,10 @@ pub(crate) fn smg(places: &Places) -> Result<PathBuf> {
     let _lock = Lock::take(&places.cache.join("setup.lock"))?;
     let mut step = Step::begin(format!("SMG {SMG_VERSION}"));
     fresh_folder(&folder)?;
-    run(&mut step, guarded("python3").args(["-m", "venv"]).arg(&folder))?;
+    run(
+        &mut step,
+        guarded("python3").args(["-m", "venv"]).arg(&folder),
+    )?;
     run(
         &mut step,
         guarded(&python)
