@@ -12,7 +12,7 @@
 //! A grammar is asked about the drawn token first; only when it says no is it applied to the whole vocabulary and the
 //! token drawn again. That is far cheaper, since models mostly keep to the form by themselves.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::sampling::LlamaSampler;
@@ -20,6 +20,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::token::logit_bias::LlamaLogitBias;
+use nix::time::{ClockId, clock_gettime};
 use protocol::chat::Sampling;
 use protocol::{ChatRequest, ErrorCode, Failure};
 
@@ -78,7 +79,8 @@ impl Defaults {
     }
 }
 
-/// One draw keeps every job of the node waiting; usual ones take a few milliseconds.
+/// Computing time for one draw, which keeps every job of the node waiting; usual ones take a few milliseconds. A machine
+/// that is busy with other things is no fault of the grammar.
 const DRAW_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// Why no token was drawn. The job cannot go on.
@@ -124,12 +126,12 @@ impl Sampler {
     /// Takes over a token that was drawn before; refused where the grammar does not allow it.
     pub fn accept(&mut self, token: LlamaToken) -> Result<(), DrawError> {
         if let Some(grammar) = &mut self.grammar {
-            let began = Instant::now();
+            let began = thread_time();
             // llama.cpp aborts at an end of turn that the grammar does not allow, so it is asked first.
             if !allows(grammar, token) || grammar.try_accept(token).is_err() {
                 return Err(DrawError::NoToken);
             }
-            if began.elapsed() > DRAW_TIME_MAX {
+            if spent_since(began) > DRAW_TIME_MAX {
                 return Err(DrawError::TooSlow);
             }
         }
@@ -153,9 +155,9 @@ impl Sampler {
         logits: &[f32],
         fits: impl Fn(LlamaToken) -> bool,
     ) -> Result<LlamaToken, DrawError> {
-        let began = Instant::now();
+        let began = thread_time();
         let token = self.draw_any(logits, fits).ok_or(DrawError::NoToken)?;
-        if self.grammar.is_some() && began.elapsed() > DRAW_TIME_MAX {
+        if self.grammar.is_some() && spent_since(began) > DRAW_TIME_MAX {
             return Err(DrawError::TooSlow);
         }
         Ok(token)
@@ -208,6 +210,15 @@ impl Sampler {
         }
         .map(LlamaToken::new)
     }
+}
+
+/// The computing time that this thread has used; nothing where the system does not tell.
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+fn spent_since(began: Duration) -> Duration {
+    thread_time().saturating_sub(began)
 }
 
 fn candidates(logits: &[f32]) -> LlamaTokenDataArray {
