@@ -151,11 +151,13 @@ impl Scheduler {
         let agrees = *job.account == *account
             && said.from <= job.transcript.offset()
             && said.offset >= job.transcript.offset();
+        let node = self.nodes.get(&socket);
+        let has_room = said.is_ended || node.is_some_and(|node| node.slots.free() > 0);
         let running = job
             .alias
             .and_then(|alias| Some((alias, self.attempts.get(&alias)?)));
         match running {
-            _ if !agrees => Verdict::Fence,
+            _ if !agrees || !has_room => Verdict::Fence,
             None => Verdict::Adopt,
             // The node has a new socket before anybody noticed that the old one is dead.
             Some((alias, attempt))

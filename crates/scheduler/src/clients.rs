@@ -264,6 +264,7 @@ impl Scheduler {
         let Some(finished) = self.finished.remove(&id) else {
             return;
         };
+        self.finished_order.remove(&(finished.until, id));
         self.recently_ended.insert(id, None);
         self.finished_bytes -= finished.transcript_bytes;
         if let Some(client) = finished

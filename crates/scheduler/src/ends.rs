@@ -7,7 +7,7 @@ use crate::job::{AnsweredBy, Finished, Job};
 use crate::karma::{Fault, Outcome};
 use crate::resume::too_long_to_go_on;
 use crate::timers::Timer;
-use crate::{Millis, Scheduler, SocketId};
+use crate::{Scheduler, SocketId};
 
 /// Ends that one client leaves unacknowledged; the oldest goes first.
 const FINISHED_PER_CLIENT_MAX: usize = 64;
@@ -87,6 +87,9 @@ impl Scheduler {
                 self.forget_finished(oldest);
             }
         }
+        // Until the last moment at which its client can be found to be gone, and can have come back.
+        let patience = self.config.client_silent_ms_max + self.config.grace_ms;
+        let until = self.now.saturating_add(patience);
         let finished = Finished {
             owner: job.owner,
             account: job.account,
@@ -95,10 +98,10 @@ impl Scheduler {
             transcript_bytes: job.transcript_bytes,
             acknowledged: job.acknowledged,
             end,
+            until,
         };
         self.finished.insert(id, finished);
-        let silent = self.config.client_silent_ms_max;
-        let until = self.now.saturating_add(silent + self.config.grace_ms);
+        self.finished_order.insert((until, id));
         self.timers.set(Timer::Finished(id), until);
         self.trim_finished();
     }
@@ -109,7 +112,7 @@ impl Scheduler {
         while self.finished_bytes > 0
             && self.content_bytes + self.finished_bytes > self.config.content_bytes_max
         {
-            let Some(oldest) = self.timers.first_finished() else {
+            let Some(&(_, oldest)) = self.finished_order.first() else {
                 return;
             };
             self.forget_finished(oldest);

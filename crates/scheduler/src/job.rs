@@ -172,6 +172,8 @@ pub(crate) struct Finished {
     pub(crate) acknowledged: u32,
     /// How it ended.
     pub(crate) end: RelayToClient,
+    /// Kept no longer than this.
+    pub(crate) until: Millis,
 }
 
 /// Who answered a job that is over.

@@ -117,6 +117,7 @@ pub struct Scheduler {
     content_bytes: usize,
     /// Answers that are over and not acknowledged: room that may be taken from them.
     finished_bytes: usize,
+    finished_order: BTreeSet<(Millis, JobId)>,
     next_alias: Alias,
     next_ticket: Ticket,
     next_returning: Ticket,
@@ -159,6 +160,7 @@ impl Scheduler {
             dirty: BTreeSet::new(),
             content_bytes: 0,
             finished_bytes: 0,
+            finished_order: BTreeSet::new(),
             next_ticket: FRESH_TICKETS,
             next_returning: 0,
             waiting: 0,
@@ -258,8 +260,8 @@ impl Scheduler {
             .filter(|held| *held <= self.config.content_bytes_max);
         let Some(held) = held else { return false };
         self.content_bytes = held;
-        self.trim_finished();
         client.reserved = bytes;
+        self.trim_finished();
         true
     }
 

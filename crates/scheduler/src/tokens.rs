@@ -79,6 +79,7 @@ impl Scheduler {
         }
         self.forward(frame, &routed, is_whole && !is_foreign);
         self.count_frame(count);
+        self.trim_finished();
         for (alias, why) in misfits {
             self.counters.protocol_errors += 1;
             let failure = Failure::new(ErrorCode::EngineFailed, why);

@@ -183,7 +183,7 @@ fn an_unacknowledged_answer_is_forgotten_after_a_while() {
     let alias = world.only_assigned(node);
     world.answer(node, alias);
     assert!(!world.is_clean());
-    world.advance(61_000);
+    world.advance(186_000);
     assert!(world.is_clean());
 }
 
@@ -284,7 +284,7 @@ fn a_job_may_end_well_in_its_grace_period() {
     let alias = world.only_assigned(node);
     world.input(Input::ClientLeft { socket: client });
     world.answer(node, alias);
-    world.advance(61_000);
+    world.advance(186_000);
     assert!(world.is_clean());
     assert_eq!(world.counters().completed, 1);
     assert_eq!(world.counters().cancelled, 0);

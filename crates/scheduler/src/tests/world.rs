@@ -519,12 +519,14 @@ impl World {
             .jobs
             .values()
             .map(|job| job.bytes + job.transcript_bytes)
-            .chain(
-                s.finished
-                    .values()
-                    .map(|finished| finished.transcript_bytes),
-            )
             .sum();
+        let finished = s.finished.values().map(|kept| kept.transcript_bytes);
+        assert_eq!(finished.sum::<usize>(), s.finished_bytes, "finished bytes");
+        assert_eq!(s.finished.len(), s.finished_order.len());
+        assert!(
+            s.finished_bytes == 0
+                || s.content_bytes + s.finished_bytes <= s.config.content_bytes_max
+        );
         let reserved: usize = s.clients.values().map(|client| client.reserved).sum();
         assert_eq!(content + reserved, s.content_bytes, "content bytes");
         let waiting = s.jobs.values().filter(|job| is_waiting(job)).count();
