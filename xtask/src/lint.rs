@@ -13,13 +13,14 @@ use crate::setup::{Purpose, setup};
 use crate::tidy;
 
 /// What compiles natively in the dev profile.
-const NATIVE: [&str; 9] = [
+const NATIVE: [&str; 10] = [
     "protocol",
     "scheduler",
     "node-session",
     "client-session",
     "openai-api",
     "catalog",
+    "simulator",
     "xtask",
     "tests",
     "edge-relay",

@@ -12,6 +12,7 @@ mod places;
 mod process;
 mod relay_config;
 mod setup;
+mod simulate;
 mod soak;
 mod stages;
 mod tidy;
@@ -62,6 +63,13 @@ enum Command {
     Bench(bench::Bench),
     /// Kill parts of a real network in mid-answer and judge what users end up with
     Soak(soak::Options),
+    /// Run the network's brains in one thread, on virtual time, from seeds
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// Passed on as they are: `--seeds`, `--first-seed`, `--seed`, `--planted`; see `--help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Check format, lints, documentation, spelling and the project's own rules
     Lint {
         /// Write into PROTOCOL.md the hash of the protocol's sources
@@ -119,6 +127,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { only } => stages::run(&places, only),
         Command::Bench(bench) => bench::run(&places, &bench),
         Command::Soak(options) => soak::run(&places, &options),
+        Command::Simulate { arguments } => simulate::run(&places, &arguments),
         Command::Lint { bless } => lint::run_all(&places, bless),
         Command::Wrangler { arguments } => {
             let tools = setup::setup(&places, Purpose::Demo)?;
