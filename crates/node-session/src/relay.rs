@@ -128,7 +128,8 @@ impl NodeSession {
             self.ignored += 1;
             return;
         }
-        // What is left here of an earlier attempt is no longer wanted, whether we heard of its end or not.
+        // What is left here of an earlier attempt is no longer wanted, whether we heard of its end or not. One that was
+        // told to stop goes on stopping under its name: the relay keeps its slot until it hears that it did.
         for key in self.attempts(assignment.id) {
             self.drop_job(key);
         }
@@ -155,7 +156,8 @@ impl NodeSession {
     }
 
     fn attempts(&self, id: JobId) -> Vec<JobKey> {
-        let of_job = self.jobs.iter().filter(|(_, job)| job.id == id);
+        let is_wanted_no_more = |job: &Job| job.id == id && job.is_adoptable();
+        let of_job = self.jobs.iter().filter(|(_, job)| is_wanted_no_more(job));
         of_job.map(|(key, _)| *key).collect()
     }
 

@@ -169,6 +169,26 @@ fn cancel_stops_the_engine_and_silences_the_job() {
 }
 
 #[test]
+fn an_attempt_that_still_stops_says_so_though_a_later_attempt_at_its_job_came() {
+    let mut stage = Stage::up(2);
+    let key = stage.start(1);
+    stage.accept(key);
+    stage.said();
+    stage.hears(&RelayToNode::Cancel { alias: 1 });
+    let mut again = assign(2);
+    if let RelayToNode::Assign { job, attempt, .. } = &mut again {
+        (*job, *attempt) = (job_id(1), 2);
+    }
+    stage.hears(&again);
+    stage.stopped(key);
+    // The relay waits for it, and takes a node that does not stop for one that hangs.
+    assert!(matches!(
+        stage.said()[..],
+        [NodeToRelay::Cancelled { alias: 1, .. }]
+    ));
+}
+
+#[test]
 fn a_job_that_was_done_before_it_heard_cancel_is_cancelled_all_the_same() {
     let mut stage = Stage::up(1);
     let key = stage.start(1);
