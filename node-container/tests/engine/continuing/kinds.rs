@@ -90,16 +90,16 @@ fn characters_of_several_tokens_are_whole_on_both_sides_of_the_seam() {
 fn free_text_in_any_script_goes_on() {
     let mut rig = Rig::new(1, 512);
     let request = ChatRequest {
-        max_tokens: Some(60),
+        max_tokens: Some(48),
         ..endless("Write on.")
     };
     let given = "🦀🎉 你好，世界。今日は良い天気です👩‍💻";
-    for (cut, _) in given.char_indices().skip(1) {
+    for (cut, _) in given.char_indices().skip(1).step_by(2) {
         let rest = rig.go_on(&request, text(&given[..cut]));
         let (reason, usage) = rest.finished();
         assert_eq!(
             (reason, usage.completion_tokens),
-            (FinishReason::Length, 60),
+            (FinishReason::Length, 48),
             "{}",
             &given[..cut]
         );
