@@ -28,20 +28,36 @@ pub fn sse_error(error: &ApiError) -> String {
     format!("data: {}\n\n", error.body())
 }
 
+const CONTENT: &str = "\"content\":";
+const EMPTY_CONTENT: &str = "\"content\":\"\"";
+
 /// Writes the chunks of one streamed answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletionStream {
     head: CompletionHead,
     include_usage: bool,
+    /// A chunk of text without log-probabilities, cut where the text belongs: most chunks are one, and differ only there.
+    text_frame: (String, String),
 }
 
 impl CompletionStream {
     /// A stream of the answer with this head; with `include_usage`, all chunks have the field, as in `OpenAI`'s.
     pub fn new(head: CompletionHead, include_usage: bool) -> Self {
-        Self {
+        let mut stream = Self {
             head,
             include_usage,
+            text_frame: (String::new(), String::new()),
+        };
+        let empty = Delta {
+            content: Some(""),
+            ..Delta::default()
+        };
+        let chunk = stream.chunk(empty, None, None);
+        // Not in a value: there, quotes are escaped.
+        if let Some((before, after)) = chunk.split_once(EMPTY_CONTENT) {
+            stream.text_frame = (format!("{before}{CONTENT}"), after.to_owned());
         }
+        stream
     }
 
     /// The first chunk: who speaks.
@@ -56,6 +72,10 @@ impl CompletionStream {
 
     /// A piece of the answer, with the log-probabilities of its tokens where they were asked for.
     pub fn text(&self, text: &str, logprobs: Option<&[TokenLogprob]>) -> String {
+        if logprobs.is_none() {
+            let (before, after) = &self.text_frame;
+            return format!("{before}{}{after}", json(&text));
+        }
         let delta = Delta {
             content: Some(text),
             ..Delta::default()

@@ -24,9 +24,9 @@ use client_session::{ClientSession, Event, Input, Millis, Output, Settings};
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use protocol::{ChatRequest, JobId};
-use worker::{Date, Delay, Env, Result, WebSocket};
+use worker::{Delay, Env, Result, WebSocket};
 
-use crate::api::exchange::line::{Ending, Line, Message, OnAbort};
+use crate::api::exchange::line::{Ending, Hook, Line, Message, OnAbort};
 use crate::random::random;
 use crate::upgrade;
 
@@ -78,6 +78,8 @@ pub(crate) struct Exchange {
     line: Option<Line>,
     /// The next one.
     dialing: Option<LocalBoxFuture<'static, Option<WebSocket>>>,
+    /// Called when a message has come.
+    hook: Hook,
     ending: Rc<RefCell<Ending>>,
     _on_abort: OnAbort,
 }
@@ -111,6 +113,7 @@ impl Exchange {
             job,
             line: None,
             dialing: None,
+            hook: Hook::default(),
             _on_abort: OnAbort::new(signal, &ending)?,
             ending,
         };
@@ -172,6 +175,37 @@ impl Exchange {
         }
     }
 
+    /// From here on `woken` is called when a message has come: for those who take [`Self::next_ready`] without waiting
+    /// for [`Self::next`]. They also have to care for [`Self::take_dialing`] and [`Self::due`].
+    pub(crate) fn listen(&self, woken: impl Fn() + 'static) {
+        self.hook.replace(Some(Rc::new(woken)));
+    }
+
+    /// The next socket, if one is to be waited for: the answer is for [`Self::dialled`].
+    pub(crate) fn take_dialing(&mut self) -> Option<LocalBoxFuture<'static, Option<WebSocket>>> {
+        self.dialing.take()
+    }
+
+    /// What became of the next socket.
+    pub(crate) fn dialled(&mut self, socket: Option<WebSocket>) {
+        self.take(Incoming::Dialled(socket));
+    }
+
+    /// When [`Self::tick`] is due.
+    pub(crate) fn due(&self) -> Option<Millis> {
+        self.session.poll_timeout()
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self) {
+        self.step(Input::Tick);
+    }
+
+    /// Whether the job is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.session.is_busy()
+    }
+
     /// Safe to drop half-way: nothing is lost by it.
     async fn incoming(&mut self) -> Incoming {
         if let Some(dialing) = &mut self.dialing {
@@ -200,7 +234,7 @@ impl Exchange {
     }
 
     fn pick_up(&mut self, socket: &WebSocket) -> Result<()> {
-        self.line = Some(Line::new(socket.as_ref().clone())?);
+        self.line = Some(Line::new(socket.as_ref().clone(), &self.hook)?);
         socket.accept()?;
         self.ending.borrow_mut().socket = Some(socket.as_ref().clone());
         self.step(Input::Connected { key: None });
@@ -274,6 +308,12 @@ fn session() -> ClientSession {
     })
 }
 
-fn now() -> Millis {
-    Date::now().as_millis()
+/// Now, in one call to the platform.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "invariant: milliseconds since 1970 are a whole number below 2^53"
+)]
+pub(crate) fn now() -> Millis {
+    js_sys::Date::now() as Millis
 }

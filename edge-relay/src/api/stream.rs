@@ -1,39 +1,194 @@
 //! A streamed answer: server-sent events.
+//!
+//! ```text
+//! pool's socket ──▶ on_message ──▶ session ──▶ SSE text ──▶ controller.enqueue      in one go, where the reader waits
+//!                      └─▶ queue, where it does not ──▶ pull takes all of it
+//! ```
+//! A token takes no promise and no timer of ours: its socket's event is turned into text and given to the stream that
+//! the reader waits at. Nothing is taken from the pool that the reader has not asked for, and cancelling the stream (the
+//! HTTP client went away) drops the exchange, which cancels the job.
 
-use client_session::Event;
-use futures_util::stream;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use client_session::{Event, Millis};
 use openai_api::{
     ApiError, CompletionStream, SSE_CONTENT_TYPE, SSE_DONE, TokenLogprob, decode_logprobs,
     sse_comment, sse_error,
 };
 use protocol::{DeltaKind, Failure};
-use worker::{Response, Result};
+use wasm_bindgen::closure::{Closure, IntoWasmClosure, WasmClosure};
+use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{ReadableStream, ReadableStreamDefaultController};
+use worker::{Delay, Response, ResponseBuilder, Result};
 
 use crate::api::chat::interrupted;
-use crate::api::exchange::{Exchange, Happening};
+use crate::api::exchange::{Exchange, QUIET_MS, now};
 
-/// A stream that is pulled: nothing is read from the pool faster than the HTTP client takes it, and dropping it (the
-/// client went away) drops the exchange, which cancels the job.
+/// Answers with a stream.
 pub(crate) fn respond(exchange: Exchange, writer: CompletionStream) -> Result<Response> {
-    let first = writer.role();
-    let sse = Sse {
-        exchange,
-        writer,
-        held: None,
-        pending: first,
-        over: false,
-    };
-    let chunks = stream::unfold(sse, |mut sse| async move {
-        let chunk = sse.next_chunk().await?;
-        Some((Ok::<_, worker::Error>(chunk.into_bytes()), sse))
+    let pending = writer.role();
+    let pipe = Rc::new(Pipe {
+        sse: RefCell::new(Some(Sse {
+            exchange,
+            writer,
+            held: None,
+            pending,
+            over: false,
+        })),
+        controller: RefCell::default(),
+        is_wanted: Cell::new(false),
+        is_pumping: Cell::new(false),
+        wrote_at: Cell::new(now()),
+        timer_at: Cell::new(None),
     });
-    let mut response = Response::from_stream(Box::pin(chunks))?;
-    let headers = response.headers_mut();
-    headers.set("Content-Type", SSE_CONTENT_TYPE)?;
-    headers.set("Cache-Control", "no-cache, no-transform")?;
-    // nginx and its like would gather tokens into large blocks.
-    headers.set("X-Accel-Buffering", "no")?;
-    Ok(response)
+    ResponseBuilder::new()
+        .with_header("Content-Type", SSE_CONTENT_TYPE)?
+        .with_header("Cache-Control", "no-cache, no-transform")?
+        // nginx and its like would gather tokens into large blocks.
+        .with_header("X-Accel-Buffering", "no")
+        .and_then(|response| Ok(response.stream(pipe.into_stream()?)))
+}
+
+/// From the exchange to the HTTP client's stream. The stream's functions own it.
+struct Pipe {
+    /// Absent once the answer is over or nobody wants it.
+    sse: RefCell<Option<Sse>>,
+    controller: RefCell<Option<ReadableStreamDefaultController>>,
+    /// Whether the reader waits.
+    is_wanted: Cell<bool>,
+    /// Giving the reader a chunk makes it ask for the next from within the call.
+    is_pumping: Cell<bool>,
+    wrote_at: Cell<Millis>,
+    timer_at: Cell<Option<Millis>>,
+}
+
+impl Pipe {
+    fn into_stream(self: Rc<Self>) -> Result<ReadableStream> {
+        let listening = Rc::downgrade(&self);
+        if let Some(sse) = &*self.sse.borrow() {
+            sse.exchange.listen(move || {
+                if let Some(pipe) = listening.upgrade() {
+                    pipe.pump();
+                }
+            });
+        }
+        let source = js_sys::Object::new();
+        let pipe = Rc::clone(&self);
+        let pull = move |controller: ReadableStreamDefaultController| {
+            pipe.controller.replace(Some(controller));
+            pipe.is_wanted.set(true);
+            pipe.pump();
+        };
+        set::<dyn Fn(ReadableStreamDefaultController)>(&source, "pull", pull)?;
+        set::<dyn Fn(JsValue)>(&source, "cancel", move |_| drop(self.sse.take()))?;
+        Ok(ReadableStream::new_with_underlying_source(&source)?)
+    }
+
+    /// Gives the reader what there is, as often as it asks.
+    fn pump(self: &Rc<Self>) {
+        if self.is_pumping.replace(true) {
+            return;
+        }
+        while self.is_wanted.get() {
+            let Some((chunk, is_over)) = self.sse.borrow_mut().as_mut().map(Sse::chunk) else {
+                break;
+            };
+            let is_empty = chunk.is_empty();
+            if !is_empty {
+                self.is_wanted.set(false);
+                self.wrote_at.set(now());
+                self.enqueue(&chunk);
+            }
+            if is_over {
+                drop(self.sse.take());
+                if let Some(controller) = self.controller.take() {
+                    drop(controller.close());
+                }
+            }
+            if is_empty {
+                break;
+            }
+        }
+        self.is_pumping.set(false);
+        self.arm();
+    }
+
+    fn enqueue(&self, chunk: &str) {
+        let controller = self.controller.borrow().clone();
+        if let Some(controller) = controller {
+            // It fails only on a stream that was cancelled, and `cancel` has been told.
+            let bytes = js_sys::Uint8Array::from(chunk.as_bytes());
+            drop(controller.enqueue_with_chunk(&bytes));
+        }
+    }
+
+    /// Sets what goes on without a message: a new socket, the session's time, a sign of life.
+    fn arm(self: &Rc<Self>) {
+        let (dialing, session_due) = match &mut *self.sse.borrow_mut() {
+            Some(sse) => (sse.exchange.take_dialing(), sse.exchange.due()),
+            None => return,
+        };
+        if let Some(dialing) = dialing {
+            let pipe = Rc::downgrade(self);
+            spawn_local(async move {
+                let socket = dialing.await;
+                let Some(pipe) = pipe.upgrade() else { return };
+                if let Some(sse) = &mut *pipe.sse.borrow_mut() {
+                    sse.exchange.dialled(socket);
+                }
+                pipe.pump();
+            });
+        }
+        let due = (self.wrote_at.get() + QUIET_MS).min(session_due.unwrap_or(Millis::MAX));
+        if self.timer_at.get().is_none_or(|at| at > due) {
+            self.set_timer(due);
+        }
+    }
+
+    fn set_timer(self: &Rc<Self>, due: Millis) {
+        self.timer_at.set(Some(due));
+        let pipe = Rc::downgrade(self);
+        let wait = Duration::from_millis(due.saturating_sub(now()).max(1));
+        spawn_local(async move {
+            Delay::from(wait).await;
+            if let Some(pipe) = pipe.upgrade()
+                && pipe.timer_at.get() == Some(due)
+            {
+                pipe.timer_at.set(None);
+                pipe.tick();
+            }
+        });
+    }
+
+    fn tick(self: &Rc<Self>) {
+        let now = now();
+        let is_quiet = now >= self.wrote_at.get() + QUIET_MS;
+        if let Some(sse) = &mut *self.sse.borrow_mut() {
+            sse.exchange.tick();
+            if is_quiet && self.is_wanted.get() {
+                sse.pending.push_str(&sse_comment("waiting"));
+            }
+        }
+        if is_quiet {
+            // A reader that does not read needs no sign of life before it does.
+            self.wrote_at.set(now);
+        }
+        self.pump();
+    }
+}
+
+/// Makes a Rust function a property of a JavaScript object; it lives as long as the object.
+fn set<F: WasmClosure + ?Sized + 'static>(
+    object: &js_sys::Object,
+    name: &str,
+    function: impl IntoWasmClosure<F> + 'static,
+) -> Result<()> {
+    let function = Closure::<F>::new(function).into_js_value();
+    js_sys::Reflect::set(object, &name.into(), &function.unchecked_into())?;
+    Ok(())
 }
 
 /// Turns what happens to a job into SSE text.
@@ -48,21 +203,17 @@ struct Sse {
 }
 
 impl Sse {
-    /// The next piece, holding all that has come by now; `None` at the end.
-    async fn next_chunk(&mut self) -> Option<String> {
-        while self.pending.is_empty() && self.held.is_none() && !self.over {
-            match self.exchange.next().await {
-                Some(Happening::Event(event)) => self.write(event),
-                Some(Happening::Quiet) => self.pending.push_str(&sse_comment("waiting")),
-                None => self.over = true,
-            }
-            while let Some(event) = self.exchange.next_ready() {
-                self.write(event);
+    /// All that has come by now, and whether that is the end.
+    fn chunk(&mut self) -> (String, bool) {
+        while !self.over {
+            match self.exchange.next_ready() {
+                Some(event) => self.write(event),
+                None => break,
             }
         }
         self.release(None);
-        let chunk = std::mem::take(&mut self.pending);
-        (!chunk.is_empty()).then_some(chunk)
+        self.over |= !self.exchange.is_busy();
+        (std::mem::take(&mut self.pending), self.over)
     }
 
     fn write(&mut self, event: Event) {

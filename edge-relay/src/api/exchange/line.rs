@@ -21,6 +21,17 @@ const MESSAGE_BYTES: usize = 64;
 /// up again where it was when the client reads on.
 pub(crate) const QUEUED_BYTES_MAX: usize = 8 << 20;
 
+/// What is called when a message has come; nothing for those who wait for it.
+pub(crate) type Hook = Rc<RefCell<Option<Rc<dyn Fn()>>>>;
+
+/// Not borrowed during the call: it may end the line that it is called from.
+fn call(hook: &Hook) {
+    let woken = hook.borrow().clone();
+    if let Some(woken) = woken {
+        woken();
+    }
+}
+
 /// What the socket's listeners pass on.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -62,15 +73,17 @@ pub(crate) struct Line {
 
 impl Line {
     /// Listens to a socket that is about to be accepted.
-    pub(crate) fn new(socket: web_sys::WebSocket) -> Result<Self> {
+    pub(crate) fn new(socket: web_sys::WebSocket, hook: &Hook) -> Result<Self> {
         let (sender, messages) = unbounded();
         let queued_bytes = Rc::new(Cell::new(0));
-        let on_message = on_message(&socket, sender.clone(), &queued_bytes);
+        let on_message = on_message(&socket, sender.clone(), &queued_bytes, hook);
+        let hook = Rc::clone(hook);
         let on_close = Closure::new(move |event: web_sys::Event| {
             let close: Option<&web_sys::CloseEvent> = event.dyn_ref();
             let code = close.map_or(NO_CLOSE_CODE, web_sys::CloseEvent::code);
             // The receiver is gone only when nobody wants the answer any more.
             drop(sender.unbounded_send(Message::Closed { code }));
+            call(&hook);
         });
         let line = Self {
             socket,
@@ -119,8 +132,10 @@ fn on_message(
     socket: &web_sys::WebSocket,
     sender: UnboundedSender<Message>,
     queued_bytes: &Rc<Cell<usize>>,
+    hook: &Hook,
 ) -> Closure<dyn FnMut(web_sys::MessageEvent)> {
     let (socket, queued_bytes) = (socket.clone(), Rc::clone(queued_bytes));
+    let hook = Rc::clone(hook);
     Closure::new(move |event: web_sys::MessageEvent| {
         if queued_bytes.get() > QUEUED_BYTES_MAX {
             return; // Closed already.
@@ -137,6 +152,7 @@ fn on_message(
         if is_over {
             drop(socket.close_with_code(1000));
         }
+        call(&hook);
     })
 }
 
