@@ -53,7 +53,12 @@ pub struct Load {
     #[arg(long, default_value = "mock")]
     pub model: String,
     /// The users' key.
-    #[arg(long, env = "HELIOGRAPH_API_KEY", default_value = "sk-bench", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_API_KEY",
+        default_value = "sk-bench",
+        hide_env_values = true
+    )]
     pub key: String,
     /// The process whose cost, with that of its children, is charged to the tokens.
     #[arg(long)]
@@ -82,7 +87,10 @@ impl Load {
             Users::Echo => echo::run(&self).await,
             Users::Http => {
                 let chats = vec![(); self.chats as usize];
-                self.chats(chats, async |load, (), outcome| http::chat(&load, outcome).await).await
+                self.chats(chats, async |load, (), outcome| {
+                    http::chat(&load, outcome).await
+                })
+                .await
             }
             Users::Socket => {
                 let mut sockets = Vec::new();

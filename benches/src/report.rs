@@ -65,13 +65,18 @@ impl Run {
             .flat_map(|outcome| outcome.latency_ns.iter().copied())
             .collect();
         latency.sort_unstable();
-        let mut first: Vec<u64> = self.outcomes.iter().filter_map(|outcome| outcome.first_ns).collect();
+        let mut first: Vec<u64> = self
+            .outcomes
+            .iter()
+            .filter_map(|outcome| outcome.first_ns)
+            .collect();
         first.sort_unstable();
         let last = self.outcomes.iter().map(|outcome| outcome.last_ns).max();
         let wall_ns = last.unwrap_or(0).saturating_sub(self.began_ns).max(1);
         let tokens = latency.len();
         let truncated = self.outcomes.iter().filter(|outcome| {
-            outcome.error.is_none() && (!outcome.done || outcome.latency_ns.len() != self.tokens_each as usize)
+            outcome.error.is_none()
+                && (!outcome.done || outcome.latency_ns.len() != self.tokens_each as usize)
         });
         json!({
             "chats": self.outcomes.len(),

@@ -33,7 +33,9 @@ impl DurableObject for Echo {
         let tag = request.path();
         self.state.accept_websocket_with_tags(&pair.server, &[&tag]);
         let mut response = Response::from_websocket(pair.client)?;
-        response.headers_mut().set("Sec-WebSocket-Protocol", "heliograph.v1")?;
+        response
+            .headers_mut()
+            .set("Sec-WebSocket-Protocol", "heliograph.v1")?;
         Ok(response)
     }
 

@@ -51,7 +51,9 @@ async fn answer(request: Request<Incoming>) -> Result<Answer> {
     if !request.uri().path().ends_with("/chat/completions") {
         // What other relays ask before they forward anything.
         let text = match request.uri().path() {
-            "/v1/models" => r#"{"object":"list","data":[{"id":"mock","object":"model","created":0,"owned_by":"vllm"}]}"#,
+            "/v1/models" => {
+                r#"{"object":"list","data":[{"id":"mock","object":"model","created":0,"owned_by":"vllm"}]}"#
+            }
             "/version" => r#"{"version":"0.11.0"}"#,
             _ => r#"{"status":"ok"}"#,
         };
@@ -113,13 +115,21 @@ impl Body for Tokens {
                 return Poll::Pending;
             }
             let after = this.directive.interval_us * (u64::from(index) + 1);
-            this.sleep.as_mut().reset(this.start + Duration::from_micros(after));
+            this.sleep
+                .as_mut()
+                .reset(this.start + Duration::from_micros(after));
         }
         this.index += 1;
         let text = if index < tokens {
-            let role = if index == 0 { r#""role":"assistant","# } else { "" };
+            let role = if index == 0 {
+                r#""role":"assistant","#
+            } else {
+                ""
+            };
             let stamp = stamp(index);
-            format!("{HEAD}\"delta\":{{{role}\"content\":\"{stamp}\"}},\"finish_reason\":null}}]}}\n\n")
+            format!(
+                "{HEAD}\"delta\":{{{role}\"content\":\"{stamp}\"}},\"finish_reason\":null}}]}}\n\n"
+            )
         } else {
             format!("{HEAD}\"delta\":{{}},\"finish_reason\":\"stop\"}}]}}\n\ndata: [DONE]\n\n")
         };

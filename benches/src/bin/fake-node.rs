@@ -11,16 +11,14 @@ use benches::directive::Directive;
 use benches::stamp::stamp;
 use benches::window::Window;
 use clap::Parser;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use node_session::{Advance, Config, EngineEvent, Input, JobKey, NodeSession, Output};
-use protocol::{
-    Capabilities, DeltaKind, FinishReason, ModelOffer, NodeClass, SUBPROTOCOL, Usage,
-};
+use protocol::{Capabilities, DeltaKind, FinishReason, ModelOffer, NodeClass, SUBPROTOCOL, Usage};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::{Instant, sleep_until};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 #[derive(Debug, Clone, Parser)]
@@ -62,6 +60,9 @@ async fn main() -> Result<()> {
     writeln!(std::io::stdout(), "READY {}", arguments.nodes)?;
     std::future::pending().await
 }
+
+/// Steps of a flat-out engine between two looks at a busy socket.
+const STEPS_UNHEARD: u32 = 16;
 
 /// A job in the fake engine.
 struct Running {
@@ -117,35 +118,65 @@ impl Node {
     async fn drive(mut self) -> Result<()> {
         loop {
             self.act().await?;
+            if self.is_flat_out() {
+                self.turn().await?;
+                continue;
+            }
             let tick_at = self.session.poll_timeout().map_or_else(
                 || Instant::now() + Duration::from_mins(1),
                 |due| self.began + Duration::from_millis(due),
             );
             let is_working = self.is_working();
             let socket = self.socket.as_mut().context("no connection")?;
-            // A flat-out engine gives the socket its turn first, so that a stop is heard.
             tokio::select! {
-                biased;
-                message = socket.next() => match message.context("the relay went away")?? {
-                    Message::Text(text) => self.handle(Input::Text(&text)),
-                    Message::Binary(bytes) => self.handle(Input::Binary(&bytes)),
-                    Message::Close(frame) => bail!("closed: {frame:?}"),
-                    Message::Pong(payload) => {
-                        if self.window.confirm(&payload) {
-                            self.handle(Input::Writable);
-                        }
-                    }
-                    Message::Ping(_) | Message::Frame(_) => {}
-                },
-                () = sleep_until(self.step_at), if is_working => self.step().await,
+                message = socket.next() => self.hear(message)?,
+                () = sleep_until(self.step_at), if is_working => self.step(),
                 () = sleep_until(tick_at) => self.handle(Input::Tick),
             }
         }
     }
 
+    /// A turn without waiting: what came, then a step of the engine; several where nothing can be sent meanwhile, as an
+    /// engine in a thread of its own would do.
+    async fn turn(&mut self) -> Result<()> {
+        let socket = self.socket.as_mut().context("no connection")?;
+        if let Some(message) = socket.next().now_or_never() {
+            self.hear(message)?;
+        }
+        let steps = if self.window.is_full() {
+            STEPS_UNHEARD
+        } else {
+            1
+        };
+        for _ in 0..steps {
+            self.step();
+        }
+        if self.window.is_full() {
+            self.handle(Input::Tick);
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    fn hear(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<()> {
+        match message.context("the relay went away")?? {
+            Message::Text(text) => self.handle(Input::Text(&text)),
+            Message::Binary(bytes) => self.handle(Input::Binary(&bytes)),
+            Message::Close(frame) => bail!("closed: {frame:?}"),
+            Message::Pong(payload) => {
+                if self.window.confirm(&payload) {
+                    self.handle(Input::Writable);
+                }
+            }
+            Message::Ping(_) | Message::Frame(_) => {}
+        }
+        Ok(())
+    }
+
     fn handle(&mut self, input: Input<'_>) {
         let now = self.began.elapsed().as_millis();
-        self.session.handle_input(u64::try_from(now).unwrap_or(u64::MAX), input);
+        self.session
+            .handle_input(u64::try_from(now).unwrap_or(u64::MAX), input);
     }
 
     fn engine(&mut self, event: EngineEvent) {
@@ -163,7 +194,7 @@ impl Node {
                 Output::Send(text) => self.send(Message::text(text)).await?,
                 Output::SendBinary(bytes) => {
                     self.send(Message::binary(bytes)).await?;
-                    if let Some(ping) = self.window.sent() {
+                    if let Some(ping) = self.window.sent(self.began.elapsed()) {
                         self.send(Message::Ping(ping)).await?;
                     }
                     if self.window.is_full() {
@@ -171,7 +202,10 @@ impl Node {
                     }
                 }
                 Output::Start { key, request, .. } => {
-                    let text = request.messages.last().map(|message| message.content.as_str());
+                    let text = request
+                        .messages
+                        .last()
+                        .map(|message| message.content.as_str());
                     let directive = text.and_then(Directive::find).unwrap_or(Directive {
                         tokens: 1,
                         interval_us: 0,
@@ -181,7 +215,10 @@ impl Node {
                 Output::Pause { key } => self.pause(key, true),
                 Output::Unpause { key } => self.pause(key, false),
                 Output::Check { check, .. } => {
-                    self.engine(EngineEvent::Checked { check, failure: None });
+                    self.engine(EngineEvent::Checked {
+                        check,
+                        failure: None,
+                    });
                 }
                 Output::Stop { key } => {
                     self.jobs.remove(&key);
@@ -218,6 +255,11 @@ impl Node {
         Ok(socket.send(message).await?)
     }
 
+    fn is_flat_out(&self) -> bool {
+        let mut jobs = self.jobs.values();
+        jobs.any(|job| !job.is_paused && job.directive.interval_us == 0)
+    }
+
     fn is_working(&self) -> bool {
         self.jobs.values().any(|job| !job.is_paused)
     }
@@ -237,11 +279,18 @@ impl Node {
         if self.jobs.is_empty() {
             self.step_at = Instant::now();
         }
-        self.jobs.insert(key, Running { directive, index: 0, is_paused: false });
+        self.jobs.insert(
+            key,
+            Running {
+                directive,
+                index: 0,
+                is_paused: false,
+            },
+        );
     }
 
     /// One decode step: every job advances by one token.
-    async fn step(&mut self) {
+    fn step(&mut self) {
         let mut finished = Vec::new();
         let mut advances = Vec::new();
         let mut interval_us = 0;
@@ -269,13 +318,12 @@ impl Node {
                 completion_tokens,
             };
             let finish_reason = FinishReason::Stop;
-            self.engine(EngineEvent::Finished { key, finish_reason, usage });
+            self.engine(EngineEvent::Finished {
+                key,
+                finish_reason,
+                usage,
+            });
         }
-        if interval_us == 0 {
-            self.step_at = Instant::now();
-            tokio::task::yield_now().await;
-        } else {
-            self.step_at += Duration::from_micros(interval_us);
-        }
+        self.step_at += Duration::from_micros(interval_us);
     }
 }

@@ -30,8 +30,14 @@ pub(super) async fn run(load: &Load) -> Result<Run> {
                     sleep_until(due).await;
                 }
                 let mut frame = vec![0; FRAME_BYTES];
-                let stamp = now_ns().to_le_bytes().into_iter().chain(number.to_le_bytes());
-                frame.iter_mut().zip(stamp).for_each(|(to, from)| *to = from);
+                let stamp = now_ns()
+                    .to_le_bytes()
+                    .into_iter()
+                    .chain(number.to_le_bytes());
+                frame
+                    .iter_mut()
+                    .zip(stamp)
+                    .for_each(|(to, from)| *to = from);
                 sink.send(Message::Binary(frame.into())).await?;
             }
             anyhow::Ok(sink)
@@ -53,7 +59,10 @@ pub(super) async fn run(load: &Load) -> Result<Run> {
         Ok(())
     };
     let patience = Duration::from_secs(load.patience_s);
-    let result = timeout(patience, receiving).await.context("out of patience").flatten();
+    let result = timeout(patience, receiving)
+        .await
+        .context("out of patience")
+        .flatten();
     outcome.error = result.err().map(|error| format!("{error:#}"));
     outcome.done = outcome.error.is_none();
     // Both ends stay open until here: a relay's work on a disconnect is not a frame's cost.
@@ -76,7 +85,9 @@ fn schedule(load: &Load) -> Vec<Option<Instant>> {
     let mut moments: Vec<Instant> = (0..load.chats)
         .flat_map(|chat| {
             (1..=load.tokens).map(move |token| {
-                start + load.delay(chat) + Duration::from_micros(load.interval_us * u64::from(token))
+                start
+                    + load.delay(chat)
+                    + Duration::from_micros(load.interval_us * u64::from(token))
             })
         })
         .collect();

@@ -42,10 +42,15 @@ pub(super) async fn chat(load: &Load, outcome: &mut Outcome) -> Result<()> {
     while let Some(frame) = body.frame().await {
         let frame = frame.context("body")?;
         let at = now_ns();
-        let Some(data) = frame.data_ref() else { continue };
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
         outcome.reads += 1;
         rest.extend_from_slice(data);
-        let lines = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let lines = rest
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |last| last + 1);
         for line in rest.drain(..lines).as_slice().split(|byte| *byte == b'\n') {
             read_line(line, at, began, outcome);
         }
@@ -55,7 +60,9 @@ pub(super) async fn chat(load: &Load, outcome: &mut Outcome) -> Result<()> {
 }
 
 fn read_line(line: &[u8], at: u64, began: u64, outcome: &mut Outcome) {
-    let Some(data) = line.strip_prefix(b"data:") else { return };
+    let Some(data) = line.strip_prefix(b"data:") else {
+        return;
+    };
     let data = data.trim_ascii();
     if data == b"[DONE]" {
         outcome.done = true;
@@ -68,7 +75,10 @@ fn read_line(line: &[u8], at: u64, began: u64, outcome: &mut Outcome) {
     if let Some(error) = event.get("error") {
         outcome.error = Some(error.to_string());
     }
-    if let Some(text) = event.pointer("/choices/0/delta/content").and_then(Value::as_str) {
+    if let Some(text) = event
+        .pointer("/choices/0/delta/content")
+        .and_then(Value::as_str)
+    {
         for_stamps(text, |made, index| outcome.token(made, index, at, began));
     }
 }
