@@ -175,10 +175,11 @@ impl Scheduler {
     fn judge_unknown(&self, socket: SocketId, said: &Announcement) -> Verdict {
         let is_over =
             self.finished.contains_key(&said.job) || self.recently_ended.contains(said.job);
-        let is_outdone = self
-            .announced
-            .get(&said.job)
-            .is_some_and(|kept| kept.attempt >= said.attempt);
+        // The same attempt on a new socket of its node: the old one is dead, and nobody has noticed yet.
+        let is_outdone = self.announced.get(&said.job).is_some_and(|kept| {
+            kept.attempt > said.attempt
+                || (kept.attempt == said.attempt && !self.is_same_node(kept.node, socket))
+        });
         let kept = self.nodes.get(&socket).map_or(0, |node| node.announced);
         if is_over || is_outdone || kept >= ANNOUNCED_PER_NODE_MAX {
             Verdict::Fence
@@ -203,7 +204,15 @@ impl Scheduler {
     }
 
     fn keep_announced(&mut self, id: JobId, announced: Announced) {
+        let ghost = self
+            .announced
+            .get(&id)
+            .filter(|kept| kept.attempt == announced.attempt)
+            .map(|kept| kept.node);
         self.release_announced(id);
+        if let Some(ghost) = ghost {
+            self.retire(ghost);
+        }
         if let Some(node) = self.nodes.get_mut(&announced.node) {
             node.announced += 1;
         }

@@ -127,6 +127,12 @@ impl Scheduler {
             ErrorCode::ContextLengthExceeded => self.too_long_for(alias, failure),
             ErrorCode::InvalidRequest | ErrorCode::CapabilityMissing => {
                 let id = self.attempts.get(&alias).and_then(|attempt| attempt.job);
+                let job = id.and_then(|id| self.jobs.get(&id));
+                if job.is_some_and(Job::has_begun) {
+                    // Another node took this request: it is this one that cannot.
+                    self.lose_attempt(alias, failure, SlotFate::Free);
+                    return;
+                }
                 self.end_attempt(alias);
                 if let Some(id) = id {
                     self.fail(id, failure);
@@ -232,7 +238,7 @@ impl Scheduler {
             return;
         };
         job.setbacks += u32::from(is_setback);
-        let attempts = job.attempts - job.refusals;
+        let attempts = job.attempts.saturating_sub(job.refusals);
         if job.setbacks >= self.config.attempts_max || attempts >= self.config.attempts_in_all_max {
             self.fail(id, failure);
             return;
@@ -258,6 +264,9 @@ impl Scheduler {
         };
         job.refusals += 1;
         let can_go_on = !job.has_begun() || job.transcript.answer(None).is_some();
+        if job.has_begun() {
+            job.need = job.need.with_continuation();
+        }
         match id {
             Some(id) if can_go_on => self.enqueue(id),
             Some(id) => self.fail(id, too_long_to_go_on()),

@@ -325,6 +325,8 @@ impl Scheduler {
         self.checks_node_left(socket);
         for (model, offer) in node.offers.iter_mut() {
             self.models[model].unseat(&mut offer.seat);
+            // Where it was the last that is trusted, the suspects get work now.
+            self.dirty.insert(model);
             self.lines.moved.insert(model);
         }
         for by in self.finished.values_mut().filter_map(|f| f.by.as_mut()) {

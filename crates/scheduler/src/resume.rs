@@ -14,6 +14,9 @@ use crate::{Output, Scheduler, SocketId};
 /// Answer bytes in one entry of resent text: a piece of this size is read at once, and many fit a frame.
 const RESENT_ENTRY_BYTES: usize = 64 << 10;
 
+/// Attempts that a client is believed to have heard of: more than any job takes.
+const ATTEMPTS_BELIEVED_MAX: u32 = 1 << 16;
+
 /// What a client says that it has.
 pub(crate) struct Resumption {
     pub(crate) job: JobId,
@@ -204,8 +207,8 @@ impl Scheduler {
         };
         // It was here before those who came meanwhile.
         job.ticket = self.next_returning_ticket();
-        job.attempts = said.attempt;
-        job.refusals = said.attempt;
+        job.attempts = said.attempt.min(ATTEMPTS_BELIEVED_MAX);
+        job.refusals = job.attempts;
         job.claimed = (!transcript.is_whole()).then_some(said.hash);
         if transcript.offset() > 0 || transcript.token_count() > 0 {
             job.need = job.need.with_continuation();
@@ -296,9 +299,10 @@ pub(crate) fn too_long_to_go_on() -> Failure {
 fn has_prefix(transcript: &Transcript, said: &Resumption) -> bool {
     let is_short = said.offset <= transcript.offset() && said.tokens <= transcript.token_count();
     let is_all = said.offset == transcript.offset() && said.tokens == transcript.token_count();
-    match transcript.hash(said.offset) {
-        Some(hash) => is_short && hash == said.hash,
-        None => is_all, // its text was too long to be kept: only one who missed nothing can go on
+    if transcript.is_whole() {
+        is_short && transcript.hash(said.offset) == Some(said.hash)
+    } else {
+        is_all // its text was too long to be kept: only one who missed nothing can go on
     }
 }
 

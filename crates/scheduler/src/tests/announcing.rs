@@ -209,6 +209,47 @@ fn a_node_with_a_new_socket_goes_on_before_the_old_one_is_known_to_be_dead() {
 }
 
 #[test]
+fn a_node_that_changes_its_socket_before_its_client_comes_keeps_the_answer() {
+    let mut world = lost_relay();
+    let ghost = world.node_with(9, back(1, 1));
+    world.announce(ghost, (1, 1), (0, "abcdef"), false);
+    let node = world.node_with(10, back(1, 1));
+    world.announce(node, (1, 1), (0, "abcdef"), false);
+    assert!(!is_fenced(&mut world, node));
+    let client = world.client(2);
+    world.submit(client, 2);
+    assert_eq!(world.assigned(ghost), [], "a dead socket gets no work");
+    world.resume(client, 1, "abcd", &[1, 2]);
+    world.told(client);
+    adopted(&mut world, node);
+}
+
+#[test]
+fn an_answer_that_its_own_node_lost_goes_to_no_node_that_cannot_go_on_with_it() {
+    let mut world = World::new();
+    let mut plain = offer(MODEL);
+    plain.capabilities.continuation = false;
+    let hello = |announces| NodeHello {
+        announces,
+        ..hello(1, vec![plain.clone()])
+    };
+    let client = world.client(1);
+    let ghost = world.node_with(9, hello(0));
+    world.submit(client, 1);
+    let alias = world.only_assigned(ghost);
+    world.accept(ghost, alias);
+    world.tokens(ghost, &[(alias, 0, &[1, 2], "abcd")]);
+    let node = world.node_with(10, hello(1));
+    world.announce(node, (1, 1), (0, "abcdef"), true);
+    let (alias, ..) = adopted(&mut world, node);
+    let failure = Failure::new(ErrorCode::UnknownJob, "it broke meanwhile");
+    world.node_says(node, NodeToRelay::Failed { alias, failure });
+    assert_eq!(world.assigned(node), []);
+    let able = world.node(11, 1);
+    assert_eq!(world.assigned(able).len(), 1);
+}
+
+#[test]
 fn a_node_that_was_away_for_a_moment_goes_on_with_a_job_that_still_waits() {
     let mut world = World::new();
     let client = world.client(1);

@@ -245,3 +245,23 @@ fn kinds_are_carried_in_their_order() {
     );
     let _: JobId = job(1);
 }
+
+#[test]
+fn a_request_that_a_node_took_is_not_invalid_because_the_next_one_says_so() {
+    let mut world = World::new();
+    let (client, node) = begun(&mut world, "Red, ", &[7, 8]);
+    let other = world.node(9, 1);
+    world.input(Input::NodeLeft { socket: node });
+    let alias = world.only_assigned(other);
+    world.told(client);
+    let able = world.node(10, 1);
+    world.node_says(
+        other,
+        protocol::NodeToRelay::Failed {
+            alias,
+            failure: protocol::Failure::new(ErrorCode::InvalidRequest, "not that field"),
+        },
+    );
+    assert_eq!(world.failures(client), []);
+    assert_eq!(carried(&mut world, able).unwrap().0, "Red, ");
+}

@@ -352,3 +352,44 @@ fn a_client_that_never_heard_of_its_submission_may_submit_it_again() {
     world.says(client, ClientToRelay::Cancel { job: job(1) });
     assert_eq!(world.failures(client), [(job(1), ErrorCode::UnknownJob)]);
 }
+
+#[test]
+fn a_number_of_attempts_that_no_job_has_harms_nobody() {
+    let mut world = World::new();
+    running(&mut world);
+    world.restart();
+    let client = world.client(2);
+    world.says(
+        client,
+        ClientToRelay::Resume {
+            job: job(1),
+            ticket: world.tickets[&job(1)].clone(),
+            attempt: u32::MAX,
+            offset: 0,
+            tokens: 0,
+            hash: protocol::AnswerHash::default(),
+            model: MODEL.into(),
+            request: request(),
+            answer: None,
+        },
+    );
+    world.advance(2_000);
+    let node = world.node(9, 1);
+    let alias = world.only_assigned(node);
+    world.input(Input::NodeLeft { socket: node });
+    let node = world.node(10, 1);
+    assert_ne!(world.only_assigned(node), alias);
+}
+
+#[test]
+fn who_lacks_text_that_is_kept_nowhere_is_not_told_to_go_on() {
+    let mut world = World::with(crate::Config {
+        content_bytes_max: BYTES + 1,
+        ..config()
+    });
+    let (client, _, _) = running(&mut world);
+    world.input(Input::ClientLeft { socket: client });
+    let again = world.client(2);
+    world.resume(again, 1, "", &[]);
+    assert_eq!(world.failures(again), [(job(1), ErrorCode::UnknownJob)]);
+}

@@ -379,3 +379,21 @@ fn speed_is_of_writing_alone_and_of_one_attempt_alone() {
     let prefill = speed.prefill.unwrap();
     assert!((10.6..10.8).contains(&prefill), "{prefill}");
 }
+
+#[test]
+fn suspects_get_what_waits_as_soon_as_the_last_that_is_trusted_leaves() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let good = world.node_with(9, hello(1, vec![offer(MODEL), offer(OTHER)]));
+    world.submit_to(client, 1, OTHER, request());
+    assert_eq!(world.assigned(good).len(), 1);
+    let suspect = named(&mut world, 10, 1);
+    for _ in 0..4 {
+        world.scheduler.spot_checked(world.now, suspect, false);
+    }
+    assert!(world.scheduler.is_in_quarantine(suspect));
+    world.submit(client, 2);
+    assert_eq!(world.assigned(suspect), []);
+    world.input(Input::NodeLeft { socket: good });
+    assert_eq!(world.assigned(suspect).len(), 1);
+}
