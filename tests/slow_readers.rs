@@ -161,8 +161,8 @@ async fn listen(
 }
 
 /// The median and the 99th percentile.
-fn percentiles(delays: impl Iterator<Item = Duration>) -> (Duration, Duration) {
-    let mut sorted: Vec<Duration> = delays.collect();
+fn percentiles(delays: &[(Instant, Duration)]) -> (Duration, Duration) {
+    let mut sorted: Vec<Duration> = delays.iter().map(|(_, delay)| *delay).collect();
     sorted.sort_unstable();
     let at = |share: usize| {
         sorted
@@ -201,6 +201,24 @@ async fn hold(mut node: RawNode) -> Result<()> {
     }
 }
 
+/// Waits until each prompt has been taken by a node or refused for want of memory.
+async fn taken_and_refused(prompts: &mut RawSocket) -> Result<(u64, u64)> {
+    let (mut taken, mut refused) = (0_u64, 0_u64);
+    while taken + refused < PROMPTS.into() {
+        if let Incoming::Text(text) = prompts.next().await? {
+            match serde_json::from_str(&text)? {
+                RelayToClient::Started { .. } => taken += 1,
+                RelayToClient::Failed { failure, .. } => {
+                    ensure!(failure.code == ErrorCode::MemoryFull, "{failure:?}");
+                    refused += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok((taken, refused))
+}
+
 #[tokio::test]
 async fn a_reader_that_stops_for_a_minute_costs_the_relay_a_window_and_others_nothing() -> Result<()>
 {
@@ -226,19 +244,7 @@ async fn a_reader_that_stops_for_a_minute_costs_the_relay_a_window_and_others_no
             .submit(job(100 + number), OTHER_MODEL, largest())
             .await?;
     }
-    let (mut taken, mut refused) = (0_u64, 0_u64);
-    while taken + refused < PROMPTS.into() {
-        if let Incoming::Text(text) = prompts.next().await? {
-            match serde_json::from_str(&text)? {
-                RelayToClient::Started { .. } => taken += 1,
-                RelayToClient::Failed { failure, .. } => {
-                    ensure!(failure.code == ErrorCode::MemoryFull, "{failure:?}");
-                    refused += 1;
-                }
-                _ => {}
-            }
-        }
-    }
+    let (taken, refused) = taken_and_refused(&mut prompts).await?;
     let mut most = 0;
     while trouble.elapsed() < SILENCE {
         most = most.max(resident_bytes(relay)?);
@@ -258,18 +264,10 @@ async fn a_reader_that_stops_for_a_minute_costs_the_relay_a_window_and_others_no
     ensure!(bytes == sent, "{bytes} bytes of {sent} came");
 
     let delays = bystander.end()?;
-    let (usual, usual_99) = percentiles(
-        delays
-            .iter()
-            .filter(|(at, _)| *at < trouble)
-            .map(|(_, delay)| *delay),
-    );
-    let (then, then_99) = percentiles(
-        delays
-            .iter()
-            .filter(|(at, _)| *at >= trouble)
-            .map(|(_, delay)| *delay),
-    );
+    let (earlier, meanwhile): (Delays, Delays) =
+        delays.into_iter().partition(|(at, _)| *at < trouble);
+    let (usual, usual_99) = percentiles(&earlier);
+    let (then, then_99) = percentiles(&meanwhile);
     report(&format!(
         "{taken} prompts of 1 MiB in flight, {refused} refused; memory grew by {} MiB; \
          others' delay: median {usual:?}, p99 {usual_99:?} before, median {then:?}, p99 {then_99:?} meanwhile",

@@ -205,25 +205,17 @@ async fn a_client_without_the_right_ticket_learns_nothing() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_node_without_the_right_ticket_is_fenced() -> Result<()> {
-    let network = Network::relay_only().await?;
-    let begun = begin(&network, 1).await?;
-    let mut second = RawNode::join_as(&network, "second", OTHER_MODEL, 0).await?;
-    let stale = begun.assignment.clone();
-    // The first node dies; the second goes on with the text so far.
-    drop(begun.node);
-    let current = second.assignment().await?;
-    ensure!(current.job == stale.job && current.attempt > stale.attempt);
-    let carried = current.answer.as_ref().map(protocol::Answer::bytes);
-    ensure!(carried == Some(TEXT.len()), "{carried:?}");
-    second.accept(current.alias).await?;
-
+/// What a node may claim though its attempt is over, or was never its own.
+fn lies(
+    stale: &Assignment,
+    current: &Assignment,
+    client_ticket: &str,
+) -> Vec<(&'static str, Assignment)> {
     let forge = |part| Assignment {
         ticket: changed(&stale.ticket, part),
         ..stale.clone()
     };
-    let lies = [
+    vec![
         ("forged", forge(0)),
         ("with a forged signature", forge(1)),
         ("of a stale attempt", stale.clone()),
@@ -244,13 +236,30 @@ async fn a_node_without_the_right_ticket_is_fenced() -> Result<()> {
         (
             "a client's",
             Assignment {
-                ticket: begun.client_ticket.clone(),
+                ticket: client_ticket.to_owned(),
                 ..stale.clone()
             },
         ),
         // Shown by a node of another name, while its owner is at work.
         ("the present attempt's, replayed", current.clone()),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn a_node_without_the_right_ticket_is_fenced() -> Result<()> {
+    let network = Network::relay_only().await?;
+    let begun = begin(&network, 1).await?;
+    let mut second = RawNode::join_as(&network, "second", OTHER_MODEL, 0).await?;
+    let stale = begun.assignment.clone();
+    // The first node dies; the second goes on with the text so far.
+    drop(begun.node);
+    let current = second.assignment().await?;
+    ensure!(current.job == stale.job && current.attempt > stale.attempt);
+    let carried = current.answer.as_ref().map(protocol::Answer::bytes);
+    ensure!(carried == Some(TEXT.len()), "{carried:?}");
+    second.accept(current.alias).await?;
+
+    let lies = lies(&stale, &current, &begun.client_ticket);
     let mut first =
         RawNode::join_as(&network, "first", OTHER_MODEL, u32::try_from(lies.len())?).await?;
     for (what, lie) in lies {
