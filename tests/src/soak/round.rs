@@ -71,7 +71,9 @@ impl Round {
         };
         let mut twin = None;
         if self.case.subject.has_twin() {
-            let unbroken = unbroken(&mut user, &self.request).await?;
+            let (unbroken, pieces) = unbroken(&mut user, &self.request).await?;
+            // In the middle of this answer, and not after its end.
+            self.pieces_before %= (pieces * 9 / 10).max(1);
             if self.case.subject.needs_twin_first() {
                 self.request.stop = stop_within(&unbroken).into_iter().collect();
                 let before = self
@@ -210,14 +212,17 @@ impl Outcome {
     }
 }
 
-/// An answer that nobody strikes.
-async fn unbroken(user: &mut User, request: &ChatRequest) -> Result<String> {
+/// An answer that nobody strikes, and in how many pieces it came.
+async fn unbroken(user: &mut User, request: &ChatRequest) -> Result<(String, u32)> {
     user.ask(request.clone()).await?;
-    let mut text = String::new();
+    let (mut text, mut pieces) = (String::new(), 0);
     loop {
         match user.next().await?.what {
-            What::Text(piece) => text.push_str(&piece),
-            What::Ended(..) => return Ok(text),
+            What::Text(piece) => {
+                text.push_str(&piece);
+                pieces += 1;
+            }
+            What::Ended(..) => return Ok((text, pieces)),
             What::Broke(why) => anyhow::bail!("an answer that nobody struck broke: {why}"),
         }
     }
