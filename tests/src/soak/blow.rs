@@ -61,6 +61,11 @@ impl Blow {
         if let Some(name) = scene.stopped.take() {
             let rig = scene.rig(&name).context("the stopped rig")?;
             rig.signal(Signal::SIGCONT)?;
+            // It finds that its job is no longer its own, and stops.
+            crate::until("the rig lets go of its job", || async {
+                Ok((!rig.is_busy()).then_some(()))
+            })
+            .await?;
         }
         scene.fill_up().await
     }
