@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) finished: VecDeque<JobId>,
     /// What an announced request will take of the content budget.
     pub(crate) reserved: usize,
+    /// Bytes that it was sent again although it had them on this connection.
+    pub(crate) repeated: u32,
     /// When it last said anything.
     pub(crate) heard_at: Millis,
     /// Whether it sends heartbeats, so that its silence means something.
@@ -43,6 +45,7 @@ impl Client {
             jobs: BTreeSet::new(),
             finished: VecDeque::new(),
             reserved: 0,
+            repeated: 0,
             heard_at: now,
             has_heartbeat: false,
         }

@@ -1,7 +1,7 @@
 //! Clients that come back: to a job that is here, to one that has just ended, or to one that this relay has forgotten.
 
 use protocol::{
-    Alias, AnswerHash, ChatRequest, DeltaKind, ErrorCode, Failure, JobId, RelayToClient,
+    Alias, AnswerHash, ChatRequest, CloseCode, DeltaKind, ErrorCode, Failure, JobId, RelayToClient,
     RelayToNode, TokenFrameWriter, Transcript,
 };
 
@@ -13,6 +13,10 @@ use crate::{Output, Scheduler, SocketId};
 
 /// Answer bytes in one entry of resent text: a piece of this size is read at once, and many fit a frame.
 const RESENT_ENTRY_BYTES: usize = 64 << 10;
+
+/// What one connection may want once more of what it was sent: two of the longest answers that are kept. A hole in a
+/// stream that does not lose bytes is somebody's bug.
+const REPEATED_BYTES_MAX: u32 = 512 << 10;
 
 /// Attempts that a client is believed to have heard of: more than any job takes.
 const ATTEMPTS_BELIEVED_MAX: u32 = 1 << 16;
@@ -103,6 +107,10 @@ impl Scheduler {
             self.refuse_resumption(socket, id);
             return;
         }
+        let end = self.jobs.get(&id).map(|job| job.transcript.offset());
+        if owner == Some(socket) && self.repeats_too_much(socket, end, offset) {
+            return;
+        }
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -127,6 +135,22 @@ impl Scheduler {
         self.tell_state(id);
     }
 
+    /// Counts what a connection wants once more. One that goes on wanting, and does not read, would fill our memory.
+    fn repeats_too_much(&mut self, socket: SocketId, end: Option<u32>, offset: u32) -> bool {
+        let Some(client) = self.clients.get_mut(&socket) else {
+            return true;
+        };
+        let missing = end.unwrap_or(0).saturating_sub(offset);
+        client.repeated = client.repeated.saturating_add(missing);
+        let is_too_much = client.repeated > REPEATED_BYTES_MAX;
+        if is_too_much {
+            self.counters.protocol_errors += 1;
+            let reason = "asked again and again for what was sent";
+            self.close_client(socket, CloseCode::ProtocolError, reason);
+        }
+        is_too_much
+    }
+
     /// Sends a client what it has missed of a running answer, if it came back since it was last told of an attempt.
     pub(crate) fn resend_missed(&mut self, socket: SocketId, id: JobId, alias: Alias) {
         let Some(job) = self.jobs.get_mut(&id) else {
@@ -149,6 +173,10 @@ impl Scheduler {
         if self.is_outdated(socket, owner) {
             self.counters.stale_messages += 1;
             self.refuse_resumption(socket, id);
+            return;
+        }
+        let end = self.finished.get(&id).map(|f| f.transcript.offset());
+        if owner == Some(socket) && self.repeats_too_much(socket, end, offset) {
             return;
         }
         let Some(finished) = self.finished.get_mut(&id) else {

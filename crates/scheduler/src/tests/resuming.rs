@@ -393,3 +393,18 @@ fn who_lacks_text_that_is_kept_nowhere_is_not_told_to_go_on() {
     world.resume(again, 1, "", &[]);
     assert_eq!(world.failures(again), [(job(1), ErrorCode::UnknownJob)]);
 }
+
+#[test]
+fn a_client_that_asks_again_and_again_and_does_not_read_is_closed() {
+    let mut world = World::new();
+    let (client, node, alias) = running(&mut world);
+    let text = "x".repeat(60_000);
+    world.tokens(node, &[(alias, 4, &[3], &text)]);
+    for _ in 0..100 {
+        if world.is_open(client) {
+            world.resume(client, 1, "", &[]);
+        }
+    }
+    assert!(!world.is_open(client));
+    assert!(world.counters().resumed < 10);
+}
