@@ -30,7 +30,7 @@ impl Scheduler {
         };
         job.alias = None;
         job.is_held = false;
-        job.paused_at = None;
+        (job.paused_at, job.slow) = (None, None);
         self.timers.clear(Timer::SlowReader(id));
         job.told = None;
         self.lines.entered.push(id);
@@ -154,6 +154,7 @@ impl Scheduler {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.attempts = job.attempts.max(number);
             job.alias = Some(alias);
+            job.slow = None;
             job.first_assigned_at.get_or_insert(self.now);
             start = job.transcript.offset();
             reread_tokens = job.transcript.token_count();

@@ -7,6 +7,7 @@
 use protocol::limits::MERGE_MS_MAX;
 use protocol::{ErrorCode, Failure, JobId, RelayToNode};
 
+use crate::job::Slow;
 use crate::timers::Timer;
 use crate::{Millis, Scheduler, SocketId};
 
@@ -15,6 +16,9 @@ const LOAD_EVERY_MS: Millis = 250;
 
 /// Load must have been low for this long before nodes send every step again.
 const CALM_MS: Millis = 2_000;
+
+/// A reader that was a window behind must read a window's such part in its time: as much as clients acknowledge at once.
+const SLOW_PIECES: u32 = 4;
 
 /// How many frames and tokens come, and what nodes were asked for that.
 #[derive(Debug, Default)]
@@ -42,26 +46,41 @@ impl Scheduler {
                 job.paused_at = Some(self.now);
                 attempt.meter.pause(self.now);
                 self.counters.paused += 1;
-                let until = self.now.saturating_add(self.config.slow_reader_ms);
-                self.timers.set(Timer::SlowReader(id), until);
             }
             (false, Some(_)) => {
                 job.paused_at = None;
                 attempt.meter.resume(self.now);
                 attempt.deadline = self.now.saturating_add(self.config.lease_ms);
-                self.timers.clear(Timer::SlowReader(id));
             }
             (true, Some(_)) | (false, None) => {}
         }
+        // Some bytes let the node go on, but only a good piece gives the reader new time: else it could hold a slot for
+        // as long as it likes.
+        let read = job.acknowledged.max(attempt.start);
+        if job.slow.is_some_and(|slow| read >= slow.target) {
+            job.slow = None;
+            self.timers.clear(Timer::SlowReader(id));
+        }
+        if is_behind && job.slow.is_none() {
+            let piece = (self.config.window_bytes / SLOW_PIECES).max(1);
+            job.slow = Some(Slow {
+                target: read.saturating_add(piece),
+                was_away: false,
+            });
+            let until = self.now.saturating_add(self.config.slow_reader_ms);
+            self.timers.set(Timer::SlowReader(id), until);
+        }
     }
 
-    /// The client is a window behind for too long. One that is away has its grace period instead.
+    /// The client read too little for too long. One that is away has its grace period instead, once.
     pub(crate) fn read_too_slowly(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.paused_at.is_some()) else {
+        let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        if job.owner.is_none() {
-            let again = self.now.saturating_add(self.config.slow_reader_ms);
+        let Some(slow) = &mut job.slow else { return };
+        if job.owner.is_none() && !std::mem::replace(&mut slow.was_away, true) {
+            let patience = self.config.slow_reader_ms.max(self.config.grace_ms);
+            let again = self.now.saturating_add(patience);
             self.timers.set(Timer::SlowReader(id), again);
             return;
         }

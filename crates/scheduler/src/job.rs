@@ -64,12 +64,23 @@ pub(crate) struct Job {
     pub(crate) acknowledged: u32,
     /// Since when the node pauses, because the client is a whole window behind.
     pub(crate) paused_at: Option<Millis>,
+    /// What its client must read by when its slow reader's time is over.
+    pub(crate) slow: Option<Slow>,
     /// Its conversation's beginnings, the longest first.
     pub(crate) prefixes: Box<[Prefix]>,
     /// What the client was told last of its place.
     pub(crate) told: Option<Place>,
     /// The node that lost it last: another is preferred.
     pub(crate) avoid: Option<SocketId>,
+}
+
+/// A client that was a window behind, and has not read on for good since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slow {
+    /// Once it has acknowledged this much, it is not slow any more.
+    pub(crate) target: u32,
+    /// Whether its time was over once while it was away.
+    pub(crate) was_away: bool,
 }
 
 /// Whose tokens an answer is made of.

@@ -118,6 +118,7 @@ impl Scheduler {
             has: None,
             acknowledged: 0,
             paused_at: None,
+            slow: None,
             told: None,
             avoid: None,
         })

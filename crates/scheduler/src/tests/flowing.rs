@@ -87,6 +87,40 @@ fn a_reader_that_stays_behind_loses_its_job_and_nobody_elses() {
 }
 
 #[test]
+fn a_reader_that_takes_a_byte_now_and_then_is_slow_all_the_same() {
+    let mut world = World::with(Config {
+        window_bytes: 16,
+        unacknowledged_bytes_max: 32,
+        ..config()
+    });
+    let (client, node, alias) = running(&mut world);
+    world.tokens(node, &[(alias, 0, &[1], "0123456789abcdef")]);
+    world.advance(29_000);
+    acknowledge(&mut world, client, 1);
+    world.tokens(node, &[(alias, 16, &[1], "g")]);
+    assert_eq!(world.failures(client), []);
+    world.advance(1_000);
+    assert_eq!(world.failures(client), [(job(1), ErrorCode::SlowReader)]);
+}
+
+#[test]
+fn going_away_whenever_time_is_up_gives_a_slow_reader_no_new_time() {
+    let mut world = narrow();
+    let (client, node, alias) = running(&mut world);
+    world.tokens(node, &[(alias, 0, &[1], "abcd")]);
+    world.advance(29_900);
+    world.input(Input::ClientLeft { socket: client });
+    world.advance(200);
+    let again = world.client(2);
+    world.resume(again, 1, "", &[]);
+    world.node_says(node, NodeToRelay::Ping);
+    world.advance(29_800);
+    world.input(Input::ClientLeft { socket: again });
+    world.advance(200);
+    assert_eq!(world.counters().failed, 1);
+}
+
+#[test]
 fn a_node_that_does_not_wait_for_its_reader_loses_the_job() {
     let mut world = narrow();
     let (client, node, alias) = running(&mut world);

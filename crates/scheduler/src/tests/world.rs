@@ -636,8 +636,8 @@ impl World {
         expected.extend(s.announced.keys().map(|id| Timer::Announced(*id)));
         let held = s.jobs.iter().filter(|(_, job)| job.is_held);
         expected.extend(held.map(|(id, _)| Timer::Held(*id)));
-        let paused = s.jobs.iter().filter(|(_, job)| job.paused_at.is_some());
-        expected.extend(paused.map(|(id, _)| Timer::SlowReader(*id)));
+        let slow = s.jobs.iter().filter(|(_, job)| job.slow.is_some());
+        expected.extend(slow.map(|(id, _)| Timer::SlowReader(*id)));
         let clients = s.clients.iter();
         let watched = clients.filter(|(_, client)| client.has_heartbeat);
         let peers = s.nodes.keys().chain(watched.map(|(socket, _)| socket));
