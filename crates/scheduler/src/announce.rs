@@ -143,7 +143,22 @@ impl Scheduler {
         node.offers.get(model).map(|_| model)
     }
 
+    /// Whether the node has come back since, on another socket: what it says on this one was said before, and is late.
+    fn is_left(&self, socket: SocketId) -> bool {
+        let Some(node) = self.nodes.get(&socket) else {
+            return false;
+        };
+        let others = self.karma.namesakes(node.karma).into_iter();
+        others
+            .filter(|other| self.is_same_node(*other, socket))
+            .filter_map(|other| self.nodes.get(&other))
+            .any(|other| other.serial > node.serial)
+    }
+
     fn judge(&mut self, socket: SocketId, said: &Announcement, account: &str) -> Verdict {
+        if self.is_left(socket) {
+            return Verdict::Fence;
+        }
         let id = said.job;
         let Some(job) = self.jobs.get(&id) else {
             return self.judge_unknown(socket, said);

@@ -209,6 +209,26 @@ fn a_node_with_a_new_socket_goes_on_before_the_old_one_is_known_to_be_dead() {
 }
 
 #[test]
+fn what_comes_late_from_a_socket_that_its_node_left_takes_nothing_from_the_new_one() {
+    let mut world = lost_relay();
+    let (late, node) = (
+        world.node_with(9, back(1, 1)),
+        world.node_with(10, back(1, 1)),
+    );
+    world.announce(node, (1, 1), (0, "abcdef"), false);
+    let client = world.client(2);
+    world.resume(client, 1, "abcd", &[1, 2]);
+    // Said before the node came back on its newer socket, and arrived after.
+    world.announce(late, (1, 1), (0, "abcde"), false);
+    assert!(is_fenced(&mut world, late));
+    goes_on(&mut world, client, node);
+    // One for each socket: nobody knows yet that the older one is dead.
+    world.submit(client, 2);
+    world.submit(client, 3);
+    assert_eq!(world.assigned(node).len(), 1, "it gets work as before");
+}
+
+#[test]
 fn a_node_that_changes_its_socket_before_its_client_comes_keeps_the_answer() {
     let mut world = lost_relay();
     let ghost = world.node_with(9, back(1, 1));
