@@ -23,6 +23,8 @@ pub enum Users {
     Socket,
     /// No chats: frames of 40 bytes into one socket of an echo, out of another.
     Echo,
+    /// The same with two sockets for each chat, as nodes and users have.
+    EchoPairs,
 }
 
 /// What to run.
@@ -84,7 +86,8 @@ impl Load {
             bail!("loopback only: a latency is a subtraction of one machine's clock");
         }
         match self.users {
-            Users::Echo => echo::run(&self).await,
+            Users::Echo => echo::run(&self, 1).await,
+            Users::EchoPairs => echo::run(&self, self.chats).await,
             Users::Http => {
                 let chats = vec![(); self.chats as usize];
                 self.chats(chats, async |load, (), outcome| {

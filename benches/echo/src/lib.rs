@@ -1,5 +1,6 @@
-//! The platform's floor: a Durable Object with two hibernatable sockets, `/in` and `/out`; what comes on the one is sent
-//! on the other. `cargo xtask bench relay` runs it beside the relay, built by the same tools. Never deployed.
+//! The platform's floor: a Durable Object with hibernatable sockets in pairs, `/in` and `/out/0`, `/out/1`, …; what comes
+//! on an `/in` is sent on the `/out` whose number the frame carries. Two sockets, or a pair for each chat.
+//! `cargo xtask bench relay` runs it beside the relay, built by the same tools. Never deployed.
 
 use worker::{
     DurableObject, Env, Request, Response, Result, State, WebSocket, WebSocketIncomingMessage,
@@ -44,11 +45,12 @@ impl DurableObject for Echo {
         _socket: WebSocket,
         message: WebSocketIncomingMessage,
     ) -> Result<()> {
-        for socket in self.state.get_websockets_with_tag("/out") {
-            match &message {
-                WebSocketIncomingMessage::String(text) => socket.send_with_str(text)?,
-                WebSocketIncomingMessage::Binary(bytes) => socket.send_with_bytes(bytes)?,
-            }
+        let WebSocketIncomingMessage::Binary(bytes) = message else {
+            return Ok(());
+        };
+        let pair = bytes.get(12).copied().unwrap_or(0);
+        for socket in self.state.get_websockets_with_tag(&format!("/out/{pair}")) {
+            socket.send_with_bytes(&bytes)?;
         }
         Ok(())
     }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::socket::open;
@@ -16,80 +18,101 @@ use crate::stamp::now_ns;
 /// A token's frame is about as long: header, entry, id, a few letters.
 const FRAME_BYTES: usize = 40;
 
-/// Runs it. All frames are one chat's as far as the report goes; order is checked, since there is one socket.
-pub(super) async fn run(load: &Load) -> Result<Run> {
-    let (mut sink, sink_stream) = open(load, "/in").await?.split();
-    let mut source = open(load, "/out").await?;
+/// The most pairs: a frame names its pair in one byte.
+const PAIRS_MAX: u32 = 256;
+
+type Socket = WebSocketStream<TcpStream>;
+
+/// Runs it. The chats' frames are spread over the pairs; with one pair, all frames are one chat's as far as the report
+/// goes.
+pub(super) async fn run(load: &Load, pairs: u32) -> Result<Run> {
+    ensure!(pairs <= PAIRS_MAX, "at most {PAIRS_MAX} pairs");
+    let mut sockets = Vec::new();
+    for pair in 0..pairs {
+        let source = open(load, &format!("/out/{pair}")).await?;
+        sockets.push((open(load, "/in").await?, source));
+    }
     let meter = Meter::start(load.pid);
-    let began_ns = now_ns();
-    let sending = tokio::spawn({
-        let load = load.clone();
-        async move {
-            for (number, due) in (0_u32..).zip(schedule(&load)) {
-                if let Some(due) = due {
-                    sleep_until(due).await;
-                }
-                let mut frame = vec![0; FRAME_BYTES];
-                let stamp = now_ns()
-                    .to_le_bytes()
-                    .into_iter()
-                    .chain(number.to_le_bytes());
-                frame
-                    .iter_mut()
-                    .zip(stamp)
-                    .for_each(|(to, from)| *to = from);
-                sink.send(Message::Binary(frame.into())).await?;
-            }
-            anyhow::Ok(sink)
-        }
-    });
-    let all = load.chats * load.tokens;
-    let mut outcome = Outcome::expecting(all);
-    let receiving = async {
-        for _ in 0..all {
-            let message = source.next().await.context("the socket ended")??;
-            let at = now_ns();
-            let Message::Binary(frame) = message else {
-                bail!("not a frame: {message:?}");
+    let (began_ns, start) = (now_ns(), Instant::now());
+    let mut running = Vec::new();
+    for (pair, (sink, source)) in (0_u32..).zip(sockets) {
+        let dues = schedule(load, start, (pair..load.chats).step_by(pairs as usize));
+        let (count, patience) = (dues.len(), Duration::from_secs(load.patience_s));
+        let sending = tokio::spawn(send(sink, pair, dues));
+        let receiving = async move {
+            let mut outcome = Outcome::expecting(u32::try_from(count)?);
+            let result = timeout(patience, receive(source, count, &mut outcome)).await;
+            outcome.error = match result.context("out of patience").flatten() {
+                Ok(source) => return Ok((outcome, Some(source))),
+                Err(error) => Some(format!("{error:#}")),
             };
-            outcome.reads += 1;
-            let (made, number) = read(&frame).context("a short frame")?;
-            outcome.token(made, number, at, began_ns);
-        }
-        Ok(())
-    };
-    let patience = Duration::from_secs(load.patience_s);
-    let result = timeout(patience, receiving)
-        .await
-        .context("out of patience")
-        .flatten();
-    outcome.error = result.err().map(|error| format!("{error:#}"));
-    outcome.done = outcome.error.is_none();
-    // Both ends stay open until here: a relay's work on a disconnect is not a frame's cost.
-    drop((sending.await??, sink_stream));
+            anyhow::Ok((outcome, None))
+        };
+        running.push((sending, tokio::spawn(receiving)));
+    }
+    let mut outcomes = Vec::new();
+    // Both ends stay open until the meter has stopped: a relay's work on a disconnect is not a frame's cost.
+    let mut open = Vec::new();
+    for (sending, receiving) in running {
+        let (outcome, source) = receiving.await??;
+        outcomes.push(outcome);
+        open.push((sending.await??, source));
+    }
+    let usage = meter.stop();
+    drop(open);
     Ok(Run {
         began_ns,
-        tokens_each: all,
-        usage: meter.stop(),
-        outcomes: vec![outcome],
+        tokens_each: load.tokens * load.chats / pairs,
+        usage,
+        outcomes,
     })
 }
 
-/// When each frame is due; flat out, never. The chats' own moments, merged.
-fn schedule(load: &Load) -> Vec<Option<Instant>> {
-    let count = load.chats as usize * load.tokens as usize;
-    if load.interval_us == 0 {
-        return vec![None; count];
+async fn send(mut sink: Socket, pair: u32, dues: Vec<Option<Instant>>) -> Result<Socket> {
+    for (number, due) in (0_u32..).zip(dues) {
+        if let Some(due) = due {
+            sleep_until(due).await;
+        }
+        let mut frame = vec![0; FRAME_BYTES];
+        let (stamp, number) = (now_ns().to_le_bytes(), number.to_le_bytes());
+        let bytes = stamp.into_iter().chain(number).chain(pair.to_le_bytes());
+        frame
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = from);
+        sink.send(Message::Binary(frame.into())).await?;
     }
-    let start = Instant::now();
-    let mut moments: Vec<Instant> = (0..load.chats)
-        .flat_map(|chat| {
-            (1..=load.tokens).map(move |token| {
-                start
-                    + load.delay(chat)
-                    + Duration::from_micros(load.interval_us * u64::from(token))
-            })
-        })
+    Ok(sink)
+}
+
+async fn receive(mut source: Socket, count: usize, outcome: &mut Outcome) -> Result<Socket> {
+    for _ in 0..count {
+        let message = source.next().await.context("the socket ended")??;
+        let at = now_ns();
+        let Message::Binary(frame) = message else {
+            bail!("not a frame: {message:?}");
+        };
+        outcome.reads += 1;
+        let (made, number) = read(&frame).context("a short frame")?;
+        // Nobody asked for it: its own stamp is where it began.
+        outcome.token(made, number, at, made);
+    }
+    outcome.done = true;
+    Ok(source)
+}
+
+/// When each frame of some chats is due; flat out, never.
+fn schedule(load: &Load, start: Instant, chats: impl Iterator<Item = u32>) -> Vec<Option<Instant>> {
+    let tokens = load.tokens;
+    if load.interval_us == 0 {
+        return vec![None; chats.count() * tokens as usize];
+    }
+    let due = |chat, token: u32| {
+        let wait = Duration::from_micros(load.interval_us * u64::from(token));
+        start + load.delay(chat) + wait
+    };
+    let mut moments: Vec<Instant> = chats
+        .flat_map(|chat| (0..tokens).map(move |token| due(chat, token)))
         .collect();
     moments.sort_unstable();
     moments.into_iter().map(Some).collect()

@@ -157,7 +157,10 @@ impl Peers {
 
     /// Takes in a socket that had its id before the pool slept.
     pub(crate) fn put(&mut self, id: SocketId, peer: Peer) -> Result<()> {
-        peer.socket.as_ref().unchecked_ref::<Numbered>().set_id(id.0);
+        peer.socket
+            .as_ref()
+            .unchecked_ref::<Numbered>()
+            .set_id(id.0);
         self.last_id = self.last_id.max(id.0);
         if let Standing::Expected { by, .. } = peer.standing {
             self.expected.insert((by, id));

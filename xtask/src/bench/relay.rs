@@ -3,7 +3,8 @@
 //! ```text
 //! load ──▶ workerd: our Worker ◀── fake-node     each chat on a node of its own, then eight chats a node;
 //!                                                users over WebSocket, then over HTTP streaming
-//! load ──▶ workerd: echo                         the platform's floor: one message in, one out
+//! load ──▶ workerd: echo                         the platform's floor: one message in, one out; over two sockets,
+//!                                                and over two for each chat
 //! load ──▶ SMG, nginx, nothing ──▶ fake-backend  the same tokens through other relays
 //! ```
 //! Every row of a round runs alone, one after the other, with programs of its own; the best round counts.
@@ -56,6 +57,7 @@ enum Users {
 #[derive(Debug)]
 enum Subject {
     Echo,
+    EchoPairs,
     Relay { users: Users, chats_a_node: u32 },
     Peer(Installed),
 }
@@ -64,6 +66,7 @@ impl Subject {
     fn name(&self) -> String {
         match self {
             Self::Echo => "echo".to_owned(),
+            Self::EchoPairs => "echo, two sockets a chat".to_owned(),
             Self::Peer(installed) => installed.peer.name().to_owned(),
             Self::Relay {
                 users,
@@ -138,7 +141,8 @@ fn subjects(peers: Vec<Installed>) -> Vec<Subject> {
         chats_a_node,
     });
     let peers = peers.into_iter().map(Subject::Peer);
-    std::iter::once(Subject::Echo)
+    [Subject::Echo, Subject::EchoPairs]
+        .into_iter()
         .chain(ours)
         .chain(peers)
         .collect()
@@ -184,7 +188,8 @@ impl Stage<'_> {
     fn measure(&self, scenario: Scenario, subject: &Subject) -> Result<Value> {
         let folder = Folder::new(&self.places.cache)?;
         match subject {
-            Subject::Echo => self.measure_echo(&folder.0, scenario),
+            Subject::Echo => self.measure_echo(&folder.0, scenario, "echo"),
+            Subject::EchoPairs => self.measure_echo(&folder.0, scenario, "echo-pairs"),
             Subject::Relay {
                 users,
                 chats_a_node,
@@ -193,12 +198,12 @@ impl Stage<'_> {
         }
     }
 
-    fn measure_echo(&self, folder: &Path, scenario: Scenario) -> Result<Value> {
+    fn measure_echo(&self, folder: &Path, scenario: Scenario, users: &str) -> Result<Value> {
         let port = free_port()?;
         copy_worker(&self.echo, folder)?;
         let mut relay = self.workerd(folder, &echo_config(port))?;
         relay.wait_for_http(port, "/health")?;
-        self.load(port, scenario, "echo", &relay, "", "")
+        self.load(port, scenario, users, &relay, "", "")
     }
 
     fn measure_relay(
@@ -290,7 +295,7 @@ impl Stage<'_> {
         if !model.is_empty() {
             common.extend(["--model".to_owned(), model.to_owned()]);
         }
-        if users != "echo" {
+        if !users.starts_with("echo") {
             let warm_up = ["--chats", "4", "--tokens", "50", "--interval-us", "1000"];
             let arguments: Vec<String> = common
                 .iter()
