@@ -53,6 +53,7 @@ mod waits;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use protocol::{Alias, JobId, RelayToClient, RelayToNode};
 use rand::{Rng, SeedableRng};
@@ -105,6 +106,8 @@ pub struct Scheduler {
     announced: BTreeMap<JobId, Announced>,
     recently_ended: RecentlyEnded,
     signer: Signer,
+    /// Between two losses of memory; another one has another number.
+    life: u64,
     load: Load,
     timers: Timers,
     checks: Checks,
@@ -135,6 +138,7 @@ impl Scheduler {
     pub fn new(config: Config, seed: [u8; 32], now: Millis) -> Self {
         let mut config = config.bounded();
         let signer = Signer::new(std::mem::take(&mut config.secrets));
+        let life = life(&seed, now);
         let mut rng = ChaCha8Rng::from_seed(seed);
         Self {
             models: Models::new(&config),
@@ -154,6 +158,7 @@ impl Scheduler {
             announced: BTreeMap::new(),
             recently_ended: RecentlyEnded::default(),
             signer,
+            life,
             load: Load::default(),
             timers: Timers::default(),
             checks: Checks::default(),
@@ -301,6 +306,13 @@ impl Scheduler {
             self.outputs.push_back(Output::ToNode { socket, message });
         }
     }
+}
+
+/// Seeds are drawn; time helps where they are not.
+fn life(seed: &[u8; 32], now: Millis) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, now).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn availability_of(model: &Model) -> ModelAvailability {

@@ -42,6 +42,7 @@ impl Scheduler {
         let ticket = self.signer.sign(&ClientTicket {
             job,
             account: account.to_owned(),
+            life: self.life,
             until: self.now.saturating_add(TICKET_MS),
         });
         self.tell_client(socket, RelayToClient::Submitted { job, ticket });
@@ -57,12 +58,14 @@ impl Scheduler {
             return;
         };
         let id = said.job;
-        let is_good = self
+        let life = self
             .signer
             .open::<ClientTicket>(&said.ticket)
-            .is_some_and(|ticket| {
+            .filter(|ticket| {
                 ticket.job == id && ticket.account == account && self.now <= ticket.until
-            });
+            })
+            .map(|ticket| ticket.life);
+        let is_good = life.is_some();
         let failure = self.recently_ended.failure(id).cloned();
         if let Some(failure) = failure.filter(|_| is_good) {
             self.tell_client(socket, RelayToClient::Failed { job: id, failure });
@@ -85,8 +88,12 @@ impl Scheduler {
             } else {
                 self.refuse_resumption(socket, id);
             }
+        } else if life == Some(self.life) {
+            // It is not of before the relay lost its memory: it ended so long ago that even that is forgotten.
+            self.counters.tickets_refused += 1;
+            self.refuse_resumption(socket, id);
         } else {
-            self.rebuild(socket, &account, said);
+            self.rebuild(socket, said);
         }
     }
 
@@ -213,7 +220,7 @@ impl Scheduler {
 
     /// The relay has forgotten the job, most likely in a restart. A node may still have it; else another goes on with
     /// what the client has.
-    fn rebuild(&mut self, socket: SocketId, account: &str, said: Resumption) {
+    fn rebuild(&mut self, socket: SocketId, said: Resumption) {
         let id = said.job;
         let transcript = match transcript_of(&said) {
             Ok(transcript) => transcript,
@@ -228,8 +235,7 @@ impl Scheduler {
             None if transcript.offset() == 0 => Vocabulary::Unspoken,
             None => Vocabulary::Mixed,
         };
-        let Some(mut job) =
-            self.admit_job(socket, id, account, &said.model, said.request, said.bytes)
+        let Some(mut job) = self.admit_job(socket, id, &said.model, said.request, said.bytes, true)
         else {
             return;
         };

@@ -39,15 +39,8 @@ impl Scheduler {
             self.submit_again(socket, id, &request);
             return;
         }
-        let Some(account) = self
-            .clients
-            .get(&socket)
-            .map(|client| client.account.to_string())
-        else {
-            return;
-        };
         self.recently_ended.remove(id);
-        let Some(mut job) = self.admit_job(socket, id, &account, model, request, bytes) else {
+        let Some(mut job) = self.admit_job(socket, id, model, request, bytes, false) else {
             return;
         };
         job.ticket = self.next_ticket;
@@ -65,21 +58,22 @@ impl Scheduler {
     }
 
     /// Checks a request and makes a job of it, which stands in no table yet but its client's; `None` if it was refused.
+    /// One that is back was taken in before, so that no full line keeps it out, nor that other nodes came back first.
     pub(crate) fn admit_job(
         &mut self,
         socket: SocketId,
         id: JobId,
-        account: &str,
         model: &str,
         request: ChatRequest,
         bytes: usize,
+        is_back: bool,
     ) -> Option<Job> {
         let Placed {
             account: payer,
             bill,
             choices,
             need,
-        } = match self.admit(socket, model, &request, bytes) {
+        } = match self.admit(socket, model, &request, bytes, is_back) {
             Ok(placed) => placed,
             Err(failure) => {
                 self.counters.refused += 1;
@@ -88,7 +82,7 @@ impl Scheduler {
             }
         };
         self.clients.get_mut(&socket)?.jobs.insert(id);
-        self.tell_submitted(socket, id, account);
+        self.tell_submitted(socket, id, &payer);
         self.content_bytes += bytes;
         self.trim_finished();
         let prefixes = self.affinity.prefixes(&request);
@@ -167,14 +161,15 @@ impl Scheduler {
         model: &str,
         request: &ChatRequest,
         bytes: usize,
+        is_back: bool,
     ) -> Result<Placed, Failure> {
         request.validate().map_err(|invalid| {
             Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
         })?;
         let client = self.clients.get(&socket);
         let account = client.map_or_else(|| "".into(), |client| Arc::clone(&client.account));
-        let placed = self.resolve(account, model, request)?;
-        self.check_room(socket, &placed, bytes)?;
+        let placed = self.resolve(account, model, request, is_back)?;
+        self.check_room(socket, &placed, bytes, is_back)?;
         Ok(placed)
     }
 
@@ -183,6 +178,7 @@ impl Scheduler {
         account: Account,
         name: &str,
         request: &ChatRequest,
+        is_back: bool,
     ) -> Result<Placed, Failure> {
         let candidates: Vec<ModelIndex> = match (self.models.by_id(name), self.models.tier(name)) {
             (Some(model), _) => vec![model],
@@ -200,7 +196,7 @@ impl Scheduler {
         let need = Need::of(request);
         let may =
             |model: &ModelIndex| self.models[*model].nodes() == 0 || self.models[*model].can(need);
-        if !choices.iter().any(may) {
+        if !is_back && !choices.iter().any(may) {
             let param = choices
                 .first()
                 .map_or("model", |model| self.models[*model].param_missing(need));
@@ -238,7 +234,13 @@ impl Scheduler {
         Ok(candidates)
     }
 
-    fn check_room(&self, socket: SocketId, placed: &Placed, bytes: usize) -> Result<(), Failure> {
+    fn check_room(
+        &self,
+        socket: SocketId,
+        placed: &Placed,
+        bytes: usize,
+        is_back: bool,
+    ) -> Result<(), Failure> {
         let limit = |code, message: String| {
             Err(Failure::new(code, message).with_retry_after_ms(RETRY_AFTER_MS))
         };
@@ -259,7 +261,7 @@ impl Scheduler {
             );
         }
         let mut choices = placed.choices.iter().map(|&model| &self.models[model]);
-        if choices.clone().any(|model| model.is_free(placed.need)) {
+        if is_back || choices.clone().any(|model| model.is_free(placed.need)) {
             return Ok(());
         }
         let retry_after_ms = self

@@ -30,6 +30,9 @@ pub(crate) struct ClientTicket {
     pub(crate) job: JobId,
     /// Whose job it is.
     pub(crate) account: String,
+    /// Which of the relay's lives signed it: a job of this life that the relay does not know any more is over.
+    #[serde(default)]
+    pub(crate) life: u64,
     /// Good until then.
     pub(crate) until: Millis,
 }
@@ -120,6 +123,7 @@ mod tests {
         ClientTicket {
             job: JobId::from_random([3; 16]),
             account: "ada".into(),
+            life: 1,
             until: 9,
         }
     }

@@ -408,3 +408,65 @@ fn a_client_that_asks_again_and_again_and_does_not_read_is_closed() {
     assert!(!world.is_open(client));
     assert!(world.counters().resumed < 10);
 }
+
+#[test]
+fn a_job_that_is_back_is_kept_out_by_no_full_line_and_no_other_node() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let picky = protocol::ChatRequest {
+        top_logprobs: Some(1),
+        ..request()
+    };
+    world.submit_to(client, 1, MODEL, picky.clone());
+    world.restart_with(crate::Config {
+        queue_jobs_max_per_model: 1,
+        ..config()
+    });
+    world.node(9, 1);
+    let others = world.client(3);
+    world.submit(others, 3);
+    world.submit(others, 4);
+    let again = world.client(2);
+    world.says(
+        again,
+        ClientToRelay::Resume {
+            job: job(1),
+            ticket: world.tickets[&job(1)].clone(),
+            attempt: 0,
+            offset: 0,
+            tokens: 0,
+            hash: protocol::AnswerHash::default(),
+            model: MODEL.into(),
+            request: picky,
+            answer: None,
+        },
+    );
+    assert_eq!(world.failures(again), []);
+    let mut able = hello(2, vec![offer(MODEL)]);
+    able.models[0].capabilities.logprobs = true;
+    let able = world.node_with(10, able);
+    world.advance(2_000);
+    assert!(world.assigned(able).iter().any(|(id, _)| *id == job(1)));
+}
+
+#[test]
+fn the_ticket_of_a_job_that_ended_long_ago_is_worth_nothing() {
+    let mut world = World::unchecked(config());
+    let client = world.client(1);
+    world.submit(client, 1);
+    let others = world.client(2);
+    world.says(client, ClientToRelay::Cancel { job: job(1) });
+    for number in 0..5_000_u128 {
+        let id = protocol::JobId::from_random((number + 1_000).to_be_bytes());
+        let submit = ClientToRelay::Submit {
+            job: id,
+            model: MODEL.into(),
+            request: request(),
+        };
+        world.says(others, submit);
+        world.says(others, ClientToRelay::Cancel { job: id });
+    }
+    world.told(client);
+    world.resume(client, 1, "", &[]);
+    assert_eq!(world.failures(client), [(job(1), ErrorCode::UnknownJob)]);
+}
