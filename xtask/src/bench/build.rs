@@ -13,6 +13,10 @@ use crate::setup::Tools;
 
 /// The folder with `load`, `fake-node` and `fake-backend`.
 pub(super) fn programs(places: &Places) -> Result<PathBuf> {
+    let built = places.target.join("release");
+    if is_built() {
+        return Ok(built);
+    }
     let _claim = claim(places)?;
     let mut step = Step::begin("fake nodes, fake backend, users");
     run(
@@ -20,14 +24,23 @@ pub(super) fn programs(places: &Places) -> Result<PathBuf> {
         cargo_with(places, "build").args(["--release", "-p", "benches", "--bins"]),
     )?;
     step.done_quietly();
-    Ok(places.target.join("release"))
+    Ok(built)
+}
+
+/// Whoever starts us has built everything.
+fn is_built() -> bool {
+    std::env::var_os(crate::BUILT).is_some()
 }
 
 /// The folder with the echo, built as the relay is.
 pub(super) fn echo(places: &Places, tools: &Tools) -> Result<PathBuf> {
+    let folder = places.root.join("benches/echo");
+    let built = folder.join("build");
+    if is_built() {
+        return Ok(built);
+    }
     let _claim = claim(places)?;
     let mut step = Step::begin("echo (Worker)");
-    let folder = places.root.join("benches/echo");
     let mut command = guarded(&tools.worker_build);
     // The environment that cargo gets elsewhere, or each would undo the other's work.
     for (name, value) in cargo(places).get_envs() {
@@ -45,7 +58,6 @@ pub(super) fn echo(places: &Places, tools: &Tools) -> Result<PathBuf> {
         .env("WASM_BINDGEN_BIN", &tools.wasm_bindgen);
     run(&mut step, &mut command)?;
     step.done_quietly();
-    let built = folder.join("build");
     if !built.join("index.js").is_file() {
         bail!("worker-build made no {}", built.display());
     }
