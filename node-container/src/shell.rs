@@ -62,6 +62,11 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     if !config.relay.is_private() && config.key.is_some() {
         tracing::warn!(relay = %config.relay, "the key travels unencrypted: use wss:// unless this network is trusted");
     }
+    if config.log_hashes {
+        tracing::warn!(
+            "hashes of answers are logged: whoever reads them can guess the text, piece by piece"
+        );
+    }
     // A failure means that a provider is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let (event_sender, mut events) = unbounded_channel();

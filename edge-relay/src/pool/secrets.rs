@@ -9,7 +9,7 @@ use worker::{Error, Result, SqlStorage, SqlStorageValue};
 
 use crate::random::random;
 
-/// A secret signs for a day. Tickets are good for an hour, so the one before it is trusted long enough.
+/// A secret signs for a day at least. Tickets are good for a day, so the one before it is trusted long enough.
 const SIGNS_MS_MAX: Millis = 24 * 60 * 60 * 1_000;
 
 /// How many are kept: the one that signs, and the one before it.

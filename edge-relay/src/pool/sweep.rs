@@ -69,7 +69,12 @@ impl Core {
             let storage = core.state.storage();
             // The alarm may have been set before the object slept; setting it again would put the sweep off for ever.
             let is_set = storage.get_alarm().await.is_ok_and(|alarm| alarm.is_some());
-            if !is_set && storage.set_alarm(at).await.is_err() {
+            if is_set {
+                return;
+            }
+            // A job may have come meanwhile: it does not wait for a write, and whoever is idle next sets the alarm.
+            let is_busy = core.scheduler.borrow().is_busy();
+            if is_busy || storage.set_alarm(at).await.is_err() {
                 core.alarm_set.set(false);
             }
         });

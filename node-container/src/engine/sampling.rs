@@ -213,11 +213,11 @@ impl Sampler {
 }
 
 /// The computing time that this thread has used; nothing where the system does not tell.
-fn thread_time() -> Duration {
+pub(super) fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-fn spent_since(began: Duration) -> Duration {
+pub(super) fn spent_since(began: Duration) -> Duration {
     thread_time().saturating_sub(began)
 }
 

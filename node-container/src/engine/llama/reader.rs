@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc::WeakUnboundedSender;
 use super::given::{Given, Tongue};
 use super::slot::{Slot, Work};
 use crate::engine::answer::{Answer, Drawn};
-use crate::engine::sampling::{Defaults, DrawError, Sampler};
+use crate::engine::sampling::{Defaults, DrawError, Sampler, spent_since, thread_time};
 use crate::engine::stop::StopScanner;
 use crate::engine::template::ChatTemplate;
 use crate::engine::vocabulary::Vocabulary;
@@ -24,7 +24,7 @@ const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
 const CANCELLED: u8 = 2;
 
-/// Other jobs wait while a grammar is led through a given answer; usual ones take a few milliseconds.
+/// Computing time: other jobs wait while a grammar is led through a given answer; usual ones take a few milliseconds.
 const TAKEN_OVER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Where the reader and the engine agree whether a job is still to be read.
@@ -207,12 +207,12 @@ impl<'m> Reader<'m> {
         let mut answer = Answer::continued(key, &request.stop, given.kind, given.text.len());
         let mut is_stopped = StopScanner::new(&request.stop).push(&given.text, &mut String::new());
         let vocab = self.model.vocab();
-        let began = Instant::now();
+        let began = thread_time();
         for id in &given.known {
             if is_stopped {
                 break;
             }
-            if began.elapsed() > TAKEN_OVER_TIME_MAX {
+            if spent_since(began) > TAKEN_OVER_TIME_MAX {
                 return Err(disagreement(DrawError::TooSlow));
             }
             let token = to_token(*id);
