@@ -133,16 +133,18 @@ impl Plant {
                     socket,
                     message: RelayToClient::Failed { job, failure },
                 },
-            ) if !matches!(failure.code, ErrorCode::Cancelled | ErrorCode::UnknownJob) => Some(Output::ToClient {
-                socket,
-                message: RelayToClient::Completed {
-                    job,
-                    offset: 0,
-                    finish_reason: FinishReason::Stop,
-                    usage: Usage::default(),
-                    speed: Speed::default(),
-                },
-            }),
+            ) if !matches!(failure.code, ErrorCode::Cancelled | ErrorCode::UnknownJob) => {
+                Some(Output::ToClient {
+                    socket,
+                    message: RelayToClient::Completed {
+                        job,
+                        offset: 0,
+                        finish_reason: FinishReason::Stop,
+                        usage: Usage::default(),
+                        speed: Speed::default(),
+                    },
+                })
+            }
             (_, output) => Some(output),
         }
     }
