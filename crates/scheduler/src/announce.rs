@@ -143,22 +143,7 @@ impl Scheduler {
         node.offers.get(model).map(|_| model)
     }
 
-    /// Whether the node has come back since, on another socket: what it says on this one was said before, and is late.
-    fn is_left(&self, socket: SocketId) -> bool {
-        let Some(node) = self.nodes.get(&socket) else {
-            return false;
-        };
-        let others = self.karma.namesakes(node.karma).into_iter();
-        others
-            .filter(|other| self.is_same_node(*other, socket))
-            .filter_map(|other| self.nodes.get(&other))
-            .any(|other| other.serial > node.serial)
-    }
-
     fn judge(&mut self, socket: SocketId, said: &Announcement, account: &str) -> Verdict {
-        if self.is_left(socket) {
-            return Verdict::Fence;
-        }
         let id = said.job;
         let Some(job) = self.jobs.get(&id) else {
             return self.judge_unknown(socket, said);
@@ -176,7 +161,7 @@ impl Scheduler {
             None => Verdict::Adopt,
             // The node has a new socket before anybody noticed that the old one is dead.
             Some((alias, attempt))
-                if attempt.number == said.attempt && self.is_same_node(attempt.node, socket) =>
+                if attempt.number == said.attempt && self.has_come_again(attempt.node, socket) =>
             {
                 let ghost = attempt.node;
                 self.end_attempt(alias);
@@ -193,7 +178,7 @@ impl Scheduler {
         // The same attempt on a new socket of its node: the old one is dead, and nobody has noticed yet.
         let is_outdone = self.announced.get(&said.job).is_some_and(|kept| {
             kept.attempt > said.attempt
-                || (kept.attempt == said.attempt && !self.is_same_node(kept.node, socket))
+                || (kept.attempt == said.attempt && !self.has_come_again(kept.node, socket))
         });
         let kept = self.nodes.get(&socket).map_or(0, |node| node.announced);
         if is_over || is_outdone || kept >= ANNOUNCED_PER_NODE_MAX {
@@ -203,9 +188,11 @@ impl Scheduler {
         }
     }
 
-    fn is_same_node(&self, one: SocketId, other: SocketId) -> bool {
-        match (self.nodes.get(&one), self.nodes.get(&other)) {
-            (Some(a), Some(b)) => one != other && a.account == b.account && a.name == b.name,
+    /// Whether the node of `old` has come back on `new`. What it says on the older one after that is late. Two nodes of one
+    /// name are told apart by what they have: only one of them was given an attempt.
+    fn has_come_again(&self, old: SocketId, new: SocketId) -> bool {
+        match (self.nodes.get(&old), self.nodes.get(&new)) {
+            (Some(a), Some(b)) => a.account == b.account && a.name == b.name && a.serial < b.serial,
             (_, _) => false,
         }
     }

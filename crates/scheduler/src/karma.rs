@@ -127,7 +127,7 @@ impl Karma {
     }
 
     /// Some of those connected under this name.
-    pub(crate) fn namesakes(&self, key: KarmaKey) -> Vec<SocketId> {
+    fn namesakes(&self, key: KarmaKey) -> Vec<SocketId> {
         let range = (key, SocketId(0))..=(key, SocketId(u32::MAX));
         let sockets = self.connected.range(range).map(|(_, socket)| *socket);
         sockets.take(NAMESAKES_MAX).collect()

@@ -229,6 +229,15 @@ fn what_comes_late_from_a_socket_that_its_node_left_takes_nothing_from_the_new_o
 }
 
 #[test]
+fn two_nodes_of_one_name_both_keep_what_they_have() {
+    let mut world = lost_relay();
+    let older = world.node_with(9, back(1, 1));
+    world.node(10, 1);
+    world.announce(older, (1, 1), (0, "abcdef"), false);
+    assert!(!is_fenced(&mut world, older));
+}
+
+#[test]
 fn a_node_that_changes_its_socket_before_its_client_comes_keeps_the_answer() {
     let mut world = lost_relay();
     let ghost = world.node_with(9, back(1, 1));
