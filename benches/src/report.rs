@@ -1,5 +1,10 @@
 //! What a run says in the end.
 
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "counts and times of a run of seconds are far below 2^52"
+)]
+
 use serde_json::{Value, json};
 
 use crate::usage::Usage;
@@ -82,11 +87,11 @@ impl Run {
             "chats": self.outcomes.len(),
             "tokens": tokens,
             "tokens_per_s": rounded(tokens as f64 * 1e9 / wall_ns as f64, 0),
-            "first_ms_p50": percentile_ms(&first, 0.5),
-            "first_ms_p99": percentile_ms(&first, 0.99),
-            "latency_ms_p50": percentile_ms(&latency, 0.5),
-            "latency_ms_p99": percentile_ms(&latency, 0.99),
-            "latency_ms_max": percentile_ms(&latency, 1.0),
+            "first_ms_p50": percentile_ms(&first, 50),
+            "first_ms_p99": percentile_ms(&first, 99),
+            "latency_ms_p50": percentile_ms(&latency, 50),
+            "latency_ms_p99": percentile_ms(&latency, 99),
+            "latency_ms_max": percentile_ms(&latency, 100),
             "cpu_us_per_token": self.usage.map(|usage| rounded(usage.cpu_ns as f64 / 1e3 / tokens.max(1) as f64, 1)),
             "peak_mib": self.usage.map(|usage| usage.peak_kib / 1024),
             "reads": self.outcomes.iter().map(|outcome| outcome.reads).sum::<u64>(),
@@ -98,12 +103,40 @@ impl Run {
     }
 }
 
-fn percentile_ms(sorted: &[u64], share: f64) -> Option<f64> {
-    let index = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
+fn percentile_ms(sorted: &[u64], percent: usize) -> Option<f64> {
+    let index = (sorted.len().saturating_sub(1) * percent + 50) / 100;
     sorted.get(index).map(|ns| rounded(*ns as f64 / 1e6, 3))
 }
 
 fn rounded(number: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (number * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_and_a_swapped_token_are_told() {
+        let mut whole = Outcome::expecting(3);
+        let mut swapped = Outcome::expecting(3);
+        for index in 0..3 {
+            let at = u64::from(index) * 1_000_000;
+            whole.token(at, index, at + 500_000, 0);
+            swapped.token(at, index ^ 1, at, 0);
+        }
+        (whole.done, swapped.done) = (true, true);
+        swapped.latency_ns.pop();
+        let run = Run {
+            began_ns: 0,
+            tokens_each: 3,
+            usage: None,
+            outcomes: vec![whole, swapped],
+        };
+        let figures = run.figures();
+        assert_eq!(figures["truncated"], 1);
+        assert_eq!(figures["disorder"], 3);
+        assert_eq!(figures["latency_ms_max"], 0.5);
+    }
 }

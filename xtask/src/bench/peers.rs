@@ -80,9 +80,9 @@ impl Installed {
             .args(["--prometheus-port", &metrics.to_string()])
             .env("HF_HUB_OFFLINE", "1")
             .current_dir(folder);
-        let mut part = Part::start(folder, "smg", &mut command)?;
-        part.wait_for_http(port, "/readiness")?;
-        Ok((port, Some(part)))
+        let mut running = Part::start(folder, "smg", &mut command)?;
+        running.wait_for_http(port, "/readiness")?;
+        Ok((port, Some(running)))
     }
 
     fn start_nginx(&self, folder: &Path, backend: u16) -> Result<(u16, Option<Part>)> {
@@ -95,9 +95,9 @@ impl Installed {
             .arg(&config)
             .arg("-e")
             .arg(folder.join("nginx.error"));
-        let mut part = Part::start(folder, "nginx", &mut command)?;
-        part.wait_for_http(port, "/health")?;
-        Ok((port, Some(part)))
+        let mut running = Part::start(folder, "nginx", &mut command)?;
+        running.wait_for_http(port, "/health")?;
+        Ok((port, Some(running)))
     }
 }
 

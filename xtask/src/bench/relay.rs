@@ -260,10 +260,10 @@ impl Stage<'_> {
         command.args(["--port", &backend_port.to_string()]);
         let mut backend = Part::start(folder, "backend", &mut command)?;
         backend.wait_for_http(backend_port, "/health")?;
-        let (port, part) = peer.start(folder, backend_port)?;
+        let (port, relay) = peer.start(folder, backend_port)?;
         // Nothing stands between in the direct row, so nothing is charged for.
-        match part {
-            Some(part) => self.load(port, scenario, "http", &part, "mock", "sk-bench"),
+        match relay {
+            Some(relay) => self.load(port, scenario, "http", &relay, "mock", "sk-bench"),
             None => self.users(port, scenario, "http", None, "mock", "sk-bench"),
         }
     }

@@ -9,7 +9,7 @@ use crate::console::Step;
 use crate::places::Places;
 use crate::process::{find_on_path, guarded, run};
 
-/// Shepherd Model Gateway, from PyPI.
+/// Shepherd Model Gateway, from `PyPI`.
 const SMG_VERSION: &str = "1.13.0";
 
 /// The Python that has SMG.
