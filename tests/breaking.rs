@@ -47,6 +47,11 @@ async fn an_answer_outlives_its_rig_and_the_relay_together() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_openai_package_sees_every_byte_once_though_rig_and_pool_die_together() -> Result<()> {
+    a_few_times("rig-and-pool", 2).await
+}
+
+#[tokio::test]
 async fn json_that_another_rig_goes_on_with_fits_its_schema() -> Result<()> {
     a_few_times("schema", 2).await
 }

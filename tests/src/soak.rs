@@ -45,13 +45,14 @@ pub struct Case {
 }
 
 /// Every case.
-pub const CASES: [Case; 11] = [
+pub const CASES: [Case; 12] = [
     case("rig-killed", Blow::RigKilled, Subject::Prose),
     case("rig-stopped", Blow::RigStopped, Subject::Prose),
     case("relay-killed", Blow::RelayKilled, Subject::Prose),
     case("client-cut", Blow::ClientCut, Subject::Prose),
     case("pool-aborted", Blow::PoolAborted, Subject::Prose),
     case("both-killed", Blow::BothKilled, Subject::Prose),
+    case("rig-and-pool", Blow::RigAndPool, Subject::Prose),
     case("schema", Blow::RigKilled, Subject::Schema),
     case("reasoning", Blow::RigKilled, Subject::Reasoning),
     case("emoji", Blow::RigKilled, Subject::Emoji),

@@ -13,7 +13,8 @@ use crate::stages::variables;
 /// What to try out.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// `rig-killed`, `rig-stopped`, `relay-killed`, `client-cut`, `pool-aborted`, `both-killed` (together: `blows`),
+    /// `rig-killed`, `rig-stopped`, `relay-killed`, `client-cut`, `pool-aborted`, `both-killed`,
+    /// `rig-and-pool` (together: `blows`),
     /// `schema`, `reasoning`, `emoji`, `stop`, `code` (together: `subjects`), or `all`
     #[arg(required = true)]
     names: Vec<String>,

@@ -20,17 +20,22 @@ pub enum Blow {
     PoolAborted,
     /// `kill -9` of the rig that answers and of workerd, together.
     BothKilled,
+    /// `kill -9` of the rig that answers, and the end of the pool, together, under an HTTP stream.
+    RigAndPool,
 }
 
 impl Blow {
     /// Whether a WebSocket user can be there: every time.
     pub const fn meets_sockets(self) -> bool {
-        !matches!(self, Self::PoolAborted)
+        !matches!(self, Self::PoolAborted | Self::RigAndPool)
     }
 
     /// Whether an HTTP user can be there: its answer cannot outlive the Worker that serves it, nor its own connection.
     pub const fn meets_http(self) -> bool {
-        matches!(self, Self::RigKilled | Self::RigStopped | Self::PoolAborted)
+        matches!(
+            self,
+            Self::RigKilled | Self::RigStopped | Self::PoolAborted | Self::RigAndPool
+        )
     }
 
     /// Strikes. What has to come back for the answer to go on is back when this returns.
@@ -49,6 +54,10 @@ impl Blow {
                 Ok(())
             }
             Self::PoolAborted => scene.network.abort_pool().await,
+            Self::RigAndPool => {
+                scene.kill_busy_rig()?;
+                scene.network.abort_pool().await
+            }
             Self::BothKilled => {
                 scene.kill_busy_rig()?;
                 scene.restart_relay().await

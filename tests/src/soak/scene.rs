@@ -32,7 +32,7 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) async fn start(blow: Blow) -> Result<Self> {
         let network = match blow {
-            Blow::PoolAborted => Network::with_faults().await?,
+            Blow::PoolAborted | Blow::RigAndPool => Network::with_faults().await?,
             Blow::RigStopped => Network::start(&["--rigs", "0", "--lease-ms", LEASE_MS]).await?,
             Blow::RigKilled | Blow::RelayKilled | Blow::ClientCut | Blow::BothKilled => {
                 Network::relay_only().await?
