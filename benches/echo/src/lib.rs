@@ -2,6 +2,11 @@
 //! on an `/in` is sent on the `/out` whose number the frame carries. Two sockets, or a pair for each chat.
 //! `cargo xtask bench relay` runs it beside the relay, built by the same tools. Never deployed.
 
+#![expect(
+    missing_docs,
+    reason = "`durable_object` writes public items without a word about them"
+)]
+
 use worker::{
     DurableObject, Env, Request, Response, Result, State, WebSocket, WebSocketIncomingMessage,
     WebSocketPair, durable_object, event,
