@@ -90,6 +90,10 @@ fn tell(seed: u64, mode: Mode, report: &Report) -> bool {
 }
 
 /// Runs many seeds on all cores, each in one thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long it took is for people; no seed hears of it"
+)]
 fn run(first: u64, count: u64, lines: usize) -> bool {
     let begun = Instant::now();
     say(&format!(
@@ -157,18 +161,14 @@ fn planted(first: u64) -> bool {
                 holds.then_some((seed, mode, violation))
             })
         });
-        match found {
-            Some((seed, mode, violation)) => say(&format!(
-                "caught   {plant:?}: seed {seed} ({mode:?}), {}: {}",
+        is_good &= found.is_some();
+        say(&match found {
+            Some((seed, mode, violation)) => format!(
+                "caught    {plant:?}: seed {seed} ({mode:?}), {}: {}",
                 violation.invariant, violation.sentence
-            )),
-            None => {
-                say(&format!(
-                    "UNNOTICED {plant:?}: {PLANTED_SEEDS_MAX} seeds hold"
-                ));
-                is_good = false;
-            }
-        }
+            ),
+            None => format!("UNNOTICED {plant:?}: {PLANTED_SEEDS_MAX} seeds hold"),
+        });
     }
     is_good
 }

@@ -76,7 +76,7 @@ impl Plant {
     pub(crate) fn bend_heard(self, message: &mut RelayToNode) -> bool {
         match (self, message) {
             (Self::AcknowledgementReleasesTooMuch, RelayToNode::Acknowledge { offset, .. }) => {
-                *offset = offset.saturating_add(2_048);
+                *offset = offset.saturating_add(16 << 10);
                 true
             }
             (

@@ -1,5 +1,6 @@
 //! Fairness: a hog does not delay a newcomer. While the first job of an account that owes nothing waits, no other account
-//! gets more than one new job placed on a model that the newcomer waits for.
+//! gets more placed on a model that the newcomer waits for than a few jobs' worth of tokens: those whose turn it was, in each
+//! of the lines that share the slots, what the lines themselves owe each other, and what ageing had earned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,11 @@ use crate::invariant::{Facts, Invariant, Verdict};
 use crate::observation::Observation;
 use crate::scenario::{MODELS, TIER};
 
-/// New jobs that any other account may get placed before a newcomer's first: the one whose turn it was.
-const OVERTAKEN_MAX: u32 = 3;
+/// New jobs that any other account may get placed before a newcomer's first: see above.
+const OVERTAKEN_MAX: u32 = 5;
+
+/// What a job is expected to cost at most, in tokens. Of cheap ones an account may get more.
+const COST_MAX: u32 = 256;
 
 /// The book of turns.
 #[derive(Debug, Default)]
@@ -20,7 +24,7 @@ pub(crate) struct Fairness {
     /// Accounts that this relay has served or promised to.
     known: BTreeSet<String>,
     /// First jobs that wait, and what others got meanwhile.
-    waiting: BTreeMap<JobId, BTreeMap<String, u32>>,
+    waiting: BTreeMap<JobId, BTreeMap<String, (u32, u32)>>,
     /// Jobs that came back, which go before all others.
     returned: BTreeSet<JobId>,
 }
@@ -41,13 +45,16 @@ impl Fairness {
         let (true, Some(account)) = (is_new, account_of(job, facts)) else {
             return Ok(());
         };
+        let limit = facts.plan(job).and_then(|plan| plan.shape.max_tokens);
+        let cost = limit.unwrap_or(COST_MAX).min(COST_MAX);
         for (newcomer, overtaken) in &mut self.waiting {
             if !waits_for(*newcomer, model, facts) {
                 continue;
             }
-            let count = overtaken.entry(account.clone()).or_default();
+            let (count, costs) = overtaken.entry(account.clone()).or_default();
             *count += 1;
-            if *count > OVERTAKEN_MAX {
+            *costs += cost;
+            if *costs > OVERTAKEN_MAX * COST_MAX {
                 return Err(format!(
                     "{newcomer} is its account's first and waits for {model}, and {account} got {count} new jobs meanwhile"
                 ));

@@ -10,13 +10,15 @@ use crate::invariant::{Facts, Invariant, Verdict};
 use crate::observation::Observation;
 use crate::scenario::Theme;
 
-/// A rate that rests on fewer tokens says little.
-const JUDGED_TOKENS_MIN: u32 = 24;
+/// A rate that rests on fewer tokens of the attempt itself says more of the network.
+const JUDGED_TOKENS_MIN: u32 = 12;
 
 /// Bytes that each user has.
 #[derive(Debug, Default)]
 pub(crate) struct Finish {
     received: BTreeMap<JobId, u32>,
+    /// Tokens of the present attempt.
+    tokens: BTreeMap<JobId, u32>,
 }
 
 impl Finish {
@@ -63,7 +65,7 @@ impl Finish {
     }
 
     /// No attempt is measured faster than any node is: not even one that took over the tokens of another.
-    fn measured(job: JobId, speed: Speed, usage: Usage, facts: &Facts) -> Verdict {
+    fn measured(&self, job: JobId, speed: Speed, facts: &Facts) -> Verdict {
         let is_steady = match facts.scenario.theme {
             Theme::Calm | Theme::Overload | Theme::Nodes => true,
             Theme::Clients | Theme::Relay | Theme::Network | Theme::Liars | Theme::Everything => {
@@ -77,9 +79,8 @@ impl Finish {
         let most = 1_000.0 / f64::from(u32::try_from(step_ms).unwrap_or(u32::MAX));
         // Few tokens, and those bunched by the network, may look fast.
         let slack = 3.0;
-        if usage.completion_tokens >= JUDGED_TOKENS_MIN
-            && speed.decode_tokens_per_second > most * slack
-        {
+        let tokens = self.tokens.get(&job).copied().unwrap_or(0);
+        if tokens >= JUDGED_TOKENS_MIN && speed.decode_tokens_per_second > most * slack {
             return Err(format!(
                 "{job}: measured at {:.0} tokens/s, where no node is faster than {most:.0}",
                 speed.decode_tokens_per_second
@@ -99,7 +100,14 @@ impl Invariant for Finish {
             return Ok(());
         };
         match event {
-            Event::Delta { text, .. } => {
+            Event::Assigned { .. } => {
+                self.tokens.insert(*job, 0);
+                Ok(())
+            }
+            Event::Delta {
+                text, token_count, ..
+            } => {
+                *self.tokens.entry(*job).or_default() += token_count;
                 let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
                 *self.received.entry(*job).or_default() += length;
                 Ok(())
@@ -110,10 +118,9 @@ impl Invariant for Finish {
                 speed,
             } => {
                 self.completed(*job, *finish_reason, *usage, facts)?;
-                Self::measured(*job, *speed, *usage, facts)
+                self.measured(*job, *speed, facts)
             }
             Event::Queued { .. }
-            | Event::Assigned { .. }
             | Event::Started { .. }
             | Event::Reconnecting
             | Event::Failed(_)

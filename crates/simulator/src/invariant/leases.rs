@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{ClientToRelay, JobId};
-use scheduler::SocketId;
+use protocol::{ClientToRelay, JobId, RelayToClient};
+use scheduler::{Output, SocketId};
 
 use crate::Millis;
 use crate::invariant::{Facts, Invariant, Verdict};
@@ -118,6 +118,12 @@ impl Invariant for Leases {
             Observation::Fault {
                 fault: Fault::SetClock { by_ms },
             } => self.slack_ms += by_ms.unsigned_abs(),
+            Observation::RelaySays(Output::ToClient {
+                message: RelayToClient::Submitted { job, .. },
+                ..
+            }) => {
+                self.ownerless_since.remove(job);
+            }
             Observation::RelayStarts => {
                 self.ownerless_since.clear();
                 self.stopping_since.clear();

@@ -77,7 +77,13 @@ impl Invariant for Money {
                 Event::Delta { text, .. } => {
                     self.books.entry(*job).or_default().received += text.len() as u64;
                 }
-                Event::Completed { .. } => return self.settle(*job),
+                Event::Completed { .. } => {
+                    // A node that ends an answer early leaves less than others had brought.
+                    let view = facts.shadow.job(*job);
+                    if view.is_some_and(|view| !view.has_false_bytes) {
+                        return self.settle(*job);
+                    }
+                }
                 Event::Queued { .. }
                 | Event::Assigned { .. }
                 | Event::Started { .. }
