@@ -118,7 +118,7 @@ fn accept(core: &Rc<Core>, request: &Request, side: Side) -> Result<Response> {
         return memory_full();
     }
     let pair = WebSocketPair::new()?;
-    let id = core.accept(&pair.server, side, account)?;
+    let id = core.accept(&pair.server, side, account);
     if bytes > 0 && !core.reserve(id, bytes) {
         core.expel(id, CloseCode::GoingAway, "no room");
         return memory_full();

@@ -7,7 +7,7 @@ use catalog::{Catalog, Class};
 use protocol::limits::HELLO_MS_MAX;
 use protocol::{CloseCode, NodeClass, encode};
 use scheduler::{Config, Input, ModelEntry, Output, Scheduler, SocketId, TierEntry};
-use worker::{Result, State, WebSocket};
+use worker::{State, WebSocket};
 
 use crate::config::{Access, Tuning};
 use crate::pool::clock::Clock;
@@ -134,7 +134,7 @@ impl Core {
         socket: &WebSocket,
         side: Side,
         account: Option<String>,
-    ) -> Result<SocketId> {
+    ) -> SocketId {
         self.state.accept_web_socket(socket);
         let now = self.clock.now();
         let attachment = Attachment {
@@ -154,12 +154,12 @@ impl Core {
                 by: now + HELLO_MS_MAX,
             },
             attachment,
-        })?;
+        });
         match (side, account) {
             (Side::Client, Some(account)) => self.client_joined(id, account),
             (Side::Client, None) | (Side::Node, _) => self.arm(),
         }
-        Ok(id)
+        id
     }
 
     /// Sets memory aside for a body that is about to be read.
@@ -201,9 +201,7 @@ impl Core {
             attachment: attachment.clone(),
         };
         let answered_at = self.answered_at(&peer);
-        if self.peers.borrow_mut().put(id, peer).is_err() {
-            return;
-        }
+        self.peers.borrow_mut().put(id, peer);
         let Some(account) = attachment.account else {
             return;
         };

@@ -13,6 +13,10 @@ use crate::pool::{Pool, close_quietly};
 impl Pool {
     /// A message, text or binary.
     #[wasm_bindgen(js_name = webSocketMessage)]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the runtime hands values over"
+    )]
     pub fn web_socket_message(&self, socket: web_sys::WebSocket, message: JsValue) {
         let Ok(core) = &self.core else { return };
         if let Some(bytes) = message.dyn_ref::<js_sys::ArrayBuffer>() {

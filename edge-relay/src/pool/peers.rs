@@ -7,7 +7,7 @@ use scheduler::{Millis, NodeHello, SocketId};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsCast as _;
 use wasm_bindgen::prelude::wasm_bindgen;
-use worker::{Result, WebSocket};
+use worker::WebSocket;
 
 #[wasm_bindgen]
 extern "C" {
@@ -147,16 +147,16 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// Takes in a socket under a new id.
-    pub(crate) fn add(&mut self, mut peer: Peer) -> Result<SocketId> {
+    pub(crate) fn add(&mut self, mut peer: Peer) -> SocketId {
         let id = SocketId(self.last_id.wrapping_add(1));
         peer.attachment.id = id.0;
         peer.attach();
-        self.put(id, peer)?;
-        Ok(id)
+        self.put(id, peer);
+        id
     }
 
     /// Takes in a socket that had its id before the pool slept.
-    pub(crate) fn put(&mut self, id: SocketId, peer: Peer) -> Result<()> {
+    pub(crate) fn put(&mut self, id: SocketId, peer: Peer) {
         peer.socket
             .as_ref()
             .unchecked_ref::<Numbered>()
@@ -166,7 +166,6 @@ impl Peers {
             self.expected.insert((by, id));
         }
         self.by_id.insert(id, peer);
-        Ok(())
     }
 
     /// The id of a socket that an event names.

@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn tokens_agree_up_to_the_first_that_does_not() {
         let vocabulary = vocabulary();
-        assert_eq!(vocabulary.agreeing(&[1, 2, 5], b"abl"), (2, 2));
+        assert_eq!(vocabulary.agreeing(&[1, 2, 5], b"ab\x6c"), (2, 2));
         assert_eq!(vocabulary.agreeing(&[3, 99], b"ab"), (1, 2));
         assert_eq!(vocabulary.agreeing(&[], b"ab"), (0, 0));
     }

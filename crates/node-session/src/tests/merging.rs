@@ -87,7 +87,7 @@ fn gathered_deltas_over_a_frames_limit_become_several_frames_in_order() {
 }
 
 #[test]
-fn gathered_tokens_over_an_entrys_limit_become_several_entries() {
+fn gathered_tokens_beyond_what_an_entry_holds_become_several_entries() {
     let mut stage = Stage::up(1);
     let key = running(&mut stage, 1);
     stage.input(Input::Busy);
