@@ -15,6 +15,9 @@ use crate::scenario::{MODELS, TIER};
 /// New jobs that any other account may get placed before a newcomer's first: see above.
 const OVERTAKEN_MAX: u32 = 5;
 
+/// The same where nodes are lost: what a lost job did not take is given back to its account, which may then ask again.
+const OVERTAKEN_IN_TROUBLE_MAX: u32 = 12;
+
 /// What a job is expected to cost at most, in tokens. Of cheap ones an account may get more.
 const COST_MAX: u32 = 256;
 
@@ -45,6 +48,11 @@ impl Fairness {
         let (true, Some(account)) = (is_new, account_of(job, facts)) else {
             return Ok(());
         };
+        let most = if facts.scenario.has_faults() {
+            OVERTAKEN_IN_TROUBLE_MAX
+        } else {
+            OVERTAKEN_MAX
+        };
         let limit = facts.plan(job).and_then(|plan| plan.shape.max_tokens);
         let cost = limit.unwrap_or(COST_MAX).min(COST_MAX);
         for (newcomer, overtaken) in &mut self.waiting {
@@ -54,7 +62,7 @@ impl Fairness {
             let (count, costs) = overtaken.entry(account.clone()).or_default();
             *count += 1;
             *costs += cost;
-            if *costs > OVERTAKEN_MAX * COST_MAX {
+            if *costs > most * COST_MAX {
                 return Err(format!(
                     "{newcomer} is its account's first and waits for {model}, and {account} got {count} new jobs meanwhile"
                 ));

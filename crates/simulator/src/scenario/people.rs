@@ -85,7 +85,12 @@ pub(super) fn clients(theme: Theme, rng: &mut ChaCha8Rng) -> Vec<ClientPlan> {
     let count = rng.random_range(2..7);
     let mut clients: Vec<ClientPlan> = (0..count)
         .map(|index| ClientPlan {
-            account: format!("user-{}", index % 4),
+            // The last one is somebody new, who comes late.
+            account: if index + 1 == count {
+                "newcomer".into()
+            } else {
+                format!("user-{}", index % 4)
+            },
             skew: Skew::draw(rng),
             is_intruder: false,
         })
@@ -127,7 +132,9 @@ pub(super) fn jobs(
                 Some(hog) if rng.random_ratio(3, 4) => hog,
                 Some(_) | None => rng.random_range(0..honest),
             };
-            let at = if is_herd && rng.random_ratio(2, 3) {
+            let at = if client + 1 == honest {
+                rng.random_range(trouble_ms / 16..trouble_ms)
+            } else if is_herd && rng.random_ratio(2, 3) {
                 rng.random_range(0..trouble_ms / 8)
             } else {
                 rng.random_range(0..trouble_ms)
