@@ -13,7 +13,9 @@ use crate::setup::{Purpose, setup};
 use crate::tidy;
 
 /// What compiles natively in the dev profile.
-const NATIVE: [&str; 10] = [
+const NATIVE: [&str; 12] = [
+    "benches",
+    "echo",
     "protocol",
     "scheduler",
     "node-session",
@@ -27,7 +29,8 @@ const NATIVE: [&str; 10] = [
 ];
 
 /// What runs in the Worker or in a page.
-const WASM: [&str; 8] = [
+const WASM: [&str; 9] = [
+    "echo",
     "protocol",
     "scheduler",
     "node-session",
