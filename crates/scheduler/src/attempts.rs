@@ -11,7 +11,11 @@ use crate::placement::Need;
 use crate::queue::Waiting;
 use crate::slots::Slot;
 use crate::timers::Timer;
-use crate::{FRESH_TICKETS, Scheduler, SocketId};
+use crate::{FRESH_TICKETS, Millis, Scheduler, SocketId};
+
+/// How long an answer that has begun waits while no node that is connected can go on with it: as long as nodes keep
+/// answers without a relay.
+pub(crate) const STRANDED_MS: Millis = 60_000;
 
 /// What becomes of a lost attempt's slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,10 @@ impl Scheduler {
         job.is_held = false;
         (job.paused_at, job.slow) = (None, None);
         self.timers.clear(Timer::SlowReader(id));
+        if job.has_begun() {
+            let until = self.now.saturating_add(STRANDED_MS);
+            self.timers.set(Timer::Stranded(id), until);
+        }
         job.told = None;
         self.lines.entered.push(id);
         let waiting = Waiting {
@@ -67,6 +75,7 @@ impl Scheduler {
             self.lines.moved.insert(model);
         }
         let account = Arc::clone(&job.account);
+        self.timers.clear(Timer::Stranded(id));
         self.count_waiting(&account, false);
     }
 

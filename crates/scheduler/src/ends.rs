@@ -2,7 +2,7 @@
 
 use protocol::{Alias, ErrorCode, Failure, FinishReason, JobId, RelayToClient, Usage};
 
-use crate::attempts::SlotFate;
+use crate::attempts::{STRANDED_MS, SlotFate};
 use crate::job::{AnsweredBy, Finished, Job};
 use crate::karma::{Fault, Outcome};
 use crate::resume::too_long_to_go_on;
@@ -272,6 +272,27 @@ impl Scheduler {
             Some(id) => self.fail(id, too_long_to_go_on()),
             None => {}
         }
+    }
+
+    /// A begun answer still waits. In a line that moves it has its place; else nobody is left who could go on with it.
+    pub(crate) fn stranded(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        if job
+            .choices
+            .iter()
+            .any(|model| self.models[*model].can(job.need))
+        {
+            let again = self.now.saturating_add(STRANDED_MS);
+            self.timers.set(Timer::Stranded(id), again);
+            return;
+        }
+        let failure = Failure::new(
+            ErrorCode::NodeLost,
+            "the node was lost, and no other has come that could go on with the answer; ask for the rest",
+        );
+        self.fail(id, failure);
     }
 
     /// Ends a job badly and tells its client; one that is away, or whose socket is dead unbeknown to us, hears it when it

@@ -111,6 +111,7 @@ impl Scheduler {
         let per_second =
             |count: u32| u64::from(count).saturating_mul(1_000) / passed.clamp(1, 10_000);
         let (frames, entries) = (per_second(load.frames), per_second(load.entries));
+        let began_at = load.began_at;
         (load.began_at, load.frames, load.entries) = (self.now, 0, 0);
         let frames_max = u64::from(self.config.frames_per_second_max);
         let asked = load.merge_ms;
@@ -118,7 +119,7 @@ impl Scheduler {
             load.calm_since = None;
             load.merge_ms = (asked * 2).clamp(MERGE_MS_MAX / 4, MERGE_MS_MAX);
         } else if asked > 0 && entries <= frames_max / 2 {
-            let since = *load.calm_since.get_or_insert(self.now);
+            let since = *load.calm_since.get_or_insert(began_at);
             if self.now.saturating_sub(since) >= CALM_MS {
                 (load.merge_ms, load.calm_since) = (0, None);
             }

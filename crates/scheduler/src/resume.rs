@@ -239,8 +239,13 @@ impl Scheduler {
         else {
             return;
         };
-        // It was here before those who came meanwhile.
-        job.ticket = self.next_returning_ticket();
+        job.ticket = if said.attempt == 0 && transcript.offset() == 0 {
+            // It only waited: whoever has waited longest is nobody's to say any more, and turns are taken as ever.
+            self.next_fresh_ticket()
+        } else {
+            // It ran before those came who wait now.
+            self.next_returning_ticket()
+        };
         job.attempts = said.attempt.min(ATTEMPTS_BELIEVED_MAX);
         job.refusals = job.attempts;
         job.claimed = (!transcript.is_whole()).then_some(said.hash);

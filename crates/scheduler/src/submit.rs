@@ -43,12 +43,17 @@ impl Scheduler {
         let Some(mut job) = self.admit_job(socket, id, model, request, bytes, false) else {
             return;
         };
-        job.ticket = self.next_ticket;
-        self.next_ticket += 1;
+        job.ticket = self.next_fresh_ticket();
         self.counters.submitted += 1;
         self.jobs.insert(id, job);
         self.enqueue(id);
         self.check_later(id);
+    }
+
+    /// The number of a job that comes after all who wait.
+    pub(crate) fn next_fresh_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        self.next_ticket
     }
 
     /// The number of a job that was here before those that wait.

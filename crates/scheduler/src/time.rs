@@ -13,6 +13,7 @@ impl Scheduler {
                 Timer::Attempt(alias) => self.check_attempt(alias),
                 Timer::Grace(job) => self.grace_ended(job),
                 Timer::Held(job) => self.held_long_enough(job),
+                Timer::Stranded(job) => self.stranded(job),
                 Timer::Announced(job) => self.release_announced(job),
                 Timer::SlowReader(job) => self.read_too_slowly(job),
                 Timer::Places(model) => {

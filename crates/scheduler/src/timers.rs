@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Grace(JobId),
     /// A job that waits for a node which may still have its answer.
     Held(JobId),
+    /// An answer that has begun and waits in line: it must not wait for ever for somebody who can go on with it.
+    Stranded(JobId),
     /// A node's answer that waits for its client.
     Announced(JobId),
     /// A client that is a window behind.

@@ -104,6 +104,23 @@ fn an_answer_that_has_begun_goes_only_to_nodes_that_can_go_on_with_it() {
 }
 
 #[test]
+fn an_answer_that_nobody_can_go_on_with_does_not_wait_for_ever() {
+    let mut world = World::new();
+    let (client, node) = begun(&mut world, "ab", &[1]);
+    let mut plain = offer(MODEL);
+    plain.capabilities = Capabilities::default();
+    let beginner = world.node_with(9, hello(1, vec![plain]));
+    world.input(Input::NodeLeft { socket: node });
+    world.advance(30_000);
+    world.node_says(beginner, protocol::NodeToRelay::Ping);
+    world.advance(29_999);
+    assert_eq!(world.failures(client), []);
+    world.advance(1);
+    assert_eq!(world.failures(client), [(job(1), ErrorCode::NodeLost)]);
+    assert!(world.is_clean());
+}
+
+#[test]
 fn the_job_runs_again_at_once_when_a_slot_is_free_and_nothing_else_happens() {
     let mut world = World::new();
     let (_, node) = begun(&mut world, "ab", &[1]);

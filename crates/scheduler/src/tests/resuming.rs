@@ -307,6 +307,34 @@ fn after_a_restart_another_node_goes_on_with_what_the_client_has() {
 }
 
 #[test]
+fn after_a_restart_a_job_that_only_waited_takes_turns_like_any_other() {
+    let mut world = World::new();
+    let client = world.client(1);
+    world.submit(client, 1);
+    world.restart();
+    let newcomer = world.client(5);
+    world.submit(newcomer, 5);
+    let again = world.client(2);
+    let ticket = world.tickets[&job(1)].clone();
+    world.says(
+        again,
+        ClientToRelay::Resume {
+            job: job(1),
+            ticket,
+            attempt: 0,
+            offset: 0,
+            tokens: 0,
+            hash: protocol::AnswerHash::default(),
+            model: MODEL.into(),
+            request: request(),
+            answer: None,
+        },
+    );
+    world.advance(2_000);
+    assert_eq!(world.places(again), [(job(1), 2, 0)]);
+}
+
+#[test]
 fn numbers_that_do_not_fit_the_carried_answer_are_refused() {
     let mut world = World::new();
     running(&mut world);

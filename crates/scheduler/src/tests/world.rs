@@ -636,6 +636,9 @@ impl World {
         expected.extend(s.announced.keys().map(|id| Timer::Announced(*id)));
         let held = s.jobs.iter().filter(|(_, job)| job.is_held);
         expected.extend(held.map(|(id, _)| Timer::Held(*id)));
+        let begun = s.jobs.iter();
+        let begun = begun.filter(|(_, job)| is_waiting(job) && job.has_begun());
+        expected.extend(begun.map(|(id, _)| Timer::Stranded(*id)));
         let slow = s.jobs.iter().filter(|(_, job)| job.slow.is_some());
         expected.extend(slow.map(|(id, _)| Timer::SlowReader(*id)));
         let clients = s.clients.iter();
