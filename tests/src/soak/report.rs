@@ -64,6 +64,10 @@ impl Report {
 
     /// Takes in a round.
     pub(super) fn take(&mut self, number: u32, outcome: Outcome) {
+        if outcome.job.is_none() && !outcome.struck && outcome.faults.is_empty() {
+            // Nothing was asked.
+            return;
+        }
         if outcome.struck {
             self.kills += 1;
             self.pauses_ms.extend(outcome.pause_ms);

@@ -82,6 +82,13 @@ impl Round {
                     .first()
                     .and_then(|stop| unbroken.find(stop.as_str()));
                 twin = before.and_then(|end| unbroken.get(..end).map(str::to_owned));
+                let Some(before) = &twin else {
+                    // It says the same again and again: there is nothing to stop it with.
+                    return Ok(Outcome::default());
+                };
+                // It will be shorter by what comes after the stop string.
+                let share = self.pieces_before * u32::try_from(before.len())?;
+                self.pieces_before = share / u32::try_from(unbroken.len())?.max(1);
             } else {
                 twin = Some(unbroken);
             }

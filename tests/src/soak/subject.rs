@@ -61,7 +61,8 @@ impl Subject {
             Self::Code => endless("Write a Python program that sorts words by length.", TOKENS),
         };
         request.sampling.seed = Some(u64::from(rng.next_u32()));
-        if rng.next_u32().is_multiple_of(2) {
+        // The likeliest text repeats itself, and then nothing can stop it that has not come before.
+        if rng.next_u32().is_multiple_of(2) || self == Self::Stop {
             request.sampling.temperature = Some(0.7);
         }
         request
