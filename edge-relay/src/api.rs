@@ -9,7 +9,7 @@ mod whole;
 use openai_api::{ApiError, LiveModel, model_json, models_json};
 use scheduler::ModelAvailability;
 use serde::{Deserialize, Serialize};
-use worker::{Env, Headers, Method, Request, Response, Result};
+use worker::{Context, Env, Headers, Method, Request, Response, Result};
 
 use crate::auth::{Claims, Identity};
 use crate::config::{self, Access};
@@ -43,12 +43,15 @@ impl From<ModelAvailability> for Live {
 pub(crate) async fn route(
     request: Request,
     env: &Env,
+    context: Context,
     access: &Access,
     path: &str,
 ) -> Result<Response> {
     match (request.method(), path) {
         (Method::Options, _) => preflight(&request),
-        (Method::Post, "chat/completions") => chat::completions(request, env, access).await,
+        (Method::Post, "chat/completions") => {
+            chat::completions(request, env, context, access).await
+        }
         (_, "chat/completions") => reply::method_not_allowed("POST"),
         (Method::Get | Method::Head, "models") => models(&request, env, access, None).await,
         (Method::Get | Method::Head, path) if path.starts_with("models/") => {

@@ -36,9 +36,9 @@ fn start() {
 
 /// Every HTTP request begins here.
 #[event(fetch)]
-async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response> {
+async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
     let is_api = request.path().starts_with("/v1/");
-    route(request, env).await.or_else(|error| {
+    route(request, env, context).await.or_else(|error| {
         // The text of a platform error names bindings and states, never content.
         worker::console_error!("request failed: {error}");
         let response = reply::internal();
@@ -50,14 +50,14 @@ async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response
     })
 }
 
-async fn route(request: Request, env: Env) -> Result<Response> {
+async fn route(request: Request, env: Env, context: Context) -> Result<Response> {
     let path = request.path();
     let access = match Access::from_env(&env) {
         Ok(access) => access,
         Err(reason) => return reply::misconfigured(&reason),
     };
     if let Some(path) = path.strip_prefix("/v1/") {
-        return api::with_cors(api::route(request, &env, &access, path).await);
+        return api::with_cors(api::route(request, &env, context, &access, path).await);
     }
     match (request.method(), path.as_str()) {
         (Method::Get | Method::Head, "/health") => health(&env),

@@ -6,12 +6,14 @@
 //!                                                     └▶ whole   (JSON)
 //! ```
 
+use std::rc::Rc;
+
 use client_session::Event;
 use openai_api::{ChatCompletionRequest, CompletionHead, CompletionStream, parse_chat_completion};
 use protocol::{ErrorCode, Failure, JobId};
-use worker::{Date, Env, Request, Response, Result, WebSocket};
+use worker::{Context, Date, Env, Request, Response, Result, WebSocket};
 
-use crate::api::exchange::{Dial, Exchange, Happening};
+use crate::api::exchange::{Dial, Exchange, Happening, decline};
 use crate::api::{account, body, stream, whole};
 use crate::config::Access;
 use crate::random::random;
@@ -37,9 +39,10 @@ enum Opening {
 pub(crate) async fn completions(
     mut request: Request,
     env: &Env,
+    context: Context,
     access: &Access,
 ) -> Result<Response> {
-    let (dial, socket) = match admit(&request, env, access).await? {
+    let (dial, socket) = match admit(&request, env, context, access).await? {
         Ok(admitted) => admitted,
         Err(refusal) => {
             body::drop_body(&mut request).await;
@@ -49,14 +52,14 @@ pub(crate) async fn completions(
     let parsed = match body::read(&mut request).await {
         Ok(read) => read.and_then(|body| parse_chat_completion(&body)),
         Err(error) => {
-            hang_up(&socket);
+            decline(&socket);
             return Err(error);
         }
     };
     match parsed {
         Ok(parsed) => answer(&request, dial, socket, parsed).await,
         Err(error) => {
-            hang_up(&socket);
+            decline(&socket);
             reply::error(&error)
         }
     }
@@ -66,6 +69,7 @@ pub(crate) async fn completions(
 async fn admit(
     request: &Request,
     env: &Env,
+    context: Context,
     access: &Access,
 ) -> Result<std::result::Result<(Dial, WebSocket), Response>> {
     let account = match account(request, access)? {
@@ -83,8 +87,12 @@ async fn admit(
     }
     match response.websocket() {
         Some(socket) => {
-            let env = env.clone();
-            Ok(Ok((Dial { env, account }, socket)))
+            let dial = Dial {
+                env: env.clone(),
+                account,
+                context: Rc::new(context),
+            };
+            Ok(Ok((dial, socket)))
         }
         None => Ok(Err(reply::internal()?)),
     }
@@ -118,7 +126,8 @@ async fn answer(
         Opening::Answering { model } => {
             let head = CompletionHead::new(job, submitted_at / 1000, model);
             if stream {
-                stream::respond(exchange, CompletionStream::new(head, include_usage))
+                let writer = CompletionStream::new(head, include_usage);
+                stream::respond(exchange, writer, wants_logprobs)
             } else {
                 whole::respond(exchange, head, wants_logprobs).await
             }
@@ -162,10 +171,4 @@ pub(crate) fn interrupted() -> Failure {
         "the connection to the pool ended; ask again",
     )
     .with_retry_after_ms(1_000)
-}
-
-/// A socket that will not be used: it has to be accepted before it can be closed.
-fn hang_up(socket: &WebSocket) {
-    drop(socket.accept());
-    drop(socket.close(Some(1000), Some("")));
 }

@@ -10,12 +10,14 @@
 //! client's stream has asked for. What a reader leaves unread thus stops its node after a window, and what waits here in
 //! the meantime is bounded by [`line::QUEUED_BYTES_MAX`].
 //!
-//! Dropping an [`Exchange`] cancels its job: that is how an aborted HTTP request stops the node.
+//! Dropping an [`Exchange`] cancels its job: that is how an aborted HTTP request stops the node. Between two sockets a
+//! [`farewell`] does it.
 
+mod farewell;
 mod line;
 
 use std::cell::RefCell;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use client_session::{ClientSession, Event, Input, Millis, Output, Settings};
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use protocol::{ChatRequest, JobId};
-use worker::{Delay, Env, Result, WebSocket};
+use worker::{Context, Delay, Env, Result, WebSocket};
 
 use crate::api::exchange::line::{Ending, Hook, Line, Message, OnAbort};
 use crate::random::random;
@@ -58,6 +60,29 @@ pub(crate) struct Dial {
     pub(crate) env: Env,
     /// Who asks.
     pub(crate) account: String,
+    /// The HTTP request's, which can outlive it for a while.
+    pub(crate) context: Rc<Context>,
+}
+
+/// What became of a dial.
+pub(crate) struct Dialled {
+    number: u64,
+    socket: Option<WebSocket>,
+}
+
+impl Dialled {
+    /// Nobody needs it any more.
+    pub(crate) fn decline(self) {
+        if let Some(socket) = &self.socket {
+            decline(socket);
+        }
+    }
+}
+
+/// Lets go of a socket that will not be used: it has to be accepted before it can be closed.
+pub(crate) fn decline(socket: &WebSocket) {
+    drop(socket.accept());
+    drop(socket.close(Some(1000), Some("")));
 }
 
 impl Dial {
@@ -77,8 +102,10 @@ pub(crate) struct Exchange {
     /// The present socket.
     line: Option<Line>,
     /// The next one.
-    dialing: Option<LocalBoxFuture<'static, Option<WebSocket>>>,
-    /// Called when a message has come.
+    dialing: Option<LocalBoxFuture<'static, Dialled>>,
+    /// Of the newest dial. One that was given up may still come back, and must not displace a later one's socket.
+    dials: u64,
+    /// Called when a message has come, and when the HTTP client has gone.
     hook: Hook,
     ending: Rc<RefCell<Ending>>,
     _on_abort: OnAbort,
@@ -95,7 +122,7 @@ impl std::fmt::Debug for Exchange {
 /// What came while the session waited.
 enum Incoming {
     Message(Message),
-    Dialled(Option<WebSocket>),
+    Dialled(Dialled),
 }
 
 impl Exchange {
@@ -107,14 +134,16 @@ impl Exchange {
         job: JobId,
     ) -> Result<Self> {
         let ending = Rc::new(RefCell::new(Ending::new(job)));
+        let hook = Hook::default();
         let mut exchange = Self {
             dial,
             session: session(),
             job,
             line: None,
             dialing: None,
-            hook: Hook::default(),
-            _on_abort: OnAbort::new(signal, &ending)?,
+            dials: 0,
+            _on_abort: OnAbort::new(signal, &ending, &hook)?,
+            hook,
             ending,
         };
         exchange.pick_up(socket)?;
@@ -136,14 +165,14 @@ impl Exchange {
         });
     }
 
-    /// Waits for what happens next; `None` after the job has ended.
+    /// Waits for what happens next; `None` after the job has ended and once the HTTP client has gone.
     pub(crate) async fn next(&mut self) -> Option<Happening> {
         let quiet_at = now() + QUIET_MS;
         loop {
             if let Some(event) = self.next_ready() {
                 return Some(Happening::Event(event));
             }
-            if !self.session.is_busy() {
+            if self.is_over() || !self.session.is_busy() {
                 return None;
             }
             let now = now();
@@ -153,9 +182,11 @@ impl Exchange {
             let due = self.session.poll_timeout().unwrap_or(Millis::MAX);
             let wait = due.min(quiet_at).saturating_sub(now).max(1);
             let timer = Delay::from(Duration::from_millis(wait));
-            let incoming = match select(pin!(self.incoming()), timer).await {
+            let ending = Rc::clone(&self.ending);
+            let over = poll_fn(move |context| ending.borrow_mut().poll_over(context));
+            let incoming = match select(pin!(self.incoming()), select(timer, over)).await {
                 Either::Left((incoming, _)) => Some(incoming),
-                Either::Right(((), _)) => None,
+                Either::Right(_) => None,
             };
             match incoming {
                 Some(incoming) => self.take(incoming),
@@ -166,29 +197,30 @@ impl Exchange {
 
     /// What has already come, without waiting: several tokens share one chunk when the reader is behind.
     pub(crate) fn next_ready(&mut self) -> Option<Event> {
-        loop {
+        while !self.is_over() {
             if let Some(event) = self.flush() {
                 return Some(event);
             }
             let incoming = self.incoming().now_or_never()?;
             self.take(incoming);
         }
+        None
     }
 
-    /// From here on `woken` is called when a message has come: for those who take [`Self::next_ready`] without waiting
+    /// From here on `woken` is called when a message has come or the HTTP client has gone: for those who take [`Self::next_ready`] without waiting
     /// for [`Self::next`]. They also have to care for [`Self::take_dialing`] and [`Self::due`].
     pub(crate) fn listen(&self, woken: impl Fn() + 'static) {
         self.hook.replace(Some(Rc::new(woken)));
     }
 
     /// The next socket, if one is to be waited for: the answer is for [`Self::dialled`].
-    pub(crate) fn take_dialing(&mut self) -> Option<LocalBoxFuture<'static, Option<WebSocket>>> {
+    pub(crate) fn take_dialing(&mut self) -> Option<LocalBoxFuture<'static, Dialled>> {
         self.dialing.take()
     }
 
     /// What became of the next socket.
-    pub(crate) fn dialled(&mut self, socket: Option<WebSocket>) {
-        self.take(Incoming::Dialled(socket));
+    pub(crate) fn dialled(&mut self, dialled: Dialled) {
+        self.take(Incoming::Dialled(dialled));
     }
 
     /// When [`Self::tick`] is due.
@@ -201,6 +233,11 @@ impl Exchange {
         self.step(Input::Tick);
     }
 
+    /// Whether nothing more will come: the job's last event has been taken, or the HTTP client has gone.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ending.borrow().is_over
+    }
+
     /// Whether the job is under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.session.is_busy()
@@ -209,9 +246,9 @@ impl Exchange {
     /// Safe to drop half-way: nothing is lost by it.
     async fn incoming(&mut self) -> Incoming {
         if let Some(dialing) = &mut self.dialing {
-            let socket = dialing.await;
+            let dialled = dialing.await;
             self.dialing = None;
-            return Incoming::Dialled(socket);
+            return Incoming::Dialled(dialled);
         }
         match &mut self.line {
             Some(line) => Incoming::Message(line.next().await),
@@ -224,19 +261,23 @@ impl Exchange {
             Incoming::Message(Message::Text(text)) => self.step(Input::Text(&text)),
             Incoming::Message(Message::Binary(bytes)) => self.step(Input::Binary(&bytes)),
             Incoming::Message(Message::Closed { code }) => self.lose(code),
-            Incoming::Dialled(Some(socket)) => {
-                if self.pick_up(&socket).is_err() {
+            Incoming::Dialled(dialled) if dialled.number != self.dials || self.is_over() => {
+                dialled.decline();
+            }
+            Incoming::Dialled(Dialled { socket, number: _ }) => {
+                let is_up = socket.is_some_and(|socket| self.pick_up(&socket).is_ok());
+                if !is_up {
                     self.lose(NO_CLOSE_CODE);
                 }
             }
-            Incoming::Dialled(None) => self.lose(NO_CLOSE_CODE),
         }
     }
 
     fn pick_up(&mut self, socket: &WebSocket) -> Result<()> {
+        self.hang_up();
         self.line = Some(Line::new(socket.as_ref().clone(), &self.hook)?);
         socket.accept()?;
-        self.ending.borrow_mut().socket = Some(socket.as_ref().clone());
+        self.ending.borrow_mut().begin(socket.as_ref().clone());
         self.step(Input::Connected { key: None });
         Ok(())
     }
@@ -266,14 +307,12 @@ impl Exchange {
                         line.send(&text);
                     }
                 }
-                Output::Connect if self.ending.borrow().is_over => {
-                    // The HTTP client has gone away meanwhile.
-                    self.session = session();
-                    return Some(Event::Interrupted);
-                }
                 Output::Connect => {
                     self.hang_up();
-                    self.dialing = Some(self.dial.clone().open().boxed_local());
+                    self.dials += 1;
+                    let (number, dial) = (self.dials, self.dial.clone());
+                    let dialing = dial.open().map(move |socket| Dialled { number, socket });
+                    self.dialing = Some(dialing.boxed_local());
                 }
                 Output::Event { event, .. } => {
                     if !self.session.is_busy() {
@@ -287,7 +326,7 @@ impl Exchange {
                     self.session = session();
                     return Some(Event::Failed(failure));
                 }
-                Output::Welcomed { .. } => {}
+                Output::Welcomed { .. } => self.ending.borrow_mut().welcome(),
             }
         }
         None
@@ -296,7 +335,16 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.ending.borrow_mut().end();
+        let owes_cancel = {
+            let mut ending = self.ending.borrow_mut();
+            ending.end();
+            ending.take_debt()
+        };
+        if owes_cancel {
+            let session = std::mem::replace(&mut self.session, session());
+            let farewell = farewell::say(self.dial.clone(), session, self.job);
+            self.dial.context.wait_until(farewell);
+        }
     }
 }
 

@@ -6,13 +6,14 @@
 //! ```
 //! A token takes no promise and no timer of ours: its socket's event is turned into text and given to the stream that
 //! the reader waits at. Nothing is taken from the pool that the reader has not asked for, and cancelling the stream (the
-//! HTTP client went away) drops the exchange, which cancels the job.
+//! HTTP client went away) drops the exchange, which cancels the job. So does the request's abort, where it comes first.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use client_session::{Event, Millis};
+use futures_util::future::{AbortHandle, abortable};
 use openai_api::{
     ApiError, CompletionStream, SSE_CONTENT_TYPE, SSE_DONE, TokenLogprob, decode_logprobs,
     sse_comment, sse_error,
@@ -28,12 +29,17 @@ use crate::api::chat::interrupted;
 use crate::api::exchange::{Exchange, QUIET_MS, now};
 
 /// Answers with a stream.
-pub(crate) fn respond(exchange: Exchange, writer: CompletionStream) -> Result<Response> {
+pub(crate) fn respond(
+    exchange: Exchange,
+    writer: CompletionStream,
+    wants_logprobs: bool,
+) -> Result<Response> {
     let pending = writer.role();
     let pipe = Rc::new(Pipe {
         sse: RefCell::new(Some(Sse {
             exchange,
             writer,
+            wants_logprobs,
             held: None,
             pending,
             over: false,
@@ -42,6 +48,7 @@ pub(crate) fn respond(exchange: Exchange, writer: CompletionStream) -> Result<Re
         is_wanted: Cell::new(false),
         is_pumping: Cell::new(false),
         wrote_at: Cell::new(now()),
+        timer: RefCell::default(),
         timer_at: Cell::new(None),
     });
     ResponseBuilder::new()
@@ -62,6 +69,7 @@ struct Pipe {
     /// Giving the reader a chunk makes it ask for the next from within the call.
     is_pumping: Cell<bool>,
     wrote_at: Cell<Millis>,
+    timer: RefCell<Option<AbortHandle>>,
     timer_at: Cell<Option<Millis>>,
 }
 
@@ -78,17 +86,40 @@ impl Pipe {
         let source = js_sys::Object::new();
         let pipe = Rc::clone(&self);
         let pull = move |controller: ReadableStreamDefaultController| {
+            if pipe.sse.borrow().is_none() {
+                drop(controller.close());
+                return;
+            }
             pipe.controller.replace(Some(controller));
             pipe.is_wanted.set(true);
             pipe.pump();
         };
         set::<dyn Fn(ReadableStreamDefaultController)>(&source, "pull", pull)?;
-        set::<dyn Fn(JsValue)>(&source, "cancel", move |_| drop(self.sse.take()))?;
+        set::<dyn Fn(JsValue)>(&source, "cancel", move |_| self.stop())?;
         Ok(ReadableStream::new_with_underlying_source(&source)?)
+    }
+
+    /// Lets go of everything. The controller keeps the stream, and the stream its functions, which own this.
+    fn stop(&self) {
+        drop(self.controller.take());
+        drop(self.sse.take());
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+    }
+
+    /// Whether the request was aborted. Its context goes, and nothing else may happen in it: not even `cancel`.
+    fn is_aborted(&self) -> bool {
+        let sse = self.sse.borrow();
+        sse.as_ref().is_some_and(|sse| sse.exchange.is_over())
     }
 
     /// Gives the reader what there is, as often as it asks.
     fn pump(self: &Rc<Self>) {
+        if self.is_aborted() {
+            self.stop();
+            return;
+        }
         if self.is_pumping.replace(true) {
             return;
         }
@@ -103,8 +134,9 @@ impl Pipe {
                 self.enqueue(&chunk);
             }
             if is_over {
-                drop(self.sse.take());
-                if let Some(controller) = self.controller.take() {
+                let controller = self.controller.take();
+                self.stop();
+                if let Some(controller) = controller {
                     drop(controller.close());
                 }
             }
@@ -134,10 +166,13 @@ impl Pipe {
         if let Some(dialing) = dialing {
             let pipe = Rc::downgrade(self);
             spawn_local(async move {
-                let socket = dialing.await;
-                let Some(pipe) = pipe.upgrade() else { return };
-                if let Some(sse) = &mut *pipe.sse.borrow_mut() {
-                    sse.exchange.dialled(socket);
+                let dialled = dialing.await;
+                let Some(pipe) = pipe.upgrade() else {
+                    return dialled.decline();
+                };
+                match &mut *pipe.sse.borrow_mut() {
+                    Some(sse) => sse.exchange.dialled(dialled),
+                    None => return dialled.decline(),
                 }
                 pipe.pump();
             });
@@ -152,9 +187,14 @@ impl Pipe {
         self.timer_at.set(Some(due));
         let pipe = Rc::downgrade(self);
         let wait = Duration::from_millis(due.saturating_sub(now()).max(1));
+        let (waiting, timer) = abortable(Delay::from(wait));
+        if let Some(earlier) = self.timer.replace(Some(timer)) {
+            earlier.abort();
+        }
         spawn_local(async move {
-            Delay::from(wait).await;
-            if let Some(pipe) = pipe.upgrade()
+            let is_due = waiting.await.is_ok();
+            if is_due
+                && let Some(pipe) = pipe.upgrade()
                 && pipe.timer_at.get() == Some(due)
             {
                 pipe.timer_at.set(None);
@@ -195,7 +235,8 @@ fn set<F: WasmClosure + ?Sized + 'static>(
 struct Sse {
     exchange: Exchange,
     writer: CompletionStream,
-    /// Text whose log-probabilities may stand in the entry after it.
+    wants_logprobs: bool,
+    /// Text whose log-probabilities may stand in the entry after it: in another frame, where a resume cut between them.
     held: Option<String>,
     /// Written, not yet given to the client.
     pending: String,
@@ -211,8 +252,10 @@ impl Sse {
                 None => break,
             }
         }
-        self.release(None);
         self.over |= !self.exchange.is_busy();
+        if self.over || !self.wants_logprobs {
+            self.release(None);
+        }
         (std::mem::take(&mut self.pending), self.over)
     }
 

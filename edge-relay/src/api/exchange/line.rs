@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::StreamExt;
@@ -21,7 +22,7 @@ const MESSAGE_BYTES: usize = 64;
 /// up again where it was when the client reads on.
 pub(crate) const QUEUED_BYTES_MAX: usize = 8 << 20;
 
-/// What is called when a message has come; nothing for those who wait for it.
+/// What is called when a message has come or the HTTP client has gone; nothing for those who wait for it.
 pub(crate) type Hook = Rc<RefCell<Option<Rc<dyn Fn()>>>>;
 
 /// Not borrowed during the call: it may end the line that it is called from.
@@ -156,14 +157,29 @@ fn on_message(
     })
 }
 
+/// Whether the pool takes a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has not heard of the job.
+    Unasked,
+    /// It has, but not on the present socket, if there is one: it would not listen.
+    Away,
+    /// It does.
+    Welcome,
+}
+
 /// How to end the job from wherever its end becomes known: from the answer, from the stream that nobody reads any more,
 /// or from the HTTP client's abort, which comes in between.
 #[derive(Debug)]
 pub(crate) struct Ending {
     /// The present socket.
     pub(crate) socket: Option<web_sys::WebSocket>,
-    /// Whether there is nothing left to cancel.
+    /// Whether there is nothing left to wait for.
     pub(crate) is_over: bool,
+    standing: Standing,
+    /// Whether the job was given up while nobody could be told.
+    owes_cancel: bool,
+    waker: Option<Waker>,
     job: JobId,
 }
 
@@ -173,23 +189,62 @@ impl Ending {
         Self {
             socket: None,
             is_over: false,
+            standing: Standing::Unasked,
+            owes_cancel: false,
+            waker: None,
             job,
         }
     }
 
+    /// There is a new socket.
+    pub(crate) fn begin(&mut self, socket: web_sys::WebSocket) {
+        self.hang_up();
+        self.socket = Some(socket);
+    }
+
+    /// The pool listens, and is asked for the job now.
+    pub(crate) const fn welcome(&mut self) {
+        self.standing = Standing::Welcome;
+    }
+
     /// Cancels the job unless it has ended, and closes the socket; safe to call twice. Between two sockets nobody can be
-    /// told: the pool notices that its client does not come back.
+    /// told: that is left to [`Self::take_debt`].
     pub(crate) fn end(&mut self) {
-        let was_over = std::mem::replace(&mut self.is_over, true);
-        if let (false, Some(socket)) = (was_over, &self.socket) {
-            let cancel = encode(&ClientToRelay::Cancel { job: self.job });
-            drop(socket.send_with_str(&cancel));
+        if !std::mem::replace(&mut self.is_over, true) {
+            match (self.standing, &self.socket) {
+                (Standing::Welcome, Some(socket)) => {
+                    let cancel = encode(&ClientToRelay::Cancel { job: self.job });
+                    drop(socket.send_with_str(&cancel));
+                }
+                (Standing::Away | Standing::Welcome, _) => self.owes_cancel = true,
+                (Standing::Unasked, _) => {}
+            }
         }
         self.hang_up();
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the pool has yet to be told that the job is not wanted any more; asks once.
+    pub(crate) const fn take_debt(&mut self) -> bool {
+        std::mem::replace(&mut self.owes_cancel, false)
+    }
+
+    /// Ready once it is over.
+    pub(crate) fn poll_over(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.is_over {
+            return Poll::Ready(());
+        }
+        self.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Closes the socket: the job may go on over another one.
     pub(crate) fn hang_up(&mut self) {
+        if self.standing == Standing::Welcome {
+            self.standing = Standing::Away;
+        }
         if let Some(socket) = self.socket.take() {
             drop(socket.close_with_code(1000));
         }
@@ -203,10 +258,17 @@ pub(crate) struct OnAbort {
 }
 
 impl OnAbort {
-    /// Listens.
-    pub(crate) fn new(signal: &web_sys::AbortSignal, ending: &Rc<RefCell<Ending>>) -> Result<Self> {
-        let ending = Rc::clone(ending);
-        let closure = Closure::new(move |_: web_sys::Event| ending.borrow_mut().end());
+    /// Listens; `hook` is called afterwards, for whoever has something to let go of.
+    pub(crate) fn new(
+        signal: &web_sys::AbortSignal,
+        ending: &Rc<RefCell<Ending>>,
+        hook: &Hook,
+    ) -> Result<Self> {
+        let (ending, hook) = (Rc::clone(ending), Rc::clone(hook));
+        let closure = Closure::new(move |_: web_sys::Event| {
+            ending.borrow_mut().end();
+            call(&hook);
+        });
         let on_abort = Self {
             signal: signal.clone(),
             closure,
