@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::blow::Blow;
+use super::user::Python;
 use crate::{Line, Network, Relay, Rig};
 
 /// Rigs that serve at the beginning of each round.
@@ -20,6 +21,8 @@ pub(super) struct Scene {
     rigs: Vec<Rig>,
     relay: Option<Relay>,
     pub(super) line: Line,
+    /// A user of the official package who has nothing to ask.
+    pub(super) python: Option<Box<Python>>,
     /// The name of the rig that is stopped.
     pub(super) stopped: Option<String>,
     /// What rigs that are gone have logged.
@@ -42,6 +45,7 @@ impl Scene {
             rigs: Vec::new(),
             relay: None,
             line: Line::start(&network).await?,
+            python: None,
             stopped: None,
             logs: Vec::new(),
             started: 0,

@@ -36,6 +36,7 @@ pub(super) enum User {
 }
 
 /// A process of `python/openai_user.py`.
+#[derive(Debug)]
 pub(super) struct Python {
     _process: Child,
     orders: ChildStdin,
