@@ -280,7 +280,8 @@ impl Stage<'_> {
         self.users(port, scenario, users, Some(charged), model, key)
     }
 
-    /// A short warm-up, so that no row pays for a compiler or a first connection; then the run that counts.
+    /// A warm-up of two seconds, so that no row pays for a compiler or a first connection; then the run that counts. The
+    /// runtime compiles our megabyte of WebAssembly a second time while it runs, which a relay that stays up pays once.
     fn users(
         &self,
         port: u16,
@@ -295,15 +296,21 @@ impl Stage<'_> {
         if !model.is_empty() {
             common.extend(["--model".to_owned(), model.to_owned()]);
         }
-        if !users.starts_with("echo") {
-            let warm_up = ["--chats", "4", "--tokens", "50", "--interval-us", "1000"];
-            let arguments: Vec<String> = common
-                .iter()
-                .cloned()
-                .chain(warm_up.map(ToOwned::to_owned))
-                .collect();
-            load(&program, port, &arguments, key)?;
-        }
+        let chats = scenario.chats().min(20).to_string();
+        let warm_up = [
+            "--chats",
+            &chats,
+            "--tokens",
+            "400",
+            "--interval-us",
+            "5000",
+        ];
+        let arguments: Vec<String> = common
+            .iter()
+            .cloned()
+            .chain(warm_up.map(ToOwned::to_owned))
+            .collect();
+        load(&program, port, &arguments, key)?;
         let mut arguments = common;
         arguments.extend(scenario.arguments());
         if let Some(part) = charged {
