@@ -73,6 +73,8 @@ pub(crate) struct Shadow {
     node_tickets: Vec<Vec<(JobId, u32, String)>>,
     client_tickets: BTreeMap<JobId, String>,
     left: Option<(SocketId, usize)>,
+    /// What a client said that it has as it came back; counts once the relay takes it in.
+    resuming: BTreeMap<(SocketId, JobId), u32>,
 }
 
 impl Shadow {
@@ -86,6 +88,7 @@ impl Shadow {
             jobs: BTreeMap::new(),
             client_tickets: BTreeMap::new(),
             left: None,
+            resuming: BTreeMap::new(),
         }
     }
 
@@ -213,8 +216,10 @@ impl Shadow {
                 }
             }
             // What counts is whether the relay says that it is taken in.
-            ClientToRelay::Resume { .. }
-            | ClientToRelay::Submit { .. }
+            ClientToRelay::Resume { job, offset, .. } => {
+                self.resuming.insert((socket, *job), *offset);
+            }
+            ClientToRelay::Submit { .. }
             | ClientToRelay::Hello { .. }
             | ClientToRelay::Cancel { .. }
             | ClientToRelay::Ping
@@ -313,9 +318,11 @@ impl Shadow {
         match message {
             RelayToClient::Submitted { job, ticket } => {
                 self.client_tickets.insert(*job, ticket.clone());
+                let has = self.resuming.remove(&(socket, *job)).unwrap_or(0);
                 let job = self.jobs.entry(*job).or_default();
                 job.is_known = true;
                 job.owner = Some(socket);
+                job.acknowledged = job.acknowledged.max(has);
             }
             RelayToClient::Completed { job, .. } => self.job_ends(*job),
             RelayToClient::Failed { job, failure } => match failure.code {
