@@ -20,6 +20,9 @@ pub(crate) struct ModelIndex(usize);
 /// a node: about sixteen long answers.
 const LEAD_ROUNDS_MAX: Round = 16 << 20;
 
+/// The most that one turn costs a model, where it shares a node with others: 256 tokens.
+const TURN_ROUNDS_MAX: Round = 256 << 10;
+
 /// One model.
 #[derive(Debug)]
 pub(crate) struct Model {
@@ -311,13 +314,14 @@ impl Models {
         start.max(self.clock.saturating_sub(LEAD_ROUNDS_MAX))
     }
 
-    /// A model had its turn.
+    /// A model had its turn. It sits out no longer than a short answer's worth, however dear the job was: between models
+    /// turns are taken so that none blocks another; what a job costs is its account's to pay.
     pub(crate) fn charge(&mut self, index: ModelIndex, share: Round) {
         let start = self.start(index);
         self.clock = self.clock.max(start);
         let clock = self.clock;
         let model = &mut self[index];
-        model.finish = start.saturating_add(share);
+        model.finish = start.saturating_add(share.min(TURN_ROUNDS_MAX));
         model.floor = clock;
     }
 

@@ -67,6 +67,13 @@ impl Scheduler {
             .map(|ticket| ticket.life);
         let is_good = life.is_some();
         let failure = self.recently_ended.failure(id).cloned();
+        let was_away = |failure: &Failure| failure.code == ErrorCode::ClientGone;
+        if is_good && failure.as_ref().is_some_and(was_away) {
+            // It stayed away for longer than its node could wait, and is here after all: as after a restart.
+            self.recently_ended.remove(id);
+            self.rebuild(socket, said);
+            return;
+        }
         if let Some(failure) = failure.filter(|_| is_good) {
             self.tell_client(socket, RelayToClient::Failed { job: id, failure });
         } else if !is_good || self.recently_ended.contains(id) {

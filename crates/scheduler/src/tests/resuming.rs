@@ -148,6 +148,25 @@ fn a_failure_that_nobody_heard_is_told_when_the_client_comes_back() {
 }
 
 #[test]
+fn a_client_that_comes_back_after_its_grace_period_goes_on_with_what_it_has() {
+    let mut world = World::new();
+    let (client, node, alias) = running(&mut world);
+    world.input(Input::ClientLeft { socket: client });
+    world.advance(5_000);
+    world.cancelled(node, alias);
+    world.ordered(node);
+    let again = world.client(2);
+    world.resume(again, 1, "abcd", &[1, 2]);
+    world.node_says(node, protocol::NodeToRelay::Ping);
+    world.advance(2_000);
+    let orders = world.ordered(node);
+    assert!(
+        matches!(orders.last(), Some(RelayToNode::Assign { answer: Some(answer), .. }) if answer.bytes() == 4),
+        "{orders:?}"
+    );
+}
+
+#[test]
 fn a_failure_said_to_a_dead_socket_is_told_again() {
     let mut world = World::new();
     let client = world.client(1);

@@ -56,7 +56,8 @@ impl Fairness {
         let limit = facts.plan(job).and_then(|plan| plan.shape.max_tokens);
         let cost = limit.unwrap_or(COST_MAX).min(COST_MAX);
         for (newcomer, overtaken) in &mut self.waiting {
-            if !waits_for(*newcomer, model, facts) {
+            let is_own = account_of(*newcomer, facts).as_ref() == Some(&account);
+            if is_own || !waits_for(*newcomer, model, facts) {
                 continue;
             }
             let (count, costs) = overtaken.entry(account.clone()).or_default();
