@@ -61,8 +61,22 @@ fn replay(seed: u64, lines: usize) -> bool {
         let once = simulate(seed, mode, None, 0);
         let again = simulate(seed, mode, None, lines);
         say(&format!(
-            "seed {seed} {mode:?}: trace hash {:016x} and {:016x}, {} events, {} of {} jobs answered, about {}",
-            once.hash, again.hash, again.events, again.completed, again.jobs, again.theme
+            "seed {seed}, {}, theme {}: every invariant {}; trace hash {:016x} and {:016x}, {} events, {} of {} jobs answered (the others were refused, cancelled or lost by what went wrong)",
+            match mode {
+                Mode::Quick => "shrunk timeouts",
+                Mode::Default => "timeouts of production",
+            },
+            again.theme,
+            if again.violation.is_some() {
+                "but one holds"
+            } else {
+                "holds"
+            },
+            once.hash,
+            again.hash,
+            again.events,
+            again.completed,
+            again.jobs
         ));
         if once.hash != again.hash {
             say("the two runs differ");
