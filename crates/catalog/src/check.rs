@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 
 use crate::entries::{
-    Capability, Category, ChatTemplate, File, Licence, LicenceName, Model, Preset, Source, Tier,
+    Capability, Category, ChatTemplate, File, Licence, LicenceName, Model, Preset, Shape, Source,
+    Tier,
 };
 use crate::raw::{RawCatalog, RawFile, RawLicence, RawModel, RawPip, RawPreset, RawTier};
 use crate::{Catalog, CatalogError, CatalogFault};
@@ -175,6 +176,7 @@ fn model(raw: RawModel, ids: &mut BTreeSet<String>) -> Checked<Model> {
         context_tokens: above_zero("context_tokens", raw.context_tokens)?,
         ram_bytes,
         vram_bytes,
+        shape: raw.shape.map(shape).transpose()?,
         chat_template,
         capabilities,
         prices: raw.prices,
@@ -306,6 +308,32 @@ fn above_zero<T: Copy + Default + PartialEq>(field: &'static str, raw: Spanned<T
         return Err(found(&span, CatalogFault::Zero(field)));
     }
     Ok(number)
+}
+
+fn shape(raw: Spanned<Shape>) -> Checked<Shape> {
+    let span = raw.span();
+    let shape = raw.into_inner();
+    for (field, number) in [
+        ("layers", shape.layers),
+        ("kv_heads", shape.kv_heads),
+        ("key_size", shape.key_size),
+        ("value_size", shape.value_size),
+        ("embedding", shape.embedding),
+        ("vocabulary", shape.vocabulary),
+    ] {
+        if number == 0 {
+            return Err(found(&span, CatalogFault::Zero(field)));
+        }
+    }
+    if let Some(window) = shape.window {
+        if window.tokens == 0 {
+            return Err(found(&span, CatalogFault::Zero("window.tokens")));
+        }
+        if window.layers > shape.layers {
+            return Err(found(&span, CatalogFault::WindowLayers));
+        }
+    }
+    Ok(shape)
 }
 
 fn memory(field: &'static str, raw: Option<Spanned<u64>>) -> Checked<Option<u64>> {

@@ -177,6 +177,8 @@ pub struct Model {
     pub ram_bytes: Option<u64>,
     /// GPU memory it needs with a whole context. Unknown for an operator's own file.
     pub vram_bytes: Option<u64>,
+    /// What its memory need follows from, so that a node can choose before it downloads anything.
+    pub shape: Option<Shape>,
     /// Where its chat template comes from.
     pub chat_template: ChatTemplate,
     /// What a request may ask of it.
@@ -199,6 +201,43 @@ impl Model {
             .iter()
             .find(|file| file.role == FileRole::Weights)
     }
+
+    /// The file that turns pictures into tokens, where there is one.
+    pub fn projector(&self) -> Option<&File> {
+        self.files
+            .iter()
+            .find(|file| file.role == FileRole::Projector)
+    }
+}
+
+/// The dimensions of a transformer that decide how much memory it needs beside its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Layers with attention.
+    pub layers: u32,
+    /// Heads that keep keys and values, in each layer.
+    pub kv_heads: u32,
+    /// Numbers in one head's key.
+    pub key_size: u32,
+    /// Numbers in one head's value.
+    pub value_size: u32,
+    /// Numbers that stand for one token between layers.
+    pub embedding: u32,
+    /// Tokens that it can tell apart.
+    pub vocabulary: u32,
+    /// For models some of whose layers look back a little way only.
+    pub window: Option<Window>,
+}
+
+/// Layers that look back over the last tokens only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// How far they look back.
+    pub tokens: u32,
+    /// How many of the layers they are.
+    pub layers: u32,
 }
 
 /// One file of a model.

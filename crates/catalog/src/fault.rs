@@ -95,4 +95,7 @@ pub enum CatalogFault {
     /// The terms of a file we fetch must be readable somewhere.
     #[error("model `{0}` lists files, so its licence needs a `url`")]
     LicenceWithoutUrl(String),
+    /// A shape that cannot be.
+    #[error("more layers have a window than there are layers")]
+    WindowLayers,
 }

@@ -11,7 +11,7 @@ mod raw;
 
 pub use entries::{
     Capability, Category, ChatTemplate, Class, File, FileRole, Licence, LicenceName, Model, Preset,
-    Prices, Runtime, Source, Tier, WebLookup,
+    Prices, Runtime, Shape, Source, Tier, WebLookup, Window,
 };
 pub use fault::{CatalogError, CatalogFault};
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::entries::{
-    Capability, Category, ChatTemplate, Class, FileRole, Prices, Runtime, WebLookup,
+    Capability, Category, ChatTemplate, Class, FileRole, Prices, Runtime, Shape, WebLookup,
 };
 
 #[derive(Deserialize)]
@@ -52,6 +52,7 @@ pub(crate) struct RawModel {
     pub(crate) context_tokens: Spanned<u32>,
     pub(crate) ram_bytes: Option<Spanned<u64>>,
     pub(crate) vram_bytes: Option<Spanned<u64>>,
+    pub(crate) shape: Option<Spanned<Shape>>,
     pub(crate) chat_template: Spanned<ChatTemplate>,
     pub(crate) capabilities: Spanned<Vec<Capability>>,
     pub(crate) prices: Prices,

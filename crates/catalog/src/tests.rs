@@ -93,6 +93,7 @@ fn the_shipped_catalog_is_valid_and_the_demo_comes_first() {
     assert_eq!(catalog.default_tier().unwrap().id, "demo");
     let model = catalog.model("smollm2-135m").unwrap();
     assert_eq!(model.context_tokens, 8192);
+    assert_eq!(model.shape.unwrap().kv_heads, 3);
     let weights = model.weights().unwrap();
     assert_eq!(weights.bytes, 98_362_432);
     assert_eq!(weights.name(), "SmolLM2-135M-Instruct.Q4_1.gguf");
@@ -148,9 +149,60 @@ fn a_file_is_named_by_its_address_without_the_query() {
 }
 
 #[test]
-fn an_operators_own_file_needs_no_size_and_no_licence_address() {
+fn every_shipped_model_names_files_a_shape_and_a_licence_and_each_file_is_pinned() {
     let catalog = Catalog::parse(SHIPPED).unwrap();
-    let model = catalog.model("atlas-30b").unwrap();
+    for model in catalog.models() {
+        assert!(model.weights().is_some(), "{}", model.id);
+        assert!(model.shape.is_some(), "{}", model.id);
+        assert!(model.licence.url.is_some(), "{}", model.id);
+        assert_eq!(
+            model.projector().is_some(),
+            model.can(Capability::Vision),
+            "{}",
+            model.id
+        );
+        for file in &model.files {
+            let Source::Url(url) = &file.source else {
+                continue;
+            };
+            // A branch moves, and its file would then no longer be the one that was hashed.
+            let revision = url.split("/resolve/").nth(1).unwrap();
+            let commit = revision.split('/').next().unwrap();
+            assert!(
+                commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{url}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_shape_that_cannot_be_is_refused() {
+    let shape = |layers: u32, window: u32| {
+        format!(
+            "shape = {{ layers = {layers}, kv_heads = 1, key_size = 64, value_size = 64, embedding = 64, \
+             vocabulary = 100, window = {{ tokens = 512, layers = {window} }} }}"
+        )
+    };
+    // Both stand in place of the chat template's line, so that nothing else is missing before them.
+    let both = |shape: String| format!("{shape}\nchat_template = \"file\"");
+    for (shape, fault) in [
+        (shape(0, 0), CatalogFault::Zero("layers")),
+        (shape(2, 3), CatalogFault::WindowLayers),
+    ] {
+        refused("chat_template = \"file\"", &both(shape), &fault);
+    }
+}
+
+#[test]
+fn an_operators_own_file_needs_no_size_and_no_licence_address() {
+    let start = SMALL.find("[[model.files]]").unwrap();
+    let end = SMALL.find("[model.prices]").unwrap();
+    let text = format!("{}{}", &SMALL[..start], &SMALL[end..])
+        .replace("ram_bytes = 1000\nvram_bytes = 1000\n", "files = []\n")
+        .replace("url = \"https://example.org/licence\"\n", "");
+    let catalog = Catalog::parse(&text).unwrap();
+    let model = catalog.model("mini").unwrap();
     assert!(model.files.is_empty());
     assert_eq!((model.ram_bytes, model.vram_bytes), (None, None));
     assert_eq!(model.licence.url, None);
