@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The layers, from the bottom. A crate may use any crate of a lower layer and none of its own.
 const LAYERS: [(&str, &[&str]); 5] = [
     ("wire", &["protocol"]),
-    ("data", &["catalog"]),
+    ("data", &["catalog", "gguf-writer"]),
     (
         "brains",
         &[
