@@ -147,6 +147,7 @@ async fn answer_badly(network: &Network, mut node: RawNode) -> Result<()> {
             usage: Usage {
                 prompt_tokens: 10,
                 completion_tokens: pieces,
+                cached_tokens: 0,
             },
         })
         .await?;

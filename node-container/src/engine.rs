@@ -17,7 +17,7 @@ pub mod stop;
 pub mod template;
 pub mod vocabulary;
 
-use protocol::ChatRequest;
+use protocol::{JobRequest, PrefixHash};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -33,9 +33,11 @@ pub enum Command {
         /// By which catalog id it asks for the model: ids of tokens mean the same to all who offer it.
         model: String,
         /// What to answer.
-        request: Box<ChatRequest>,
+        request: Box<JobRequest>,
         /// What the client has of the answer already: go on from there, and tell only what lies beyond.
         answer: Option<Box<protocol::Answer>>,
+        /// What the relay calls this conversation once it is read.
+        prefix: Option<PrefixHash>,
     },
     /// Leave this job out of decode steps; it keeps its slot. A job that is not there (any more) is no fault.
     Pause {
@@ -52,7 +54,7 @@ pub enum Command {
         /// Names the question in its answer.
         check: u32,
         /// What would be answered.
-        request: Box<ChatRequest>,
+        request: Box<JobRequest>,
     },
     /// Stop this job before the next decode step. A job that is not there (any more) is no fault.
     Stop {

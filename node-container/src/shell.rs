@@ -133,12 +133,15 @@ fn session_config(config: &Config, loaded: &Loaded) -> node_session::Config {
                 logit_bias: true,
                 seed: true,
                 continuation: true,
+                ..Capabilities::default()
             },
+            measured: None,
         }],
         // The upgrade request carries the key.
         key: None,
         backoff_ms_min: node_session::Config::BACKOFF_MS_MIN,
         backoff_ms_max: node_session::Config::BACKOFF_MS_MAX,
+        machine: None,
     }
 }
 
@@ -285,6 +288,7 @@ impl Shell<'_> {
                     model,
                     request,
                     answer,
+                    prefix,
                 } => {
                     let begun = answer.as_ref().map_or(0, |answer| answer.bytes());
                     self.jobs.started(key, job, begun);
@@ -294,6 +298,7 @@ impl Shell<'_> {
                         model,
                         request,
                         answer,
+                        prefix,
                     });
                 }
                 Output::Pause { key } => self.command(Command::Pause { key }),

@@ -25,7 +25,7 @@ pub fn ask(prompt: &str, tokens: u32) -> ChatRequest {
         messages: vec![ChatMessage {
             role: Role::User,
             content: prompt.to_owned(),
-            name: None,
+            ..ChatMessage::default()
         }],
         sampling: Sampling {
             temperature: Some(0.0),
@@ -128,7 +128,7 @@ impl Client {
         self.step(Input::Submit {
             job,
             model: model.to_owned(),
-            request: Box::new(request),
+            request: Box::new(request.into()),
         });
         self.flush().await?;
         Ok(job)

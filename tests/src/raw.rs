@@ -189,7 +189,9 @@ pub fn offer(model: &str) -> ModelOffer {
             logit_bias: true,
             seed: true,
             continuation: true,
+            ..Capabilities::default()
         },
+        measured: None,
     }
 }
 
@@ -316,6 +318,7 @@ impl RawNode {
                 usage: Usage {
                     prompt_tokens: 10,
                     completion_tokens: tokens,
+                    cached_tokens: 0,
                 },
             })
             .await
@@ -339,6 +342,7 @@ pub(crate) fn hello(name: &str, models: Vec<ModelOffer>) -> NodeToRelay {
         slots: 1,
         models,
         announces: 0,
+        machine: None,
     }
 }
 
@@ -353,7 +357,7 @@ impl RawSocket {
         self.say(&ClientToRelay::Submit {
             job,
             model: model.to_owned(),
-            request,
+            request: request.into(),
         })
         .await
     }

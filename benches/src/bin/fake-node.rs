@@ -97,10 +97,12 @@ impl Node {
                     continuation: true,
                     ..Capabilities::default()
                 },
+                measured: None,
             }],
             key: None,
             backoff_ms_min: Config::BACKOFF_MS_MIN,
             backoff_ms_max: Config::BACKOFF_MS_MAX,
+            machine: None,
         };
         let now = Instant::now();
         Self {
@@ -202,10 +204,10 @@ impl Node {
                     }
                 }
                 Output::Start { key, request, .. } => {
-                    let text = request
-                        .messages
-                        .last()
-                        .map(|message| message.content.as_str());
+                    let last = request
+                        .as_chat()
+                        .and_then(|request| request.messages.last());
+                    let text = last.map(|message| message.content.as_str());
                     let directive = text.and_then(Directive::find).unwrap_or(Directive {
                         tokens: 1,
                         interval_us: 0,
@@ -316,6 +318,7 @@ impl Node {
             let usage = Usage {
                 prompt_tokens: 8,
                 completion_tokens,
+                cached_tokens: 0,
             };
             let finish_reason = FinishReason::Stop;
             self.engine(EngineEvent::Finished {

@@ -62,14 +62,14 @@ impl Socket {
             messages: vec![ChatMessage {
                 role: Role::User,
                 content: load.directive().prompt(),
-                name: None,
+                ..ChatMessage::default()
             }],
             ..ChatRequest::default()
         };
         self.step(Input::Submit {
             job: JobId::from_random(bytes),
             model: load.model.clone(),
-            request: Box::new(request),
+            request: Box::new(request.into()),
         });
         loop {
             match self.poll().await? {

@@ -2,7 +2,7 @@
 
 use protocol::limits::{ACKNOWLEDGE_BYTES, ACKNOWLEDGE_BYTES_AT_ONCE, CLIENT_FRAME_BYTES_MAX};
 use protocol::{
-    Alias, Answer, ChatRequest, ClientToRelay, Entry, JobId, RunningHash, Transcript, encode,
+    Alias, Answer, ClientToRelay, Entry, JobId, JobRequest, RunningHash, Transcript, encode,
 };
 
 use crate::Millis;
@@ -32,7 +32,7 @@ pub(crate) enum Brings<'a> {
 #[derive(Debug)]
 pub(crate) struct Job {
     model: String,
-    request: ChatRequest,
+    request: JobRequest,
     /// From the relay; without it there is nothing to resume.
     pub(crate) ticket: Option<String>,
     /// The present attempt's name in token frames; `None` until this connection has said it.
@@ -56,7 +56,7 @@ pub(crate) struct Job {
 
 impl Job {
     /// A job of which nobody has heard.
-    pub(crate) fn new(model: String, request: ChatRequest) -> Self {
+    pub(crate) fn new(model: String, request: JobRequest) -> Self {
         Self {
             model,
             request,

@@ -22,8 +22,8 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use protocol::{
-    Alias, ChatRequest, ClientToRelay, CloseCode, DeltaKind, ErrorCode, Failure, FinishReason,
-    JobId, NodeClass, Speed, Usage, WaitRange, encode,
+    Alias, ClientToRelay, CloseCode, DeltaKind, ErrorCode, Failure, FinishReason, JobId,
+    JobRequest, NodeClass, Speed, Usage, WaitRange, encode,
 };
 
 use crate::job::Job;
@@ -75,7 +75,7 @@ pub enum Input<'a> {
         /// A model or tier id.
         model: String,
         /// What to answer.
-        request: Box<ChatRequest>,
+        request: Box<JobRequest>,
     },
     /// The user stops a job. Without a connection it ends here at once with `cancelled`; the relay hears of it on the
     /// next connection, if there is one, and else by the client's absence.

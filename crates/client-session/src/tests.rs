@@ -86,7 +86,7 @@ impl Stage {
         let message = ChatMessage {
             role: Role::User,
             content: "Hi".into(),
-            name: None,
+            ..ChatMessage::default()
         };
         self.input(Input::Submit {
             job: JOB,

@@ -1,6 +1,6 @@
 //! What a node says of itself, and how patient it is.
 
-use protocol::{ModelOffer, NodeClass, NodeToRelay};
+use protocol::{Machine, ModelOffer, NodeClass, NodeToRelay};
 
 use crate::Millis;
 
@@ -17,6 +17,8 @@ pub struct Config {
     pub slots: u32,
     /// What it can run.
     pub models: Vec<ModelOffer>,
+    /// What it runs on, for operators and pages.
+    pub machine: Option<Machine>,
     /// A node key, `hgn-…`, where the upgrade request does not carry it.
     pub key: Option<String>,
     /// The shortest pause before dialling again after a dial that failed.
@@ -40,6 +42,7 @@ impl Config {
             slots: self.slots,
             models: self.models.clone(),
             announces,
+            machine: self.machine.clone(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the engine says: prompts accepted, decode steps, ends.
 
-use protocol::limits::{ENTRY_BYTES_MAX, ENTRY_TOKENS_MAX};
+use protocol::limits::{CACHED_PREFIXES_MAX, ENTRY_BYTES_MAX, ENTRY_TOKENS_MAX};
 use protocol::{Alias, ErrorCode, Failure, FinishReason, NodeToRelay, Usage};
 
 use crate::input::{Advance, EngineEvent};
@@ -52,6 +52,10 @@ impl NodeSession {
                     alias,
                     failure: failure.bounded(),
                 });
+            }
+            EngineEvent::Cached(mut prefixes) => {
+                prefixes.truncate(CACHED_PREFIXES_MAX);
+                self.send(&NodeToRelay::Cached { prefixes });
             }
             EngineEvent::Checked { check, failure } => self.checked(check, failure),
             EngineEvent::Cancelled { key, usage } => {

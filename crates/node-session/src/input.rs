@@ -1,6 +1,6 @@
 //! What happens to a node.
 
-use protocol::{DeltaKind, Failure, FinishReason, Usage};
+use protocol::{DeltaKind, Failure, FinishReason, PrefixHash, Usage};
 
 /// A job's name between the session and the engine. Never used twice, so that an event of a job that is gone names
 /// nothing.
@@ -79,6 +79,8 @@ pub enum EngineEvent {
         /// Why it could not be answered here; `None` where it could.
         failure: Option<Failure>,
     },
+    /// What is in the engine's cache has changed: the conversations that it could go on with, the last used first.
+    Cached(Vec<PrefixHash>),
     /// The job was stopped as asked.
     Cancelled {
         /// Which job.

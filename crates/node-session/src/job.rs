@@ -1,6 +1,6 @@
 //! A job on this node, from its assignment until its client has its end.
 
-use protocol::{Alias, Answer, ChatRequest, FinishReason, JobId, NodeToRelay, Usage};
+use protocol::{Alias, Answer, FinishReason, JobId, JobRequest, NodeToRelay, PrefixHash, Usage};
 
 use crate::Millis;
 use crate::stream::Stream;
@@ -50,8 +50,9 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) model: String,
-    pub(crate) request: Box<ChatRequest>,
+    pub(crate) request: Box<JobRequest>,
     pub(crate) answer: Option<Box<Answer>>,
+    pub(crate) prefix: Option<PrefixHash>,
 }
 
 /// How an answer ended.

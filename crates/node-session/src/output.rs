@@ -1,6 +1,6 @@
 //! What a node's shell has to do.
 
-use protocol::{Answer, ChatRequest, Failure, JobId};
+use protocol::{Answer, Failure, JobId, JobRequest, PrefixHash};
 
 use crate::JobKey;
 
@@ -24,9 +24,11 @@ pub enum Output {
         /// Which of the offered models.
         model: String,
         /// What to answer.
-        request: Box<ChatRequest>,
+        request: Box<JobRequest>,
         /// What the client has of the answer already: go on from there, and tell only what lies beyond.
         answer: Option<Box<Answer>>,
+        /// What the relay calls this conversation once it is read, for [`EngineEvent::Cached`].
+        prefix: Option<PrefixHash>,
     },
     /// Skip this job in decode steps until [`Output::Unpause`]; it keeps its place. A job that is not there (any more) is
     /// no fault, nor is one that is paused already.
@@ -46,7 +48,7 @@ pub enum Output {
         /// Which of the offered models.
         model: String,
         /// What is to be answered later.
-        request: Box<ChatRequest>,
+        request: Box<JobRequest>,
     },
     /// Stop this job, paused or not, before the next decode step. The engine answers with `Cancelled`, or with the end it had reached.
     Stop {

@@ -2,7 +2,7 @@
 
 use protocol::limits::{RELAY_FRAME_BYTES_MAX, TICKET_BYTES_MAX};
 use protocol::{
-    Alias, ChatRequest, ErrorCode, Failure, JobId, NodeToRelay, RelayToNode, Usage, decode,
+    Alias, ErrorCode, Failure, JobId, JobRequest, NodeToRelay, RelayToNode, Usage, decode,
 };
 
 use crate::job::{Job, Pending, Phase};
@@ -72,6 +72,7 @@ impl NodeSession {
                 ticket,
                 request,
                 answer,
+                prefix,
             } => self.assign(Assignment {
                 id,
                 attempt,
@@ -82,6 +83,7 @@ impl NodeSession {
                     model,
                     request: Box::new(request),
                     answer: answer.map(Box::new),
+                    prefix,
                 },
             }),
             RelayToNode::Adopt {
@@ -217,12 +219,13 @@ impl NodeSession {
                     model: pending.model,
                     request: pending.request,
                     answer: pending.answer,
+                    prefix: pending.prefix,
                 });
             }
         }
     }
 
-    fn check_prompt(&mut self, check: u32, model: String, request: ChatRequest) {
+    fn check_prompt(&mut self, check: u32, model: String, request: JobRequest) {
         if self.checks.len() >= CHECKS_MAX {
             self.ignored += 1;
             return;

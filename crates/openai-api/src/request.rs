@@ -67,6 +67,7 @@ pub fn parse_chat_completion(body: &[u8]) -> Result<ChatCompletionRequest, ApiEr
         max_tokens: max_tokens(&mut fields)?,
         response_format: response_format(&mut fields)?,
         top_logprobs: top_logprobs(&mut fields)?,
+        ..ChatRequest::default()
     };
     fields.refuse_rest(&UNSUPPORTED)?;
     // Everything was checked above in OpenAI's terms; this holds the two sets of rules together.

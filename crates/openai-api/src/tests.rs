@@ -9,6 +9,7 @@ use super::*;
 const USAGE: Usage = Usage {
     prompt_tokens: 9,
     completion_tokens: 3,
+    cached_tokens: 0,
 };
 
 fn head() -> CompletionHead {

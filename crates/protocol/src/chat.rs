@@ -5,11 +5,21 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
-    LOGIT_BIASES_MAX, MESSAGES_MAX, NAME_BYTES_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX,
-    STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX,
+    IMAGES_MAX, LOGIT_BIASES_MAX, MESSAGES_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, STOP_BYTES_MAX,
+    STOPS_MAX, TOP_LOGPROBS_MAX,
 };
 
+mod message;
+mod tool_stream;
+mod tools;
+
+pub use message::{ChatMessage, Image, Role, ToolCall};
+pub use tool_stream::{BadToolCall, CALL_BEGIN, ToolCallEvent, ToolCallReader, begin_tool_call};
+pub use tools::{Tool, ToolChoice};
+
 /// A conversation and how to answer it.
+///
+/// Where the assistant spoke last, the answer goes on with that very turn (a prefill), and holds only what is new.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// The conversation, oldest first.
@@ -29,42 +39,45 @@ pub struct ChatRequest {
     /// `Some(n)`: tell each token's log-probability and those of the `n` likeliest alternatives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<u8>,
-}
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatMessage {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
-    /// The speaker's name, for templates that use it.
+    /// Functions that the model may wish to have called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Tool>,
+    /// Whether it does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tool_choice: ToolChoice,
+    /// Whether it may wish for several at once; without it, as the model is used to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub parallel_tool_calls: Option<bool>,
+    /// How much it thinks first, for models that do; without it, as the model is used to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<ReasoningEffort>,
 }
 
-/// Who speaks.
+/// How much a model thinks before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Instructions that hold throughout.
-    System,
-    /// The person.
-    User,
-    /// The model.
-    Assistant,
-    /// A role that this version does not know.
+pub enum ReasoningEffort {
+    /// Not at all.
+    None,
+    /// A little.
+    Low,
+    /// Some.
+    Medium,
+    /// A lot.
+    High,
+    /// An effort that this version does not know; as if there were none given.
     #[serde(other)]
     Unknown,
 }
 
-impl Role {
+impl ReasoningEffort {
     /// The word that chat templates use.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
+            Self::None => "none",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
             Self::Unknown => "unknown",
         }
     }
@@ -135,6 +148,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the end of the context.
     Length,
+    /// The model waits for what comes of its tool calls.
+    ToolCalls,
     /// A reason that this version does not know.
     #[serde(other)]
     Unknown,
@@ -147,6 +162,9 @@ pub struct Usage {
     pub prompt_tokens: u32,
     /// The answer, its end-of-turn token included.
     pub completion_tokens: u32,
+    /// Of the prompt's tokens, those that the node had in its cache and did not read again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cached_tokens: u32,
 }
 
 /// A request breaks a rule.
@@ -189,25 +207,10 @@ impl ChatRequest {
                 format!("top_logprobs is at most {TOP_LOGPROBS_MAX}"),
             );
         }
+        tools::validate(&self.tools, &self.tool_choice)?;
         match &self.response_format {
-            ResponseFormat::JsonSchema { schema }
-                if schema.to_string().len() > SCHEMA_BYTES_MAX =>
-            {
-                invalid(
-                    "response_format",
-                    format!("the JSON schema is over {SCHEMA_BYTES_MAX} bytes"),
-                )
-            }
-            ResponseFormat::JsonSchema { schema } if depth(schema) > SCHEMA_DEPTH_MAX => invalid(
-                "response_format",
-                format!("the JSON schema is nested over {SCHEMA_DEPTH_MAX} levels deep"),
-            ),
-            ResponseFormat::JsonSchema { schema } if !schema.is_object() => {
-                invalid("response_format", "the JSON schema must be an object")
-            }
-            ResponseFormat::Text
-            | ResponseFormat::JsonObject
-            | ResponseFormat::JsonSchema { .. } => Ok(()),
+            ResponseFormat::JsonSchema { schema } => check_schema("response_format", schema),
+            ResponseFormat::Text | ResponseFormat::JsonObject => Ok(()),
             ResponseFormat::Unknown => invalid(
                 "response_format",
                 "response_format must be text, json_object or json_schema",
@@ -226,21 +229,38 @@ impl ChatRequest {
             );
         }
         for message in &self.messages {
-            if message.role == Role::Unknown {
-                return invalid("messages", "role must be system, user or assistant");
-            }
-            if message
-                .name
-                .as_ref()
-                .is_some_and(|name| name.len() > NAME_BYTES_MAX)
-            {
-                return invalid(
-                    "messages",
-                    format!("a name has at most {NAME_BYTES_MAX} bytes"),
-                );
-            }
+            message.validate()?;
+        }
+        let images: usize = self
+            .messages
+            .iter()
+            .map(|message| message.images.len())
+            .sum();
+        if images > IMAGES_MAX {
+            return invalid("messages", format!("at most {IMAGES_MAX} images are taken"));
         }
         Ok(())
+    }
+
+    /// Whether there are pictures in it.
+    pub fn has_images(&self) -> bool {
+        self.messages
+            .iter()
+            .any(|message| !message.images.is_empty())
+    }
+
+    /// Bytes that the model will read, pictures left out.
+    pub fn prompt_bytes(&self) -> usize {
+        let messages = self.messages.iter().map(|message| {
+            let calls = message.tool_calls.iter();
+            message.content.len()
+                + message.name.as_ref().map_or(0, String::len)
+                + message.reasoning.as_ref().map_or(0, String::len)
+                + calls
+                    .map(|call| call.name.len() + call.arguments.len())
+                    .sum::<usize>()
+        });
+        messages.sum::<usize>() + self.tools.iter().map(Tool::bytes).sum::<usize>()
     }
 }
 
@@ -270,6 +290,30 @@ impl Sampling {
     }
 }
 
+/// What holds for every JSON schema: a grammar is made of it on the node.
+fn check_schema(param: &'static str, schema: &serde_json::Value) -> Result<(), InvalidRequest> {
+    if schema.to_string().len() > SCHEMA_BYTES_MAX {
+        return invalid(
+            param,
+            format!("the JSON schema is over {SCHEMA_BYTES_MAX} bytes"),
+        );
+    }
+    if depth(schema) > SCHEMA_DEPTH_MAX {
+        return invalid(
+            param,
+            format!("the JSON schema is nested over {SCHEMA_DEPTH_MAX} levels deep"),
+        );
+    }
+    if !schema.is_object() {
+        return invalid(param, "the JSON schema must be an object");
+    }
+    Ok(())
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Levels of arrays and objects; what was read from JSON has 128 at most.
 fn depth(value: &serde_json::Value) -> usize {
     match value {
@@ -297,7 +341,10 @@ fn range(
     }
 }
 
-fn invalid(param: &'static str, message: impl Into<String>) -> Result<(), InvalidRequest> {
+pub(crate) fn invalid(
+    param: &'static str,
+    message: impl Into<String>,
+) -> Result<(), InvalidRequest> {
     Err(InvalidRequest {
         param,
         message: message.into(),

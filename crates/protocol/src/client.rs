@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, AnswerHash};
-use crate::chat::{ChatRequest, FinishReason, Usage};
+use crate::chat::{FinishReason, Usage};
 use crate::failure::Failure;
 use crate::id::{Alias, JobId};
 use crate::node::NodeClass;
+use crate::request::JobRequest;
 
 /// What a client says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ pub enum ClientToRelay {
         /// A model id, or a tier id for any model of that tier.
         model: String,
         /// What to answer.
-        request: ChatRequest,
+        request: JobRequest,
     },
     /// Take up a job of an earlier connection. Carries the whole request and the answer so far, since a relay that
     /// restarted has neither.
@@ -45,7 +46,7 @@ pub enum ClientToRelay {
         /// As submitted.
         model: String,
         /// As submitted.
-        request: ChatRequest,
+        request: JobRequest,
         /// The answer so far; absent where nothing has come, or where it is too long to be carried.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<Answer>,

@@ -67,3 +67,29 @@ impl<'de> Deserialize<'de> for JobId {
         text.parse().map_err(D::Error::custom)
     }
 }
+
+/// A salted hash that stands for the beginning of a conversation; it means nothing beyond the pool that made it.
+/// 16 lower-case hexadecimal digits in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrefixHash(pub u64);
+
+impl Serialize for PrefixHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for PrefixHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let is_canonical = text.len() == 16
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
+        is_canonical
+            .then(|| u64::from_str_radix(&text, 16).ok())
+            .flatten()
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("a prefix hash is 16 hexadecimal digits"))
+    }
+}

@@ -14,23 +14,32 @@ pub mod answer;
 pub mod chat;
 pub mod client;
 pub mod close;
+pub mod embed;
 pub mod failure;
 pub mod frame;
 pub mod id;
 pub mod limits;
 pub mod node;
+pub mod request;
 
 #[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, AnswerHash, InvalidAnswer, Piece, PieceKind, RunningHash, Transcript};
-pub use chat::{ChatMessage, ChatRequest, FinishReason, InvalidRequest, Role, Usage};
+pub use chat::{
+    ChatMessage, ChatRequest, FinishReason, Image, InvalidRequest, ReasoningEffort, Role, Tool,
+    ToolCall, ToolChoice, Usage,
+};
 pub use client::{ClientToRelay, RelayToClient, Speed, WaitRange};
 pub use close::CloseCode;
+pub use embed::EmbedRequest;
 pub use failure::{ErrorCode, Failure};
 pub use frame::{DeltaKind, Entry, FrameError, TokenFrame, TokenFrameWriter};
-pub use id::{Alias, JobId};
-pub use node::{Capabilities, ModelOffer, NodeClass, NodeToRelay, RelayToNode};
+pub use id::{Alias, JobId, PrefixHash};
+pub use node::{
+    Capabilities, Machine, MeasuredSpeed, ModelOffer, NodeClass, NodeToRelay, RelayToNode,
+};
+pub use request::JobRequest;
 
 use serde::{Serialize, de::DeserializeOwned};
 

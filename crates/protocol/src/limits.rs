@@ -73,6 +73,26 @@ pub const SCHEMA_BYTES_MAX: usize = 64 << 10;
 /// Levels of a JSON schema. Readers of JSON stop at 128, and the frame around it takes a few.
 pub const SCHEMA_DEPTH_MAX: usize = 64;
 
+/// Tools that one request offers; `OpenAI`'s limit.
+pub const TOOLS_MAX: usize = 128;
+/// Bytes of all tools of a request: they stand in the prompt, and grammars are made of them.
+pub const TOOLS_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a tool's name; `OpenAI`'s limit.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+/// Calls in one message: more than a model asks for in one turn, unless it runs in circles.
+pub const TOOL_CALLS_MAX: usize = 128;
+/// Bytes of a tool call's id, which is whatever another server may have chosen.
+pub const TOOL_CALL_ID_BYTES_MAX: usize = 128;
+
+/// Pictures in one request: each costs a node hundreds of tokens and a run of the vision model.
+pub const IMAGES_MAX: usize = 16;
+
+/// Texts in one request for embeddings; `OpenAI`'s limit.
+pub const EMBED_INPUTS_MAX: usize = 2048;
+
+/// Beginnings of conversations that a node says it has in its cache: more than any has slots and checkpoints for.
+pub const CACHED_PREFIXES_MAX: usize = 512;
+
 /// Bytes of a model's, tier's or node's name.
 pub const NAME_BYTES_MAX: usize = 96;
 

@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, AnswerHash};
-use crate::chat::{ChatRequest, FinishReason, Usage};
+use crate::chat::{FinishReason, Usage};
 use crate::failure::Failure;
-use crate::id::{Alias, JobId};
+use crate::id::{Alias, JobId, PrefixHash};
 use crate::limits::{
-    ANNOUNCES_MAX, ANSWER_BYTES_MAX, NAME_BYTES_MAX, NODE_MODELS_MAX, NODE_SLOTS_MAX,
-    TICKET_BYTES_MAX,
+    ANNOUNCES_MAX, ANSWER_BYTES_MAX, CACHED_PREFIXES_MAX, NAME_BYTES_MAX, NODE_MODELS_MAX,
+    NODE_SLOTS_MAX, TICKET_BYTES_MAX,
 };
+use crate::request::JobRequest;
 
 /// What kind of node it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ pub enum NodeClass {
     clippy::struct_excessive_bools,
     reason = "abilities come in any combination"
 )]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Answers bound by a grammar: `json_object` and `json_schema`.
     #[serde(default)]
@@ -51,6 +52,18 @@ pub struct Capabilities {
     /// Can go on with an answer that another node began.
     #[serde(default)]
     pub continuation: bool,
+    /// Pictures in messages.
+    #[serde(default)]
+    pub vision: bool,
+    /// Calls of tools, told as such.
+    #[serde(default)]
+    pub tools: bool,
+    /// Conversations, [`crate::JobRequest::Chat`]. Nodes that never said otherwise have it.
+    #[serde(default = "yes")]
+    pub chat: bool,
+    /// Vectors, [`crate::JobRequest::Embed`].
+    #[serde(default)]
+    pub embeddings: bool,
 }
 
 /// A model that a node has loaded.
@@ -65,6 +78,47 @@ pub struct ModelOffer {
     /// What it can do.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// What its self-test measured when it started: for operators and pages. Placement goes by what the relay measures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<MeasuredSpeed>,
+}
+
+impl Default for Capabilities {
+    /// Conversations, and nothing beyond them.
+    fn default() -> Self {
+        Self {
+            grammar: false,
+            logprobs: false,
+            penalties: false,
+            logit_bias: false,
+            seed: false,
+            continuation: false,
+            vision: false,
+            tools: false,
+            chat: true,
+            embeddings: false,
+        }
+    }
+}
+
+/// What a node's self-test measured of a model, with one job alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeasuredSpeed {
+    /// Prompt tokens read in a second.
+    pub prefill_tokens_per_second: u32,
+    /// Answer tokens written in a second.
+    pub decode_tokens_per_second: u32,
+}
+
+/// What a node runs on: for operators and pages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The GPU's name, or the processor's where there is none.
+    pub device: String,
+    /// Memory of the device, in bytes.
+    pub memory_bytes: u64,
+    /// What executes models, with its version and that of the driver.
+    pub runtime: String,
 }
 
 /// What a node says.
@@ -89,6 +143,9 @@ pub enum NodeToRelay {
         /// How many `announce` follow the welcome. It gets no work before the last of them.
         #[serde(default, skip_serializing_if = "is_zero")]
         announces: u32,
+        /// What it runs on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        machine: Option<Machine>,
     },
     /// An answer that an earlier connection left unacknowledged, running or whole. Said right after the welcome.
     Announce {
@@ -157,6 +214,12 @@ pub enum NodeToRelay {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+    /// The conversations that it could go on with without reading them again, the last used first. Replaces what it said
+    /// before; a node that never says this is taken to keep what it read last.
+    Cached {
+        /// From [`RelayToNode::Assign`].
+        prefixes: Vec<PrefixHash>,
+    },
     /// Takes no new work; running jobs go on.
     Draining,
     /// A heartbeat; must be exactly [`crate::PING`].
@@ -194,10 +257,13 @@ pub enum RelayToNode {
         /// What [`NodeToRelay::Announce`] must show; opaque.
         ticket: String,
         /// What to answer.
-        request: ChatRequest,
+        request: JobRequest,
         /// What the client has of the answer already: go on from there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<Answer>,
+        /// What [`NodeToRelay::Cached`] calls this conversation once it is read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<PrefixHash>,
     },
     /// Go on with an announced answer under a new name: send `accepted` (where the prompt was), what lies beyond
     /// `offset` and `tokens`, and the end, if it has come.
@@ -241,7 +307,7 @@ pub enum RelayToNode {
         /// Which of the offered models.
         model: String,
         /// What is to be answered later.
-        request: ChatRequest,
+        request: JobRequest,
     },
     /// Stop within one decode step and say `cancelled`.
     Cancel {
@@ -271,7 +337,7 @@ pub enum RelayToNode {
 }
 
 impl NodeToRelay {
-    /// Checks the lengths of a `hello` and of an `announce`; other messages have none to check.
+    /// Checks the lengths of a `hello`, an `announce` and a `cached`; other messages have none to check.
     pub fn validate(&self) -> Result<(), &'static str> {
         match self {
             Self::Hello {
@@ -280,6 +346,7 @@ impl NodeToRelay {
                 slots,
                 models,
                 announces,
+                machine,
                 ..
             } => {
                 let name_fits = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
@@ -296,6 +363,11 @@ impl NodeToRelay {
                     !name_fits(&m.model) || !name_fits(&m.runtime) || m.context_tokens == 0
                 }) {
                     return Err("each model needs an id, a runtime and a context");
+                }
+                if machine.as_ref().is_some_and(|machine| {
+                    !name_fits(&machine.device) || !name_fits(&machine.runtime)
+                }) {
+                    return Err("a machine's device and runtime have 1 to 96 bytes");
                 }
                 if *announces > ANNOUNCES_MAX {
                     return Err("a node announces at most 1024 answers");
@@ -318,7 +390,11 @@ impl NodeToRelay {
                 }
                 Ok(())
             }
-            Self::Accepted { .. }
+            Self::Cached { prefixes } if prefixes.len() > CACHED_PREFIXES_MAX => {
+                Err("a node names at most 512 cached prefixes")
+            }
+            Self::Cached { .. }
+            | Self::Accepted { .. }
             | Self::Progress { .. }
             | Self::Completed { .. }
             | Self::Failed { .. }
@@ -337,4 +413,8 @@ impl NodeToRelay {
 )]
 const fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+const fn yes() -> bool {
+    true
 }

@@ -1,10 +1,11 @@
 //! Who has read the beginning of a conversation: a follow-up goes there again, where the prefix is still in the engine's
 //! cache, as long as that node is free. Nothing of a conversation is kept but salted hashes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use protocol::ChatRequest;
+use protocol::limits::CACHED_PREFIXES_MAX;
+use protocol::{ChatMessage, JobRequest, PrefixHash};
 
 use crate::models::ModelIndex;
 use crate::{Scheduler, SocketId};
@@ -49,22 +50,20 @@ impl Affinity {
     }
 
     /// A conversation's beginnings, the longest first.
-    pub(crate) fn prefixes(&self, request: &ChatRequest) -> Box<[Prefix]> {
+    pub(crate) fn prefixes(&self, request: &JobRequest) -> Box<[Prefix]> {
+        let Some(request) = request.as_chat() else {
+            return Box::default();
+        };
         let mut hasher = DefaultHasher::new();
         self.salt.hash(&mut hasher);
+        // Templates write tools before everything else.
+        for tool in &request.tools {
+            hash_text(&tool.name, &mut hasher);
+            tool.bytes().hash(&mut hasher);
+        }
         let mut prefixes: Vec<Prefix> = Vec::with_capacity(request.messages.len());
         for message in &request.messages {
-            let text = message.content.as_bytes();
-            message.role.as_str().hash(&mut hasher);
-            message.name.hash(&mut hasher);
-            text.len().hash(&mut hasher);
-            if text.len() <= 2 * HASHED_BYTES {
-                hasher.write(text);
-            } else {
-                hasher.write(text.get(..HASHED_BYTES).unwrap_or_default());
-                let end = text.len() - HASHED_BYTES;
-                hasher.write(text.get(end..).unwrap_or_default());
-            }
+            hash_message(message, &mut hasher);
             prefixes.push(hasher.finish());
         }
         prefixes.into_iter().rev().take(PREFIXES_MAX).collect()
@@ -95,6 +94,32 @@ impl Affinity {
     }
 }
 
+fn hash_message(message: &ChatMessage, hasher: &mut DefaultHasher) {
+    message.role.as_str().hash(hasher);
+    message.name.hash(hasher);
+    hash_text(&message.content, hasher);
+    for image in &message.images {
+        image.at.hash(hasher);
+        hash_text(&image.data, hasher);
+    }
+    for call in &message.tool_calls {
+        hash_text(&call.name, hasher);
+        hash_text(&call.arguments, hasher);
+    }
+}
+
+fn hash_text(text: &str, hasher: &mut DefaultHasher) {
+    let text = text.as_bytes();
+    text.len().hash(hasher);
+    if text.len() <= 2 * HASHED_BYTES {
+        hasher.write(text);
+    } else {
+        hasher.write(text.get(..HASHED_BYTES).unwrap_or_default());
+        let end = text.len() - HASHED_BYTES;
+        hasher.write(text.get(end..).unwrap_or_default());
+    }
+}
+
 impl Scheduler {
     /// A free node that has read the longest beginning of this conversation.
     pub(crate) fn reader(
@@ -106,15 +131,45 @@ impl Scheduler {
         prefixes.iter().find_map(|&prefix| {
             let holder = self.affinity.holders.get(&(model, prefix))?;
             let node = self.nodes.get(&holder.socket)?;
-            (node.serial == holder.serial && is_free(holder.socket)).then_some(holder.socket)
+            let has_it = node
+                .cached
+                .as_ref()
+                .is_none_or(|cached| cached.contains(&prefix));
+            (node.serial == holder.serial && has_it && is_free(holder.socket))
+                .then_some(holder.socket)
         })
     }
 
     /// A node reads this conversation.
     pub(crate) fn note_reader(&mut self, model: ModelIndex, prefixes: &[Prefix], socket: SocketId) {
-        let serial = self.nodes.get(&socket).map(|node| node.serial);
-        if let (Some(&whole), Some(serial)) = (prefixes.first(), serial) {
+        let Some(node) = self.nodes.get_mut(&socket) else {
+            return;
+        };
+        if let Some(&whole) = prefixes.first() {
+            // It will be there once it is read; the node says when it no longer is.
+            if let Some(cached) = &mut node.cached {
+                cached.insert(whole);
+            }
+            let serial = node.serial;
             self.affinity.note(model, whole, socket, serial);
+        }
+    }
+
+    /// A node says what it has in its cache.
+    pub(crate) fn node_cached(&mut self, socket: SocketId, prefixes: &[PrefixHash]) {
+        let kept = prefixes.iter().take(CACHED_PREFIXES_MAX);
+        let mut cached: BTreeSet<Prefix> = kept.map(|prefix| prefix.0).collect();
+        let Some(node) = self.nodes.get(&socket) else {
+            return;
+        };
+        // What it is reading now is not in the list yet.
+        let running = node.attempts.iter().filter_map(|alias| {
+            let job = self.jobs.get(&self.attempts.get(alias)?.job?)?;
+            job.prefixes.first().copied()
+        });
+        cached.extend(running);
+        if let Some(node) = self.nodes.get_mut(&socket) {
+            node.cached = Some(cached);
         }
     }
 }

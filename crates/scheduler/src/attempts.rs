@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{Alias, JobId, RelayToClient, RelayToNode};
+use protocol::{Alias, JobId, PrefixHash, RelayToClient, RelayToNode};
 
 use crate::job::{Accepted, Attempt, Job};
 use crate::measure::Meter;
@@ -222,6 +222,7 @@ impl Scheduler {
             ticket: String::new(),
             request: job.request.clone(),
             answer: job.transcript.answer(job.vocabulary.model()),
+            prefix: job.prefixes.first().copied().map(PrefixHash),
         };
         let assign = self.with_node_ticket(assign, id, socket);
         self.tell_node(socket, assign);

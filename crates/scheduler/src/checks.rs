@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToNode};
+use protocol::{ErrorCode, Failure, JobId, JobRequest, RelayToNode};
 
 use crate::models::ModelIndex;
 use crate::queue::Ticket;
@@ -47,7 +47,7 @@ enum Verdict {
     /// Nobody can be asked now.
     Later,
     /// Ask this node.
-    Ask(SocketId, ModelIndex, Box<ChatRequest>),
+    Ask(SocketId, ModelIndex, Box<JobRequest>),
 }
 
 impl Scheduler {
@@ -120,7 +120,7 @@ impl Scheduler {
         };
         // A token is at least one byte of the rendered prompt.
         let tokens_max =
-            job.bytes + TEMPLATE_TOKENS + job.request.messages.len() * TEMPLATE_TOKENS_PER_MESSAGE;
+            job.bytes + TEMPLATE_TOKENS + job.request.turns() * TEMPLATE_TOKENS_PER_MESSAGE;
         let fits_surely = |&model: &ModelIndex| {
             let room = self.models[model].context_min(job.need);
             room.and_then(|room| usize::try_from(room).ok())

@@ -32,6 +32,7 @@ impl Scheduler {
         let counted = attempt.accepted.map(|accepted| Usage {
             prompt_tokens: accepted.prompt_tokens,
             completion_tokens: job.transcript.token_count(),
+            cached_tokens: 0,
         });
         let Some(counted) = counted.filter(|_| is_in_place) else {
             self.counters.protocol_errors += 1;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{ChatRequest, JobId};
+use protocol::{JobId, JobRequest};
 
 use crate::Scheduler;
 use crate::job::Job;
@@ -53,7 +53,7 @@ impl Scheduler {
         name: &str,
         account: &Account,
         choices: &[ModelIndex],
-        request: &ChatRequest,
+        request: &JobRequest,
     ) -> Bill {
         let answer = choices
             .first()
@@ -64,7 +64,7 @@ impl Scheduler {
             clippy::cast_sign_loss,
             reason = "a mean of u32, rounded up"
         )]
-        let answer = (answer.ceil() as u32).min(request.max_tokens.unwrap_or(u32::MAX));
+        let answer = (answer.ceil() as u32).min(request.max_tokens().unwrap_or(u32::MAX));
         let weight = |weights: &std::collections::BTreeMap<String, u32>, name: &str| {
             weights.get(name).copied().unwrap_or(1)
         };
@@ -109,17 +109,12 @@ impl Scheduler {
     }
 }
 
-fn prompt_bytes(request: &ChatRequest) -> usize {
-    let messages = request.messages.iter();
-    messages.map(|message| message.content.len()).sum()
-}
-
-fn prompt_tokens(request: &ChatRequest) -> u32 {
-    u32::try_from(prompt_bytes(request) / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
+fn prompt_tokens(request: &JobRequest) -> u32 {
+    u32::try_from(request.prompt_bytes() / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
 }
 
 /// No tokenizer makes more tokens than there are bytes.
-pub(crate) fn prompt_tokens_max(request: &ChatRequest) -> u32 {
-    let template = request.messages.len().saturating_add(8) * TEMPLATE_TOKENS_PER_MESSAGE;
-    u32::try_from(prompt_bytes(request).saturating_add(template)).unwrap_or(u32::MAX)
+pub(crate) fn prompt_tokens_max(request: &JobRequest) -> u32 {
+    let template = request.turns().saturating_add(8) * TEMPLATE_TOKENS_PER_MESSAGE;
+    u32::try_from(request.prompt_bytes().saturating_add(template)).unwrap_or(u32::MAX)
 }

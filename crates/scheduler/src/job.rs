@@ -1,8 +1,6 @@
 //! A job, the attempts at it, and what is kept of it after a good end.
 
-use protocol::{
-    Alias, AnswerHash, ChatRequest, JobId, RelayToClient, Speed, Transcript, WaitRange,
-};
+use protocol::{Alias, AnswerHash, JobId, JobRequest, RelayToClient, Speed, Transcript, WaitRange};
 
 use crate::affinity::Prefix;
 use crate::measure::Meter;
@@ -31,7 +29,7 @@ pub(crate) struct Job {
     /// What a node must be able to do.
     pub(crate) need: Need,
     /// What to answer; kept, so that another node can try.
-    pub(crate) request: ChatRequest,
+    pub(crate) request: JobRequest,
     /// What it takes of the content budget.
     pub(crate) bytes: usize,
     /// Its place in the order of submission.

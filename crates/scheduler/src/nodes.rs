@@ -126,6 +126,7 @@ impl Scheduler {
                 node.draining = true;
                 self.refresh_node(socket);
             }
+            NodeToRelay::Cached { prefixes } => self.node_cached(socket, &prefixes),
             NodeToRelay::Hello { .. } => {
                 self.counters.protocol_errors += 1;
                 self.refuse_node(socket, "hello was said already");
@@ -211,6 +212,7 @@ impl Scheduler {
             NodeToRelay::Hello { .. }
             | NodeToRelay::Announce { .. }
             | NodeToRelay::PromptChecked { .. }
+            | NodeToRelay::Cached { .. }
             | NodeToRelay::Draining
             | NodeToRelay::Ping
             | NodeToRelay::Unknown => {}
@@ -375,6 +377,7 @@ const fn ends_attempt(message: &NodeToRelay) -> bool {
         | NodeToRelay::Accepted { .. }
         | NodeToRelay::Progress { .. }
         | NodeToRelay::PromptChecked { .. }
+        | NodeToRelay::Cached { .. }
         | NodeToRelay::Draining
         | NodeToRelay::Ping
         | NodeToRelay::Unknown => false,

@@ -3,23 +3,35 @@
 //! A sum tree gives O(log n) for joining, leaving, a new weight and a choice. Sums are always added up from below and
 //! never corrected in place, so that no rounding error gathers and a seed replays.
 
-use protocol::{Capabilities, ChatRequest, chat::ResponseFormat};
+use protocol::chat::{ResponseFormat, ToolChoice};
+use protocol::{Capabilities, ChatRequest, JobRequest};
 use rand::{Rng, RngExt};
 
 /// What a request needs of a node beyond its model, and what a node can do: a set of abilities. Nodes that can do the same
 /// form a group, jobs that need the same a line, so that a job that no node can do blocks nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Need(u8);
+pub(crate) struct Need(u16);
 
-const GRAMMAR: u8 = 1;
-const LOGPROBS: u8 = 1 << 1;
-const PENALTIES: u8 = 1 << 2;
-const LOGIT_BIAS: u8 = 1 << 3;
-const SEED: u8 = 1 << 4;
-const CONTINUATION: u8 = 1 << 5;
+const GRAMMAR: u16 = 1;
+const LOGPROBS: u16 = 1 << 1;
+const PENALTIES: u16 = 1 << 2;
+const LOGIT_BIAS: u16 = 1 << 3;
+const SEED: u16 = 1 << 4;
+const CONTINUATION: u16 = 1 << 5;
+const VISION: u16 = 1 << 6;
+const TOOLS: u16 = 1 << 7;
+const CHAT: u16 = 1 << 8;
+const EMBEDDINGS: u16 = 1 << 9;
+
+/// How many abilities there are.
+const ABILITIES: usize = 10;
 
 /// The field of a request that needs an ability.
-const PARAMS: [(u8, &str); 6] = [
+const PARAMS: [(u16, &str); ABILITIES] = [
+    (CHAT, "model"),
+    (EMBEDDINGS, "model"),
+    (VISION, "messages"),
+    (TOOLS, "tools"),
     (GRAMMAR, "response_format"),
     (LOGPROBS, "logprobs"),
     (PENALTIES, "presence_penalty"),
@@ -30,36 +42,50 @@ const PARAMS: [(u8, &str); 6] = [
 
 /// A set of needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NeedSet(u64);
+pub(crate) struct NeedSet([u64; WORDS]);
 
-// Each need is one bit of the set.
-const _: () = assert!(1_u64 << PARAMS.len() <= 64);
+/// Each need is one bit of the set.
+const WORDS: usize = (1 << ABILITIES) / 64;
 
 impl NeedSet {
     /// Every need.
-    pub(crate) const ALL: Self = Self(u64::MAX);
+    pub(crate) const ALL: Self = Self([u64::MAX; WORDS]);
 
     /// Whether it is one of them.
-    pub(crate) const fn contains(self, need: Need) -> bool {
-        self.0 >> need.0 & 1 == 1
+    pub(crate) fn contains(self, need: Need) -> bool {
+        let word = self.0.get(usize::from(need.0 / 64));
+        word.is_some_and(|word| word >> (need.0 % 64) & 1 == 1)
     }
 }
 
 impl FromIterator<Need> for NeedSet {
     fn from_iter<I: IntoIterator<Item = Need>>(needs: I) -> Self {
-        Self(needs.into_iter().fold(0, |set, need| set | 1 << need.0))
+        let mut set = [0; WORDS];
+        for need in needs {
+            if let Some(word) = set.get_mut(usize::from(need.0 / 64)) {
+                *word |= 1 << (need.0 % 64);
+            }
+        }
+        Self(set)
     }
 }
 
 /// The set of those abilities that are there.
-fn set_of(abilities: [(bool, u8); 6]) -> u8 {
+fn set_of(abilities: [(bool, u16); ABILITIES]) -> u16 {
     let present = abilities.into_iter().filter(|(is_there, _)| *is_there);
     present.fold(0, |set, (_, ability)| set | ability)
 }
 
 impl Need {
     /// What this request needs.
-    pub(crate) fn of(request: &ChatRequest) -> Self {
+    pub(crate) fn of(request: &JobRequest) -> Self {
+        match request {
+            JobRequest::Chat(request) => Self::of_chat(request),
+            JobRequest::Embed(_) | JobRequest::Unknown => Self(EMBEDDINGS),
+        }
+    }
+
+    fn of_chat(request: &ChatRequest) -> Self {
         let sampling = &request.sampling;
         let is_some = |penalty: Option<f32>| penalty.is_some_and(|penalty| penalty != 0.0);
         let has_grammar = match request.response_format {
@@ -75,6 +101,13 @@ impl Need {
             (!sampling.logit_bias.is_empty(), LOGIT_BIAS),
             (sampling.seed.is_some(), SEED),
             (false, CONTINUATION),
+            (request.has_images(), VISION),
+            (
+                !request.tools.is_empty() && request.tool_choice != ToolChoice::None,
+                TOOLS,
+            ),
+            (true, CHAT),
+            (false, EMBEDDINGS),
         ]))
     }
 
@@ -87,6 +120,10 @@ impl Need {
             (can.logit_bias, LOGIT_BIAS),
             (can.seed, SEED),
             (can.continuation, CONTINUATION),
+            (can.vision, VISION),
+            (can.tools, TOOLS),
+            (can.chat, CHAT),
+            (can.embeddings, EMBEDDINGS),
         ]))
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use protocol::{Alias, Capabilities, JobId, NodeClass};
 
 use crate::Millis;
+use crate::affinity::Prefix;
 use crate::groups::Seat;
 use crate::karma::KarmaKey;
 use crate::measure::Speedometer;
@@ -123,6 +124,8 @@ pub(crate) struct Node {
     pub(crate) arriving: u32,
     /// Announced answers that wait for their clients.
     pub(crate) announced: usize,
+    /// Which conversations it says it has in its cache; `None` where it never said.
+    pub(crate) cached: Option<BTreeSet<Prefix>>,
     /// How long it was asked to gather deltas.
     pub(crate) merge_ms: Millis,
     /// Whether it takes no more work.
@@ -154,6 +157,7 @@ impl Node {
             attempts: BTreeSet::new(),
             arriving: 0,
             announced: 0,
+            cached: None,
             merge_ms: 0,
             draining: false,
             karma: 0,

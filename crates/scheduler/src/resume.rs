@@ -1,7 +1,7 @@
 //! Clients that come back: to a job that is here, to one that has just ended, or to one that this relay has forgotten.
 
 use protocol::{
-    Alias, AnswerHash, ChatRequest, CloseCode, DeltaKind, ErrorCode, Failure, JobId, RelayToClient,
+    Alias, AnswerHash, CloseCode, DeltaKind, ErrorCode, Failure, JobId, JobRequest, RelayToClient,
     RelayToNode, TokenFrameWriter, Transcript,
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Resumption {
     pub(crate) tokens: u32,
     pub(crate) hash: AnswerHash,
     pub(crate) model: String,
-    pub(crate) request: ChatRequest,
+    pub(crate) request: JobRequest,
     pub(crate) answer: Option<protocol::Answer>,
     /// Length of the frame.
     pub(crate) bytes: usize,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{ChatRequest, ErrorCode, Failure, JobId, RelayToClient, Transcript};
+use protocol::{ErrorCode, Failure, JobId, JobRequest, RelayToClient, Transcript};
 
 use crate::job::{Job, Vocabulary};
 use crate::models::{Model, ModelIndex};
@@ -30,7 +30,7 @@ impl Scheduler {
         socket: SocketId,
         id: JobId,
         model: &str,
-        request: ChatRequest,
+        request: JobRequest,
         bytes: usize,
     ) {
         // What was announced has come.
@@ -69,7 +69,7 @@ impl Scheduler {
         socket: SocketId,
         id: JobId,
         model: &str,
-        request: ChatRequest,
+        request: JobRequest,
         bytes: usize,
         is_back: bool,
     ) -> Option<Job> {
@@ -130,7 +130,7 @@ impl Scheduler {
     /// The same id came twice. From its own client that is harmless; so it is from a new socket of the same account,
     /// whose old one may have died before it brought a ticket. From anybody else it is refused without a word about what
     /// the job is.
-    fn submit_again(&mut self, socket: SocketId, id: JobId, request: &ChatRequest) {
+    fn submit_again(&mut self, socket: SocketId, id: JobId, request: &JobRequest) {
         let account = self.clients.get(&socket).map(|client| &*client.account);
         if let Some(job) = self.jobs.get(&id)
             && account == Some(&*job.account)
@@ -164,7 +164,7 @@ impl Scheduler {
         &self,
         socket: SocketId,
         model: &str,
-        request: &ChatRequest,
+        request: &JobRequest,
         bytes: usize,
         is_back: bool,
     ) -> Result<Placed, Failure> {
@@ -182,7 +182,7 @@ impl Scheduler {
         &self,
         account: Account,
         name: &str,
-        request: &ChatRequest,
+        request: &JobRequest,
         is_back: bool,
     ) -> Result<Placed, Failure> {
         let candidates: Vec<ModelIndex> = match (self.models.by_id(name), self.models.tier(name)) {
@@ -223,9 +223,9 @@ impl Scheduler {
     fn with_room_for_answer(
         &self,
         mut candidates: Vec<ModelIndex>,
-        request: &ChatRequest,
+        request: &JobRequest,
     ) -> Result<Vec<ModelIndex>, Failure> {
-        let asked = request.max_tokens.unwrap_or(0);
+        let asked = request.max_tokens().unwrap_or(0);
         let context = |model: &ModelIndex| self.models[*model].entry.context_tokens;
         let largest = candidates.iter().map(context).max().unwrap_or(0);
         candidates.retain(|model| asked <= context(model));

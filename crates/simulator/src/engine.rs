@@ -175,6 +175,7 @@ impl Running {
         Usage {
             prompt_tokens: self.script.prompt_tokens,
             completion_tokens: self.tokens,
+            cached_tokens: 0,
         }
     }
 

@@ -104,6 +104,7 @@ impl Plant {
                 slots,
                 models,
                 announces: _,
+                machine,
             }) => encode(&NodeToRelay::Hello {
                 key,
                 name,
@@ -112,6 +113,7 @@ impl Plant {
                 slots,
                 models,
                 announces: 0,
+                machine,
             }),
             Ok(_) | Err(_) => text,
         }

@@ -285,5 +285,6 @@ fn capabilities(is_uniform: bool, rng: &mut ChaCha8Rng) -> Capabilities {
         logit_bias: draw(),
         seed: draw(),
         continuation: draw(),
+        ..Capabilities::default()
     }
 }

@@ -268,6 +268,7 @@ impl Shadow {
             }
             NodeToRelay::Hello { .. }
             | NodeToRelay::PromptChecked { .. }
+            | NodeToRelay::Cached { .. }
             | NodeToRelay::Draining
             | NodeToRelay::Ping
             | NodeToRelay::Unknown => {}

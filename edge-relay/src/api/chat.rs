@@ -114,7 +114,7 @@ async fn answer(
     let wants_logprobs = chat.top_logprobs.is_some();
     let job = JobId::from_random(random());
     let mut exchange = Exchange::new(dial, &socket, &request.inner().signal(), job)?;
-    exchange.submit(model.clone(), chat);
+    exchange.submit(model.clone(), chat.into());
     let headers_by = submitted_at
         + if stream {
             STREAM_HEADERS_MS_MAX

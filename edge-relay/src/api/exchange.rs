@@ -25,7 +25,7 @@ use std::time::Duration;
 use client_session::{ClientSession, Event, Input, Millis, Output, Settings};
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
-use protocol::{ChatRequest, JobId};
+use protocol::{JobId, JobRequest};
 use worker::{Context, Delay, Env, Result, WebSocket};
 
 use crate::api::exchange::line::{Ending, Hook, Line, Message, OnAbort};
@@ -155,7 +155,7 @@ impl Exchange {
     }
 
     /// Asks.
-    pub(crate) fn submit(&mut self, model: String, request: ChatRequest) {
+    pub(crate) fn submit(&mut self, model: String, request: JobRequest) {
         let request = Box::new(request);
         let job = self.job;
         self.step(Input::Submit {

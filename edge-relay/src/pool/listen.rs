@@ -163,6 +163,7 @@ impl Core {
             slots,
             models,
             announces,
+            machine: None,
         } = message
         else {
             return self.expel(

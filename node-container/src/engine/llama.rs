@@ -26,7 +26,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
-use protocol::{ChatRequest, ErrorCode, Failure, FinishReason, Usage};
+use protocol::{ErrorCode, Failure, FinishReason, JobRequest, Usage};
 
 use super::vocabulary::Vocabulary;
 use super::{Command, Engine, EngineEvent, JobKey};
@@ -101,7 +101,7 @@ impl LlamaEngine<'_> {
         }
     }
 
-    fn check(&mut self, check: u32, request: Box<ChatRequest>) {
+    fn check(&mut self, check: u32, request: Box<JobRequest>) {
         if self.reader.send(Task::Check(check, request)).is_err() {
             let failure =
                 Failure::new(ErrorCode::EngineFailed, "the node's engine could not go on");
@@ -324,6 +324,7 @@ impl Engine for LlamaEngine<'_> {
                 model,
                 request,
                 answer,
+                prefix: _,
             } => self.start(Job {
                 key,
                 model,

@@ -90,7 +90,7 @@ impl ChatTemplate {
         let trial = ChatMessage {
             role: protocol::Role::User,
             content: "Hello".to_owned(),
-            name: None,
+            ..ChatMessage::default()
         };
         template
             .render_text(&[trial])

@@ -46,7 +46,8 @@ impl JobLog {
                     tracing::info!(%job, prompt_tokens, "accepted");
                 }
             }
-            EngineEvent::Progress { .. } | EngineEvent::Checked { .. } => {}
+            EngineEvent::Progress { .. } | EngineEvent::Checked { .. } | EngineEvent::Cached(_) => {
+            }
             EngineEvent::Step(advances) => {
                 for advance in advances {
                     if let Some(running) = self.jobs.get_mut(&advance.key) {

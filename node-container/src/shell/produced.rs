@@ -62,7 +62,8 @@ impl ProducedLog {
             }
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
-            | EngineEvent::Checked { .. } => {}
+            | EngineEvent::Checked { .. }
+            | EngineEvent::Cached(_) => {}
         }
     }
 }

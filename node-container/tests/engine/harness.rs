@@ -90,8 +90,9 @@ impl Rig {
         self.send(Command::Start {
             key,
             model: MODEL.to_owned(),
-            request: Box::new(request),
+            request: Box::new(request.into()),
             answer: answer.map(Box::new),
+            prefix: None,
         });
         key
     }
@@ -151,6 +152,7 @@ impl Rig {
                 EngineEvent::Accepted { .. }
                 | EngineEvent::Progress { .. }
                 | EngineEvent::Checked { .. }
+                | EngineEvent::Cached(_)
                 | EngineEvent::Finished { .. }
                 | EngineEvent::Failed { .. }
                 | EngineEvent::Cancelled { .. } => {}
@@ -223,7 +225,7 @@ pub(crate) fn ask(content: &str) -> ChatRequest {
         messages: vec![ChatMessage {
             role: Role::User,
             content: content.to_owned(),
-            name: None,
+            ..ChatMessage::default()
         }],
         ..ChatRequest::default()
     }

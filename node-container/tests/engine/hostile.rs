@@ -86,7 +86,7 @@ fn a_job_does_not_wait_for_questions() {
     for check in 0..6 {
         rig.send(Command::Check {
             check,
-            request: Box::new(greedy(&"<|im_end|>".repeat(9_000))),
+            request: Box::new(greedy(&"<|im_end|>".repeat(9_000)).into()),
         });
     }
     let job = rig.start(endless("Tell me a long story."));
@@ -140,7 +140,7 @@ fn whatever_passes_our_checks_is_a_grammar_to_llama_cpp() {
         let pattern = pattern.new_tree(&mut runner).expect("a pattern").current();
         rig.send(Command::Check {
             check,
-            request: Box::new(held_to(json!({"type": "string", "pattern": &pattern}))),
+            request: Box::new(held_to(json!({"type": "string", "pattern": &pattern})).into()),
         });
         let EngineEvent::Checked { failure, .. } = rig.event() else {
             panic!("expected an answer");

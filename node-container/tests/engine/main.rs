@@ -69,6 +69,7 @@ fn two_jobs_interleave_and_a_third_is_refused() {
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
             | EngineEvent::Checked { .. }
+            | EngineEvent::Cached(_)
             | EngineEvent::Cancelled { .. } => {}
         }
     }
@@ -96,6 +97,7 @@ fn a_large_prompt_is_tokenised_aside() {
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
             | EngineEvent::Checked { .. }
+            | EngineEvent::Cached(_)
             | EngineEvent::Finished { .. }
             | EngineEvent::Cancelled { .. } => {}
         }
@@ -117,7 +119,7 @@ fn a_prompt_can_be_checked_while_all_slots_are_busy() {
     let mut verdict = |check, request: ChatRequest| {
         rig.send(Command::Check {
             check,
-            request: Box::new(request),
+            request: Box::new(request.into()),
         });
         loop {
             if let EngineEvent::Checked { check: of, failure } = rig.event() {
@@ -173,6 +175,8 @@ fn a_long_prompt_does_not_stall_a_running_answer() {
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
             | EngineEvent::Checked { .. }
+            | EngineEvent::Cached(_)
+            | EngineEvent::Cached(_)
             | EngineEvent::Step(_)
             | EngineEvent::Finished { .. }
             | EngineEvent::Failed { .. }
@@ -208,6 +212,7 @@ fn stop_takes_effect_within_one_step_and_frees_the_slot() {
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
             | EngineEvent::Checked { .. }
+            | EngineEvent::Cached(_)
             | EngineEvent::Finished { .. }
             | EngineEvent::Failed { .. } => {}
         }

@@ -50,7 +50,7 @@ pub(crate) fn request(content: &str, max_tokens: u32) -> ChatRequest {
         messages: vec![ChatMessage {
             role: Role::User,
             content: content.to_owned(),
-            name: None,
+            ..ChatMessage::default()
         }],
         sampling: Sampling {
             temperature: Some(0.0),
@@ -90,8 +90,9 @@ pub(crate) async fn assign_with(
         lease_ms: 10_000,
         window_bytes,
         ticket: format!("ticket {alias}"),
-        request,
+        request: request.into(),
         answer: None,
+        prefix: None,
     };
     connection.send(&assignment).await;
 }

@@ -30,6 +30,7 @@ pub(super) fn faults(request: &ChatRequest, answer: &Answer) -> Vec<String> {
             ));
         }
         FinishReason::Length | FinishReason::Stop => {}
+        FinishReason::ToolCalls => faults.push("it calls tools, and was offered none".to_owned()),
         FinishReason::Unknown => faults.push("it ended for an unknown reason".to_owned()),
     }
     if answer.text.is_empty() {

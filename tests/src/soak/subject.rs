@@ -111,7 +111,7 @@ fn thinking(question: &str) -> ChatRequest {
         ChatMessage {
             role: Role::System,
             content: system.to_owned(),
-            name: None,
+            ..ChatMessage::default()
         },
     );
     request

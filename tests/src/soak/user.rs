@@ -165,6 +165,7 @@ impl Python {
         let usage = Usage {
             prompt_tokens,
             completion_tokens,
+            cached_tokens: 0,
         };
         Ok(What::Ended(reason, usage))
     }

@@ -24,7 +24,7 @@ pub(super) fn history(messages: &[Message]) -> Vec<ChatMessage> {
             Some(_) | None => history.push(ChatMessage {
                 role,
                 content: text.clone(),
-                name: None,
+                ..ChatMessage::default()
             }),
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn request(
     let frame = encode(&ClientToRelay::Submit {
         job,
         model: model.to_owned(),
-        request: request.clone(),
+        request: request.clone().into(),
     });
     if frame.len() > CLIENT_FRAME_BYTES_MAX || request.validate().is_err() {
         // All that a request of this page can break is a limit on length, in bytes or in messages.

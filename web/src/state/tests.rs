@@ -49,6 +49,7 @@ fn completed() -> Event {
         usage: Usage {
             prompt_tokens: 3,
             completion_tokens: 2,
+            cached_tokens: 0,
         },
         speed: Speed {
             queued_ms: 0,

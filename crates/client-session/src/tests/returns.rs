@@ -257,7 +257,7 @@ fn a_frame_over_its_limit_leaves_tokens_and_then_the_answer_out() {
         let message = ChatMessage {
             role: Role::User,
             content: "x".repeat(bytes),
-            name: None,
+            ..ChatMessage::default()
         };
         Box::new(ChatRequest {
             messages: vec![message],

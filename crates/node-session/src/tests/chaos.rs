@@ -85,7 +85,7 @@ fn relay_message() -> impl Strategy<Value = RelayToNode> {
         1 => (0_u32..3).prop_map(|check| RelayToNode::CheckPrompt {
             check,
             model: MODEL.into(),
-            request: request(),
+            request: request().into(),
         }),
         1 => Just(RelayToNode::Pong),
         1 => Just(RelayToNode::Unknown),
@@ -231,6 +231,7 @@ fn ended(stage: &mut Stage) -> Vec<Alias> {
             | NodeToRelay::Accepted { .. }
             | NodeToRelay::Progress { .. }
             | NodeToRelay::PromptChecked { .. }
+            | NodeToRelay::Cached { .. }
             | NodeToRelay::Draining
             | NodeToRelay::Ping
             | NodeToRelay::Unknown => None,

@@ -22,7 +22,7 @@ fn a_job_travels_from_assignment_to_its_end() {
     else {
         panic!("{wanted:?}")
     };
-    assert_eq!((model.as_str(), &**wish), (MODEL, &request()));
+    assert_eq!((model.as_str(), &**wish), (MODEL, &request().into()));
     let key = *key;
     stage.engine(EngineEvent::Progress {
         key,
@@ -225,7 +225,7 @@ fn a_question_about_a_prompt_goes_to_the_engine_and_back_without_a_slot() {
     stage.hears(&RelayToNode::CheckPrompt {
         check: 5,
         model: "small".into(),
-        request: request(),
+        request: request().into(),
     });
     let ours = stage.checked();
     let failure = Some(Failure::new(
@@ -248,7 +248,7 @@ fn an_answer_to_a_question_of_an_earlier_connection_is_not_taken_for_one_to_the_
     let question = RelayToNode::CheckPrompt {
         check: 1,
         model: MODEL.into(),
-        request: request(),
+        request: request().into(),
     };
     stage.hears(&question);
     let old = stage.checked();
@@ -272,7 +272,7 @@ fn a_relay_that_asks_without_waiting_does_not_fill_the_engine() {
         stage.hears(&RelayToNode::CheckPrompt {
             check,
             model: MODEL.into(),
-            request: request(),
+            request: request().into(),
         });
     }
     assert!(stage.wanted().len() <= 4);

@@ -42,10 +42,12 @@ pub(super) fn config(slots: u32) -> Config {
             runtime: "llama.cpp".into(),
             context_tokens: 4_096,
             capabilities: Capabilities::default(),
+            measured: None,
         }],
         key: Some("hgn-secret".into()),
         backoff_ms_min: Config::BACKOFF_MS_MIN,
         backoff_ms_max: Config::BACKOFF_MS_MAX,
+        machine: None,
     }
 }
 
@@ -54,7 +56,7 @@ pub(super) fn request() -> ChatRequest {
         messages: vec![ChatMessage {
             role: Role::User,
             content: "Name three primary colours.".into(),
-            name: None,
+            ..ChatMessage::default()
         }],
         ..ChatRequest::default()
     }
@@ -69,8 +71,9 @@ pub(super) fn assign(alias: Alias) -> RelayToNode {
         lease_ms: 30_000,
         window_bytes: WINDOW_BYTES,
         ticket: format!("ticket {alias}"),
-        request: request(),
+        request: request().into(),
         answer: None,
+        prefix: None,
     }
 }
 
@@ -129,6 +132,7 @@ pub(super) fn advance(key: JobKey, tokens: &[u32], text: &str) -> Advance {
 pub(super) const USAGE: Usage = Usage {
     prompt_tokens: 7,
     completion_tokens: 1,
+    cached_tokens: 0,
 };
 
 impl Stage {
@@ -197,6 +201,7 @@ impl Stage {
                 EngineEvent::Accepted { .. }
                 | EngineEvent::Progress { .. }
                 | EngineEvent::Checked { .. }
+                | EngineEvent::Cached(_)
                 | EngineEvent::Step(_) => None,
             };
             self.engine.retain(|key| Some(*key) != ended);

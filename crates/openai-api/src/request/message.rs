@@ -36,6 +36,7 @@ pub(super) fn message(field: &Field<'_>) -> Result<ChatMessage, ApiError> {
         role,
         content,
         name,
+        ..ChatMessage::default()
     })
 }
 

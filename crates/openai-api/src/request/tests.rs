@@ -48,7 +48,7 @@ fn the_least_request_leaves_everything_to_the_node() {
             messages: vec![ChatMessage {
                 role: Role::User,
                 content: "Hi".into(),
-                name: None,
+                ..ChatMessage::default()
             }],
             ..ChatRequest::default()
         },

@@ -81,6 +81,7 @@ fn usage(completion_tokens: u32) -> Usage {
     Usage {
         prompt_tokens: 36,
         completion_tokens,
+        cached_tokens: 0,
     }
 }
 
@@ -92,7 +93,7 @@ fn message(role: Role, content: &str) -> ChatMessage {
     ChatMessage {
         role,
         content: content.to_owned(),
-        name: None,
+        ..ChatMessage::default()
     }
 }
 
@@ -132,6 +133,7 @@ fn fullest_request() -> ChatRequest {
             schema: json!({"properties": {"size": {"type": "number"}}, "type": "object"}),
         },
         top_logprobs: Some(2),
+        ..ChatRequest::default()
     }
 }
 

@@ -69,6 +69,7 @@ fn usage() -> impl Strategy<Value = Usage> {
     any::<(u32, u32)>().prop_map(|(prompt_tokens, completion_tokens)| Usage {
         prompt_tokens,
         completion_tokens,
+        cached_tokens: 0,
     })
 }
 
@@ -177,6 +178,7 @@ pub(super) fn chat_request() -> impl Strategy<Value = ChatRequest> {
             role,
             content,
             name,
+            ..ChatMessage::default()
         });
     (
         vec(message, 0..4),
@@ -194,6 +196,7 @@ pub(super) fn chat_request() -> impl Strategy<Value = ChatRequest> {
                 max_tokens,
                 response_format,
                 top_logprobs,
+                ..ChatRequest::default()
             },
         )
 }

@@ -17,7 +17,7 @@ fn message() -> ChatMessage {
     ChatMessage {
         role: Role::User,
         content: String::new(),
-        name: None,
+        ..ChatMessage::default()
     }
 }
 
@@ -201,6 +201,7 @@ fn offer() -> ModelOffer {
         runtime: "r".to_owned(),
         context_tokens: 1,
         capabilities: Capabilities::default(),
+        measured: None,
     }
 }
 
@@ -213,6 +214,7 @@ fn hello(name: &str, software: &str, slots: u32, models: Vec<ModelOffer>) -> boo
         slots,
         models,
         announces: 0,
+        machine: None,
     }
     .validate()
     .is_ok()
@@ -248,6 +250,7 @@ fn a_node_announces_no_more_than_the_limit() {
         slots: 1,
         models: vec![offer()],
         announces,
+        machine: None,
     };
     assert_eq!(hello(ANNOUNCES_MAX).validate(), Ok(()));
     assert!(hello(ANNOUNCES_MAX + 1).validate().is_err());

@@ -165,6 +165,7 @@ impl Load {
                         runtime: "llama.cpp".into(),
                         context_tokens: 8_192,
                         capabilities: Capabilities::default(),
+                        measured: None,
                     }],
                     announces: 0,
                 },
@@ -233,6 +234,7 @@ impl Load {
                 usage: Usage {
                     prompt_tokens: 20,
                     completion_tokens: FRAMES,
+                    cached_tokens: 0,
                 },
             },
         };

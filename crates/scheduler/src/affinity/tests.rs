@@ -10,7 +10,7 @@ fn conversation(texts: &[&str]) -> ChatRequest {
     let message = |text: &&str| ChatMessage {
         role: Role::User,
         content: (*text).to_owned(),
-        name: None,
+        ..ChatMessage::default()
     };
     ChatRequest {
         messages: texts.iter().map(message).collect(),

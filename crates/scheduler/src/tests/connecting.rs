@@ -109,6 +109,7 @@ fn a_second_hello_is_refused_and_changes_nothing() {
             slots: 100,
             models: vec![offer(OTHER)],
             announces: 0,
+            machine: None,
         },
     );
     assert!(matches!(

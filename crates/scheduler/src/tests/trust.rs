@@ -309,7 +309,7 @@ fn a_follow_up_goes_to_the_node_that_read_its_beginning_while_that_is_free() {
     let say = |role, text: &str| ChatMessage {
         role,
         content: text.into(),
-        name: None,
+        ..ChatMessage::default()
     };
     for number in 2..10 {
         asked.messages.push(say(Role::Assistant, "hi"));

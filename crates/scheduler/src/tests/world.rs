@@ -72,7 +72,7 @@ pub(super) fn request() -> ChatRequest {
         messages: vec![ChatMessage {
             role: Role::User,
             content: "Name three primary colours.".into(),
-            name: None,
+            ..ChatMessage::default()
         }],
         ..ChatRequest::default()
     }
@@ -87,6 +87,7 @@ pub(super) fn offer(model: &str) -> ModelOffer {
             continuation: true,
             ..Capabilities::default()
         },
+        measured: None,
     }
 }
 
@@ -113,6 +114,7 @@ pub(super) const fn usage(completion_tokens: u32) -> Usage {
     Usage {
         prompt_tokens: 7,
         completion_tokens,
+        cached_tokens: 0,
     }
 }
 

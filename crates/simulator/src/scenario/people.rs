@@ -41,6 +41,7 @@ pub(super) fn nodes(
                     runtime: "fake".into(),
                     context_tokens: CONTEXT_TOKENS,
                     capabilities: capabilities(is_whole, rng),
+                    measured: None,
                 })
                 .collect();
             let starts_late = index > 0 && rng.random_ratio(1, 5);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use client_session::{ClientSession, Input, Output, Settings};
 use protocol::chat::{ChatMessage, ResponseFormat};
-use protocol::{ChatRequest, PING, Role};
+use protocol::{ChatRequest, JobRequest, PING, Role};
 
 use crate::network::{ConnId, End, Message};
 use crate::observation::Observation;
@@ -264,12 +264,12 @@ impl World {
 }
 
 /// What the user asks: its text says nothing, since the fake engine knows the script.
-pub(crate) fn request(plan: &JobPlan) -> ChatRequest {
+pub(crate) fn request(plan: &JobPlan) -> JobRequest {
     let mut request = ChatRequest {
         messages: vec![ChatMessage {
             role: Role::User,
             content: "Say your script.".into(),
-            name: None,
+            ..ChatMessage::default()
         }],
         max_tokens: plan.shape.max_tokens,
         top_logprobs: plan.shape.has_logprobs.then_some(1),
@@ -281,5 +281,5 @@ pub(crate) fn request(plan: &JobPlan) -> ChatRequest {
         3 => request.response_format = ResponseFormat::JsonObject,
         _ => {}
     }
-    request
+    request.into()
 }

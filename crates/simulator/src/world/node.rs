@@ -88,6 +88,7 @@ impl World {
             key: None,
             backoff_ms_min: Config::BACKOFF_MS_MIN,
             backoff_ms_max: Config::BACKOFF_MS_MAX,
+            machine: None,
         };
         let seed = self.rng.random();
         let machine = &mut self.nodes[node];

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
-use protocol::{ChatRequest, ErrorCode, Failure, FinishReason};
+use protocol::{ChatRequest, ErrorCode, Failure, FinishReason, JobRequest};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
 use super::given::{Given, Tongue};
@@ -52,7 +52,7 @@ impl Ticket {
 pub(super) struct Job {
     pub(super) key: JobKey,
     pub(super) model: String,
-    pub(super) request: Box<ChatRequest>,
+    pub(super) request: Box<JobRequest>,
     /// What the client has of the answer.
     pub(super) answer: Option<Box<protocol::Answer>>,
 }
@@ -71,7 +71,7 @@ pub(super) enum Task {
     /// Make this a job that can be decoded, unless it is cancelled before.
     Prepare(Ticket, Job),
     /// Find out whether it could be made one.
-    Check(u32, Box<ChatRequest>),
+    Check(u32, Box<JobRequest>),
 }
 
 /// What the reader gives back: jobs before questions, else in the same order.
@@ -169,10 +169,10 @@ impl<'m> Reader<'m> {
     }
 
     fn prepare(&self, job: &Job) -> Result<Prepared, Failure> {
-        let request = &job.request;
-        request.validate().map_err(|invalid| {
+        job.request.validate().map_err(|invalid| {
             Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
         })?;
+        let request = chat(&job.request)?;
         let prompt = self.tokenise(request)?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let left = self.context_tokens.saturating_sub(prompt_tokens);
@@ -197,7 +197,7 @@ impl<'m> Reader<'m> {
         prompt_tokens: u32,
         mut sampler: Sampler,
     ) -> Result<Prepared, Failure> {
-        let (key, request) = (job.key, &job.request);
+        let (key, request) = (job.key, chat(&job.request)?);
         let given = job
             .answer
             .as_ref()
@@ -269,7 +269,12 @@ impl<'m> Reader<'m> {
             tokenise: &tokenise,
         };
         let has_ids = answer.model.as_deref() == Some(job.model.as_str());
-        Given::of(answer, has_ids, job.request.top_logprobs.is_some(), &tongue)
+        Given::of(
+            answer,
+            has_ids,
+            chat(&job.request)?.top_logprobs.is_some(),
+            &tongue,
+        )
     }
 
     /// The bytes of a token of an answer.
@@ -334,6 +339,17 @@ impl<'m> Reader<'m> {
         )
         .with_param("messages")
     }
+}
+
+/// The conversation that a job asks for.
+fn chat(request: &JobRequest) -> Result<&ChatRequest, Failure> {
+    request.as_chat().ok_or_else(|| {
+        Failure::new(
+            ErrorCode::CapabilityMissing,
+            "this node answers conversations only",
+        )
+        .with_param("model")
+    })
 }
 
 /// Only ids that the vocabulary has come here.

@@ -94,6 +94,7 @@ impl Slot {
         Usage {
             prompt_tokens: self.work.prompt_tokens,
             completion_tokens: self.work.told_tokens,
+            cached_tokens: 0,
         }
     }
 

@@ -20,7 +20,7 @@ fn message(role: Role, content: &str) -> ChatMessage {
     ChatMessage {
         role,
         content: content.to_owned(),
-        name: None,
+        ..ChatMessage::default()
     }
 }
 

@@ -51,6 +51,7 @@ fn a_paused_answer_stands_still_and_goes_on_where_it_was() {
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
             | EngineEvent::Checked { .. }
+            | EngineEvent::Cached(_)
             | EngineEvent::Finished { .. }
             | EngineEvent::Failed { .. }
             | EngineEvent::Cancelled { .. } => {}

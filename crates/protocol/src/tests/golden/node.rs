@@ -22,8 +22,10 @@ fn hello(key: Option<&str>, capabilities: Capabilities, announces: u32) -> NodeT
             runtime: "llama.cpp".to_owned(),
             context_tokens: 8192,
             capabilities,
+            measured: None,
         }],
         announces,
+        machine: None,
     }
 }
 
@@ -36,6 +38,7 @@ fn node_to_relay_beginnings() -> Vec<(&'static str, NodeToRelay)> {
         logit_bias: true,
         seed: true,
         continuation: true,
+        ..Capabilities::default()
     };
     let running = NodeToRelay::Announce {
         job: job(),
@@ -134,6 +137,7 @@ fn assign(attempt: u32, alias: u32, answer: Option<Answer>) -> RelayToNode {
         ticket: NODE_TICKET.to_owned(),
         request: smallest_request(),
         answer,
+        prefix: None,
     }
 }
 

@@ -106,9 +106,26 @@ pub(in crate::tests) fn relay_to_client() -> impl Strategy<Value = RelayToClient
 }
 
 fn model_offer() -> impl Strategy<Value = ModelOffer> {
-    (text(), text(), any::<u32>(), any::<[bool; 6]>()).prop_map(
-        |(model, runtime, context_tokens, can)| {
-            let [grammar, logprobs, penalties, logit_bias, seed, continuation] = can;
+    (
+        text(),
+        text(),
+        any::<u32>(),
+        any::<[bool; 10]>(),
+        option::of(any::<(u32, u32)>()),
+    )
+        .prop_map(|(model, runtime, context_tokens, can, measured)| {
+            let [
+                grammar,
+                logprobs,
+                penalties,
+                logit_bias,
+                seed,
+                continuation,
+                vision,
+                tools,
+                chat,
+                embeddings,
+            ] = can;
             ModelOffer {
                 model,
                 runtime,
@@ -120,10 +137,17 @@ fn model_offer() -> impl Strategy<Value = ModelOffer> {
                     logit_bias,
                     seed,
                     continuation,
+                    vision,
+                    tools,
+                    chat,
+                    embeddings,
                 },
+                measured: measured.map(|(prefill, decode)| MeasuredSpeed {
+                    prefill_tokens_per_second: prefill,
+                    decode_tokens_per_second: decode,
+                }),
             }
-        },
-    )
+        })
 }
 
 fn node_hello() -> impl Strategy<Value = NodeToRelay> {
@@ -144,6 +168,7 @@ fn node_hello() -> impl Strategy<Value = NodeToRelay> {
                 slots,
                 models,
                 announces,
+                machine: None,
             }
         })
 }
@@ -221,6 +246,7 @@ fn assign() -> impl Strategy<Value = RelayToNode> {
                     ticket,
                     request,
                     answer,
+                    prefix: None,
                 }
             },
         )
