@@ -90,9 +90,15 @@ pub(crate) fn cargo_with(places: &Places, subcommand: &str) -> Command {
 /// Builds everything. The claim keeps other clones from putting their files in the shared target folder in between.
 pub(crate) fn build_all(places: &Places, tools: &Tools) -> Result<()> {
     let _claim = claim(places)?;
-    rig(places)?;
+    rig(places, &[])?;
     worker(places, tools, &DEPLOYED)?;
     pages(places, tools)
+}
+
+/// Builds the rig with these features.
+pub(crate) fn build_rig(places: &Places, features: &[&str]) -> Result<()> {
+    let _claim = claim(places)?;
+    rig(places, features)
 }
 
 /// Builds what wrangler deploys.
@@ -109,12 +115,13 @@ pub(crate) fn build_faulty_worker(places: &Places, tools: &Tools) -> Result<()> 
 }
 
 /// The rig's binary with llama.cpp's shared libraries and backends beside it, as an image would ship them.
-fn rig(places: &Places) -> Result<()> {
+fn rig(places: &Places, features: &[&str]) -> Result<()> {
     let mut step = Step::begin("rig (the first build compiles llama.cpp: minutes)");
     let messages = capture(
         &mut step,
         cargo_with(places, "build")
             .args(["--release", "-p", "node-container"])
+            .args(["--features", &features.join(",")])
             .arg("--message-format=json-render-diagnostics"),
     )?;
     let mut binary = None;

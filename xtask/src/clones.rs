@@ -11,11 +11,12 @@ use crate::places::Places;
 use crate::setup::Lock;
 
 /// Folders whose sources are ours.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "crates",
     "edge-relay",
     "fuzz",
     "node-container",
+    "operator-cli",
     "web",
     "tests",
     "xtask",

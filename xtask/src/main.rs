@@ -6,6 +6,7 @@ mod clones;
 mod console;
 mod demo;
 mod http;
+mod images;
 mod keys;
 mod lint;
 mod places;
@@ -50,6 +51,8 @@ enum Command {
         #[arg(long)]
         fault_injection: bool,
     },
+    /// Build and lay out in `build/prebuilt` what container images hold
+    Prebuilt(images::Options),
     /// Run relay and rigs on this machine
     Demo(demo::Options),
     /// Run all tests
@@ -123,6 +126,7 @@ fn run(command: Command) -> Result<()> {
                 artefacts::build_worker_and_pages(&places, &tools)
             }
         }
+        Command::Prebuilt(options) => images::run(&places, &options),
         Command::Demo(options) => demo::run(&places, &options),
         Command::Test { only } => stages::run(&places, only),
         Command::Bench(bench) => bench::run(&places, &bench),

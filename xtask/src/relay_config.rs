@@ -91,6 +91,8 @@ pub(crate) struct Run<'a> {
     pub(crate) pages: &'a Path,
     /// Text bindings that replace or join those of `wrangler.toml`.
     pub(crate) vars: &'a BTreeMap<String, String>,
+    /// Text bindings that workerd takes from its own environment when it starts, whatever the others say.
+    pub(crate) from_environment: &'a [String],
 }
 
 impl Wrangler {
@@ -101,7 +103,8 @@ impl Wrangler {
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// Reads and checks the text.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let wrangler: Self = toml::from_str(text)?;
         ensure!(
             wrangler.assets.run_worker_first,
@@ -136,6 +139,14 @@ impl Wrangler {
             .collect()
     }
 
+    /// What the bindings are under plain workerd unless a run says otherwise.
+    pub(crate) fn workerd_vars(&self) -> BTreeMap<String, String> {
+        let mut vars = self.vars.clone();
+        let (name, value) = FRAMES_PER_SECOND_MAX;
+        vars.insert(name.to_owned(), value.to_owned());
+        vars
+    }
+
     /// Writes a config for `workerd serve`; module files are named relative to it.
     pub(crate) fn workerd_config(&self, run: &Run<'_>) -> Result<String> {
         let main = file_name(&self.main)?;
@@ -156,7 +167,15 @@ impl Wrangler {
         }
         let assets = quoted(&self.assets.binding);
         writeln!(bindings, "    (name = {assets}, service = \"pages\"),")?;
-        for (name, value) in self.all_vars(run) {
+        for name in run.from_environment {
+            let name = quoted(name);
+            writeln!(bindings, "    (name = {name}, fromEnvironment = {name}),")?;
+        }
+        let vars = self.all_vars(run);
+        let fixed = vars
+            .into_iter()
+            .filter(|(name, _)| !run.from_environment.iter().any(|other| other == name));
+        for (name, value) in fixed {
             let (name, value) = (quoted(name), quoted(value));
             writeln!(bindings, "    (name = {name}, text = {value}),")?;
         }
@@ -244,6 +263,7 @@ mod tests {
             persist: Path::new("/run/persist"),
             pages: Path::new("/clone/build/pages"),
             vars: &vars,
+            from_environment: &[],
         };
         Wrangler::parse(OURS).unwrap().workerd_config(&run).unwrap()
     }

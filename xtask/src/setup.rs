@@ -31,6 +31,8 @@ pub(crate) enum Purpose {
     Demo,
     /// The same and what only lint needs: components of the Rust toolchain.
     Lint,
+    /// Building the relay and the pages for an image: no C++ compiler, no model.
+    Image,
     /// Building, running and what only tests need: a browser.
     Tests,
 }
@@ -100,7 +102,7 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
     };
     let debian = debian::missing(purpose);
     let toolchain = rust::missing(purpose)?;
-    if !debian.is_empty() || !toolchain.is_empty() || !parts.all_there() {
+    if !debian.is_empty() || !toolchain.is_empty() || !parts.all_there(purpose) {
         let _lock = Lock::take(&places.cache.join("setup.lock"))?;
         debian::install(&debian)?;
         toolchain.install()?;
@@ -108,7 +110,9 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
         parts.node.install(places, &parts.python)?;
         parts.wasm_bindgen.install(places)?;
         parts.worker_build.install(places)?;
-        parts.model.install(places, &parts.python)?;
+        if purpose != Purpose::Image {
+            parts.model.install(places, &parts.python)?;
+        }
     }
     step.done_quietly();
     parts.tools()
@@ -124,12 +128,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn all_there(&self) -> bool {
+    fn all_there(&self, purpose: Purpose) -> bool {
         self.python.is_there()
             && self.node.is_there()
             && self.wasm_bindgen.is_there()
             && self.worker_build.is_there()
-            && self.model.is_there()
+            && (purpose == Purpose::Image || self.model.is_there())
     }
 
     fn tools(self) -> Result<Tools> {

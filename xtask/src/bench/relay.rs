@@ -232,6 +232,7 @@ impl Stage<'_> {
             persist: &persist,
             pages: &pages,
             vars: &vars,
+            from_environment: &[],
         })?;
         let mut relay = self.workerd(folder, &config)?;
         relay.wait_for_http(port, "/health")?;

@@ -143,6 +143,7 @@ impl Network {
             persist: &self.persist(),
             pages: &pages,
             vars,
+            from_environment: &[],
         })?;
         let path = folder.join("config.capnp");
         fs::write(&path, config)?;

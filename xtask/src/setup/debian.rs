@@ -13,23 +13,32 @@ use crate::process::{find_on_path, interrupted, on_path, run_unbroken, unguarded
 struct Package {
     name: &'static str,
     probe: &'static str,
-    tests_only: bool,
+    need: Need,
 }
 
-const fn package(name: &'static str, probe: &'static str) -> Package {
-    Package {
-        name,
-        probe,
-        tests_only: false,
+/// Who needs a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Everybody.
+    Always,
+    /// Who compiles llama.cpp.
+    Rig,
+    /// Who runs the tests.
+    Tests,
+}
+
+impl Need {
+    const fn holds_for(self, purpose: Purpose) -> bool {
+        match (self, purpose) {
+            (Self::Always, _) | (Self::Tests, Purpose::Tests) => true,
+            (Self::Rig, purpose) => !matches!(purpose, Purpose::Image),
+            (Self::Tests, Purpose::Demo | Purpose::Lint | Purpose::Image) => false,
+        }
     }
 }
 
-const fn test_package(name: &'static str, probe: &'static str) -> Package {
-    Package {
-        name,
-        probe,
-        tests_only: true,
-    }
+const fn package(need: Need, name: &'static str, probe: &'static str) -> Package {
+    Package { name, probe, need }
 }
 
 /// The browser of the tests.
@@ -37,17 +46,28 @@ const CHROMIUM: &str = "chromium";
 
 /// Clang and not GCC: Debian's GCC 12.2 miscompiles llama.cpp's AMX kernels.
 const PACKAGES: &[Package] = &[
-    package("make", "make"),
-    package("cmake", "cmake"),
-    package("clang-19", "clang-19"),
-    package("libclang-19-dev", "/usr/lib/llvm-19/lib/libclang.so"),
-    package("libomp-19-dev", "/usr/lib/llvm-19/lib/libomp.so"),
-    package("python3", "python3"),
-    test_package("chromium", CHROMIUM),
-    test_package(
+    package(Need::Rig, "make", "make"),
+    package(Need::Rig, "cmake", "cmake"),
+    package(Need::Rig, "clang-19", "clang-19"),
+    package(
+        Need::Rig,
+        "libclang-19-dev",
+        "/usr/lib/llvm-19/lib/libclang.so",
+    ),
+    package(Need::Rig, "libomp-19-dev", "/usr/lib/llvm-19/lib/libomp.so"),
+    package(Need::Always, "python3", "python3"),
+    package(Need::Tests, "chromium", CHROMIUM),
+    package(
+        Need::Tests,
         "fonts-dejavu-core",
         "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     ),
+    // A container engine of the tests' own, a base image for it, a registry to pull from.
+    package(Need::Tests, "docker.io", "dockerd"),
+    package(Need::Tests, "debootstrap", "debootstrap"),
+    package(Need::Tests, "docker-registry", "docker-registry"),
+    package(Need::Tests, "iptables", "iptables"),
+    package(Need::Tests, "iproute2", "ip"),
 ];
 
 /// Where the browser of the tests is, once it is there.
@@ -59,7 +79,7 @@ pub(crate) fn chromium() -> Option<PathBuf> {
 pub(super) fn missing(purpose: Purpose) -> Vec<&'static str> {
     PACKAGES
         .iter()
-        .filter(|package| !package.tests_only || purpose == Purpose::Tests)
+        .filter(|package| package.need.holds_for(purpose))
         .filter(|package| {
             if package.probe.starts_with('/') {
                 !Path::new(package.probe).exists()
