@@ -10,6 +10,7 @@
 //!                       engine (one thread, one decode loop) ── engine::llama ── llama.cpp
 //! ```
 
+pub mod bench;
 pub mod config;
 pub mod engine;
 pub mod log;

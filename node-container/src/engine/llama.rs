@@ -33,7 +33,7 @@ use super::{Command, Engine, EngineEvent, JobKey};
 use reader::{Done, Job, Prepared, Task, Ticket};
 use slot::{Ending, Slot};
 
-pub use load::{LlamaOptions, LoadError, Loaded, Spawned, spawn};
+pub use load::{LlamaOptions, LoadError, Loaded, Spawned, spawn, with_vocabulary};
 
 /// Prompt tokens per step while nobody is answering: large enough for full speed, small enough that `Stop` is prompt
 /// on one slow thread.

@@ -226,15 +226,29 @@ pub(super) fn chat_template(model: &LlamaModel) -> Result<ChatTemplate, Template
 }
 
 pub(super) fn load_model(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
+    load_model_as(options, &LlamaModelParams::default())
+}
+
+fn load_model_as(
+    options: &LlamaOptions,
+    params: &LlamaModelParams,
+) -> Result<LlamaModel, LoadError> {
     let path = &options.model_file;
     check_magic(path)?;
     let backend = backend()?;
-    LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).map_err(|error| {
-        LoadError::Model {
-            path: path.clone(),
-            error: error.to_string(),
-        }
+    LlamaModel::load_from_file(backend, path, params).map_err(|error| LoadError::Model {
+        path: path.clone(),
+        error: error.to_string(),
     })
+}
+
+/// Lends a model's vocabulary to `work`, without its weights.
+pub fn with_vocabulary<T>(
+    options: &LlamaOptions,
+    work: impl FnOnce(&LlamaModel) -> T,
+) -> Result<T, LoadError> {
+    load_model_as(options, &LlamaModelParams::default().with_vocab_only(true))
+        .map(|model| work(&model))
 }
 
 /// llama.cpp says little about files that it cannot read.
