@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use llama_cpp_2::model::LlamaModel;
 use protocol::chat::{LogitBias, Sampling};
-use protocol::{ChatMessage, ChatRequest, Role};
+use protocol::{ChatMessage, ChatRequest, JobRequest, Role};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::engine::llama::{self, LlamaOptions, Spawned};
@@ -106,11 +106,7 @@ impl Asking {
             content.push_str(word);
         }
         ChatRequest {
-            messages: vec![ChatMessage {
-                role: Role::User,
-                content,
-                name: None,
-            }],
+            messages: vec![ChatMessage::new(Role::User, content)],
             max_tokens: Some(generate),
             sampling: Sampling {
                 temperature: Some(self.temperature),
@@ -148,6 +144,7 @@ impl Asking {
                 | EngineEvent::Step(_)
                 | EngineEvent::Finished { .. }
                 | EngineEvent::Checked { .. }
+                | EngineEvent::Cached(_)
                 | EngineEvent::Cancelled { .. } => {}
             }
         }
@@ -160,8 +157,9 @@ impl Asking {
         self.command(Command::Start {
             key,
             model: String::new(),
-            request: Box::new(request),
+            request: Box::new(JobRequest::Chat(request)),
             answer: None,
+            prefix: None,
         })?;
         Ok(key)
     }

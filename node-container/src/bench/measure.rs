@@ -139,6 +139,7 @@ fn note(
         EngineEvent::Failed { failure, .. } => bail!("the engine failed: {failure}"),
         EngineEvent::Progress { .. }
         | EngineEvent::Checked { .. }
+        | EngineEvent::Cached(_)
         | EngineEvent::Cancelled { .. } => {}
     }
     Ok(())

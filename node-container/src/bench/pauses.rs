@@ -212,7 +212,8 @@ async fn until_over(asking: &mut Asking, key: JobKey) -> anyhow::Result<()> {
             | EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
             | EngineEvent::Step(_)
-            | EngineEvent::Checked { .. } => {}
+            | EngineEvent::Checked { .. }
+            | EngineEvent::Cached(_) => {}
         }
     }
 }
@@ -228,6 +229,7 @@ fn told(event: EngineEvent) -> anyhow::Result<Option<Vec<JobKey>>> {
         | EngineEvent::Progress { .. }
         | EngineEvent::Finished { .. }
         | EngineEvent::Checked { .. }
+        | EngineEvent::Cached(_)
         | EngineEvent::Cancelled { .. } => Ok(None),
     }
 }
