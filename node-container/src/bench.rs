@@ -116,10 +116,10 @@ fn try_run(options: &Options) -> anyhow::Result<()> {
     };
     let mut asking = Asking::begin(
         LlamaOptions {
-            model_file: options.model_file.clone(),
             slots: options.slots.unwrap_or(streams).max(streams),
             context_tokens: Some(longest + options.generate + TEMPLATE_TOKENS),
             threads: options.threads.unwrap_or(1),
+            ..LlamaOptions::new(options.model_file.clone())
         },
         options.temperature,
         options.seed,

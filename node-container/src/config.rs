@@ -3,11 +3,18 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use anyhow::{Context as _, bail};
 use clap::Parser;
 use protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, NODE_SLOTS_MAX};
 
 /// Shorter contexts hold no useful conversation.
 const CONTEXT_TOKENS_MIN: u32 = 64;
+
+/// With one slot, the conversations of a few users take turns.
+const CACHED_CONVERSATIONS_MIN: u32 = 4;
+
+/// The longest templates of known models have 20 KB.
+const CHAT_TEMPLATE_BYTES_MAX: u64 = 1 << 20;
 
 /// The rig: runs one language model with llama.cpp and serves it to a Heliograph relay.
 ///
@@ -46,6 +53,16 @@ pub struct Config {
     #[arg(long, env = "HELIOGRAPH_THREADS", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
+
+    /// Finished conversations that stay in the cache, so that their follow-ups are quick. They share the slots' context
+    /// and give way to running jobs. 0 keeps none [default: as many as slots, but at least 4].
+    #[arg(long, env = "HELIOGRAPH_CACHED_CONVERSATIONS", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(NODE_SLOTS_MAX)))]
+    pub cached_conversations: Option<u32>,
+
+    /// A Jinja chat template to use instead of the model file's own.
+    #[arg(long, env = "HELIOGRAPH_CHAT_TEMPLATE", value_name = "PATH")]
+    pub chat_template: Option<PathBuf>,
 
     /// This node's public name.
     #[arg(long, env = "HELIOGRAPH_NAME", value_name = "NAME", default_value = "rig", value_parser = parse_name)]
@@ -86,6 +103,35 @@ impl Config {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             u32::try_from(cores / 2).unwrap_or(1).max(1)
         })
+    }
+}
+
+impl Config {
+    /// How many finished conversations stay in the cache.
+    pub fn cached_conversations(&self) -> u32 {
+        self.cached_conversations
+            .unwrap_or(self.slots.max(CACHED_CONVERSATIONS_MIN))
+    }
+
+    /// The template that replaces the model file's own.
+    pub fn read_chat_template(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.chat_template else {
+            return Ok(None);
+        };
+        let bytes = std::fs::metadata(path).map(|file| file.len());
+        let text = match bytes {
+            Ok(bytes) if bytes > CHAT_TEMPLATE_BYTES_MAX => {
+                bail!(
+                    "--chat-template: {} is no template: it has {bytes} bytes",
+                    path.display()
+                )
+            }
+            Ok(_) => std::fs::read_to_string(path),
+            Err(error) => Err(error),
+        };
+        let text =
+            text.with_context(|| format!("--chat-template: cannot read {}", path.display()))?;
+        Ok(Some(text))
     }
 }
 

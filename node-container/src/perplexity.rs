@@ -38,10 +38,9 @@ struct Options {
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let options = Options::parse_from(std::iter::once(OsString::from(COMMAND)).chain(arguments));
     let options = LlamaOptions {
-        model_file: options.model_file,
-        slots: 1,
         context_tokens: options.context,
         threads: options.threads,
+        ..LlamaOptions::new(options.model_file)
     };
     let done = with_scorer(&options, score_lines)
         .map_err(anyhow::Error::from)

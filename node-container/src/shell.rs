@@ -72,10 +72,12 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     let (event_sender, mut events) = unbounded_channel();
     tracing::info!(file = %config.model_file.display(), "loading the model");
     let options = LlamaOptions {
-        model_file: config.model_file.clone(),
         slots: config.slots,
         context_tokens: config.context,
         threads: config.threads(),
+        cached_conversations: config.cached_conversations(),
+        chat_template: config.read_chat_template()?,
+        ..LlamaOptions::new(config.model_file.clone())
     };
     let Spawned {
         loaded,

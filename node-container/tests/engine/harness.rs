@@ -60,10 +60,9 @@ impl Rig {
     pub(crate) fn new(slots: u32, context_tokens: u32) -> Self {
         let (event_sender, events) = unbounded_channel();
         let options = LlamaOptions {
-            model_file: model_file(),
             slots,
             context_tokens: Some(context_tokens),
-            threads: 1,
+            ..LlamaOptions::new(model_file())
         };
         let Spawned {
             loaded,

@@ -98,7 +98,8 @@ fn a_job_does_not_wait_for_questions() {
                 assert_eq!(key, job);
                 break;
             }
-            EngineEvent::Progress { .. }
+            EngineEvent::Cached(_)
+            | EngineEvent::Progress { .. }
             | EngineEvent::Step(_)
             | EngineEvent::Finished { .. }
             | EngineEvent::Failed { .. }

@@ -176,7 +176,6 @@ fn a_long_prompt_does_not_stall_a_running_answer() {
             | EngineEvent::Progress { .. }
             | EngineEvent::Checked { .. }
             | EngineEvent::Cached(_)
-            | EngineEvent::Cached(_)
             | EngineEvent::Step(_)
             | EngineEvent::Finished { .. }
             | EngineEvent::Failed { .. }
@@ -540,10 +539,8 @@ fn a_file_that_is_no_model_is_refused_in_words() {
     let load = |model_file, context_tokens| {
         let (events, _events) = unbounded_channel();
         let options = LlamaOptions {
-            model_file,
-            slots: 1,
             context_tokens,
-            threads: 1,
+            ..LlamaOptions::new(model_file)
         };
         spawn(options, events).map(|spawned| spawned.loaded)
     };

@@ -8,10 +8,8 @@ use protocol::ChatRequest;
 
 fn options() -> LlamaOptions {
     LlamaOptions {
-        model_file: model_file(),
-        slots: 1,
         context_tokens: Some(512),
-        threads: 1,
+        ..LlamaOptions::new(model_file())
     }
 }
 

@@ -42,6 +42,24 @@ pub struct LlamaOptions {
     pub context_tokens: Option<u32>,
     /// Threads that compute.
     pub threads: u32,
+    /// Finished conversations that stay in the cache, so that follow-ups are quick; 0 keeps none.
+    pub cached_conversations: u32,
+    /// A Jinja template to use instead of the model file's own.
+    pub chat_template: Option<String>,
+}
+
+impl LlamaOptions {
+    /// One slot and one thread; keeps nothing of what is finished.
+    pub const fn new(model_file: PathBuf) -> Self {
+        Self {
+            model_file,
+            slots: 1,
+            context_tokens: None,
+            threads: 1,
+            cached_conversations: 0,
+            chat_template: None,
+        }
+    }
 }
 
 /// What was loaded.
@@ -162,7 +180,7 @@ fn live(
     tell_loaded: &Sender<Result<Loaded, LoadError>>,
 ) -> Result<(), LoadError> {
     let model = load_model(options)?;
-    let template = chat_template(&model)?;
+    let template = chat_template(&model, options)?;
     let context_tokens = context_tokens(&model, options)?;
     let (to_reader, tasks) = channel();
     let (to_engine, done) = channel();
@@ -218,9 +236,13 @@ impl Drop for WakeAtEnd<'_> {
     }
 }
 
-pub(super) fn chat_template(model: &LlamaModel) -> Result<ChatTemplate, TemplateError> {
+pub(super) fn chat_template(
+    model: &LlamaModel,
+    options: &LlamaOptions,
+) -> Result<ChatTemplate, TemplateError> {
+    let given = options.chat_template.clone();
     ChatTemplate::new(
-        model.meta_val_str("tokenizer.chat_template").ok(),
+        given.or_else(|| model.meta_val_str("tokenizer.chat_template").ok()),
         special_tokens(model),
     )
 }

@@ -53,7 +53,7 @@ pub fn with_scorer<T>(
     work: impl FnOnce(&mut Scorer<'_>) -> T,
 ) -> Result<T, LoadError> {
     let model = load_model(options)?;
-    let template = chat_template(&model)?;
+    let template = chat_template(&model, options)?;
     let context_tokens = context_tokens(&model, options)?;
     let vocabulary = vocabulary(&model);
     let mut scorer = Scorer {

@@ -54,10 +54,8 @@ fn what_follows_a_seam_in_a_word_is_as_likely_as_an_unbroken_answer() {
         }
     }
     let options = LlamaOptions {
-        model_file: model_file(),
-        slots: 1,
         context_tokens: Some(512),
-        threads: 1,
+        ..LlamaOptions::new(model_file())
     };
     let perplexity = |answers: &[Given]| {
         with_scorer(&options, |scorer| {
