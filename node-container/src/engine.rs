@@ -14,7 +14,6 @@ pub mod llama;
 pub mod logprobs;
 pub mod sampling;
 pub mod stop;
-pub mod template;
 pub mod vocabulary;
 
 use protocol::{JobRequest, PrefixHash};

@@ -7,7 +7,11 @@ use serde_json::Value;
 /// The layers, from the bottom. A crate may use any crate of a lower layer and none of its own.
 const LAYERS: [(&str, &[&str]); 5] = [
     ("wire", &["protocol"]),
+<<<<<<< HEAD
     ("data", &["catalog", "gguf-writer"]),
+=======
+    ("data", &["catalog", "chat-format"]),
+>>>>>>> 9976b0a (refactor(chat-format): templates move into a crate of their own, since browser nodes will need them; the clock becomes an argument)
     (
         "brains",
         &[

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use chat_format::template::{ChatTemplate, SpecialTokens, TemplateError};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::{LlamaBackend, load_backends, load_backends_from_path};
@@ -21,7 +22,6 @@ use tokio::sync::mpsc::{
 
 use super::reader::{Done, Reader, Task};
 use super::{BATCH_TOKENS_MAX, LlamaEngine};
-use crate::engine::template::{ChatTemplate, SpecialTokens, TemplateError};
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, EngineEvent, run};
 

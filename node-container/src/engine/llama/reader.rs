@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
+use chat_format::template::ChatTemplate;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use protocol::{ChatRequest, ErrorCode, Failure, FinishReason, JobRequest};
@@ -16,7 +17,6 @@ use super::slot::{Slot, Work};
 use crate::engine::answer::{Answer, Drawn};
 use crate::engine::sampling::{Defaults, DrawError, Sampler, spent_since, thread_time};
 use crate::engine::stop::StopScanner;
-use crate::engine::template::ChatTemplate;
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, JobKey};
 
@@ -303,7 +303,9 @@ impl<'m> Reader<'m> {
 
     /// The prompt.
     pub(super) fn tokenise(&self, request: &ChatRequest) -> Result<Vec<LlamaToken>, Failure> {
-        let prompt = self.template.render(&request.messages)?;
+        let prompt = self
+            .template
+            .render(&request.messages, chrono::Utc::now())?;
         // Tokenising takes seconds for megabytes, during which other jobs wait to be prepared.
         let bytes: usize = prompt.pieces.iter().map(String::len).sum();
         let length_min = bytes / self.piece_bytes_max;

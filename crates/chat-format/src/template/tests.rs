@@ -17,17 +17,13 @@ fn special() -> SpecialTokens {
 }
 
 fn message(role: Role, content: &str) -> ChatMessage {
-    ChatMessage {
-        role,
-        content: content.to_owned(),
-        ..ChatMessage::default()
-    }
+    ChatMessage::new(role, content)
 }
 
 fn render(source: &str, messages: &[ChatMessage]) -> Result<Prompt, Failure> {
     ChatTemplate::new(Some(source.to_owned()), special())
         .expect("usable template")
-        .render(messages)
+        .render(messages, DateTime::UNIX_EPOCH)
 }
 
 #[test]

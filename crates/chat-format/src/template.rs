@@ -11,6 +11,7 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Utc};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, context};
@@ -78,7 +79,6 @@ impl ChatTemplate {
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson);
         environment
             .add_template_owned(TEMPLATE_NAME, source)
@@ -87,28 +87,25 @@ impl ChatTemplate {
             environment,
             special,
         };
-        let trial = ChatMessage {
-            role: protocol::Role::User,
-            content: "Hello".to_owned(),
-            ..ChatMessage::default()
-        };
+        let trial = ChatMessage::new(protocol::Role::User, "Hello");
         template
-            .render_text(&[trial])
+            .render_text(&[trial], DateTime::UNIX_EPOCH)
             .map_err(|error| TemplateError::Unusable(error.to_string()))?;
         Ok(template)
     }
 
     /// Renders a conversation up to where the model has to go on.
-    pub fn render(&self, messages: &[ChatMessage]) -> Result<Prompt, Failure> {
+    /// `now` is for templates that write the date.
+    pub fn render(&self, messages: &[ChatMessage], now: DateTime<Utc>) -> Result<Prompt, Failure> {
         let text = self
-            .render_text(messages)
+            .render_text(messages, now)
             .map_err(|error| refusal(&error))?;
         Ok(Prompt {
             pieces: text.split(SEAM).map(ToOwned::to_owned).collect(),
         })
     }
 
-    fn render_text(&self, messages: &[ChatMessage]) -> Result<String, Error> {
+    fn render_text(&self, messages: &[ChatMessage], now: DateTime<Utc>) -> Result<String, Error> {
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| {
@@ -127,6 +124,7 @@ impl ChatTemplate {
                 add_generation_prompt => true,
                 bos_token => &self.special.bos,
                 eos_token => &self.special.eos,
+                strftime_now => Value::from_function(move |format: String| strftime(now, &format)),
             })
     }
 
@@ -177,13 +175,9 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 }
 
 /// The date, as templates put it into their system prompt. UTC: a rig has no place that matters to the reader.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "minijinja hands over arguments by value"
-)]
-fn strftime_now(format: String) -> Result<String, Error> {
+fn strftime(now: DateTime<Utc>, format: &str) -> Result<String, Error> {
     let mut text = String::new();
-    write!(text, "{}", chrono::Utc::now().format(&format)).map_err(|_| {
+    write!(text, "{}", now.format(format)).map_err(|_| {
         Error::new(
             ErrorKind::InvalidOperation,
             "strftime_now does not know this format",
