@@ -5,13 +5,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 /// The layers, from the bottom. A crate may use any crate of a lower layer and none of its own.
-const LAYERS: [(&str, &[&str]); 5] = [
+const LAYERS: [(&str, &[&str]); 6] = [
     ("wire", &["protocol"]),
-<<<<<<< HEAD
-    ("data", &["catalog", "gguf-writer"]),
-=======
-    ("data", &["catalog", "chat-format"]),
->>>>>>> 9976b0a (refactor(chat-format): templates move into a crate of their own, since browser nodes will need them; the clock becomes an argument)
+    ("data", &["catalog", "chat-format", "gguf-writer"]),
     (
         "brains",
         &[
@@ -22,6 +18,8 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "webgpu-engine",
         ],
     ),
+    // Fetches what the catalog names; several deployables need it.
+    ("files", &["model-files"]),
     (
         "deployables",
         &[

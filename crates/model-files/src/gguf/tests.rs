@@ -1,0 +1,146 @@
+//! Headers written by hand; the real ones are compared with llama.cpp in the rig's tests.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Writes a header as the format says.
+#[derive(Clone, Default)]
+struct Writer {
+    entries: u64,
+    body: Vec<u8>,
+}
+
+impl Writer {
+    fn entry(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
+        self.entries += 1;
+        self.body.extend(text(key));
+        self.body.extend(kind.to_le_bytes());
+        self.body.extend(value);
+        self
+    }
+
+    fn number(self, key: &str, number: u32) -> Self {
+        self.entry(key, 4, &number.to_le_bytes())
+    }
+
+    fn array(self, key: &str, kind: u32, count: u64, items: &[u8]) -> Self {
+        let mut value = kind.to_le_bytes().to_vec();
+        value.extend(count.to_le_bytes());
+        value.extend(items);
+        self.entry(key, 9, &value)
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let mut file = b"GGUF".to_vec();
+        file.extend(3u32.to_le_bytes());
+        file.extend(7u64.to_le_bytes());
+        file.extend(self.entries.to_le_bytes());
+        file.extend(self.body);
+        file
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+fn plain(architecture: &str) -> Writer {
+    let tokens: Vec<u8> = ["a", "b", "c"].into_iter().flat_map(text).collect();
+    let key = |name: &str| format!("{architecture}.{name}");
+    Writer::default()
+        .entry("general.architecture", 8, &text(architecture))
+        .number(&key("block_count"), 12)
+        .number(&key("attention.head_count"), 8)
+        .number(&key("embedding_length"), 512)
+        .number(&key("context_length"), 2048)
+        .entry(&key("rope.freq_base"), 6, &1.0f32.to_le_bytes())
+        .array("tokenizer.ggml.tokens", 8, 3, &tokens)
+}
+
+#[test]
+fn a_plain_header_gives_the_shape() {
+    let header = read(&plain("llama").finish()[..]).expect("a header");
+    assert_eq!(header.context_tokens, 2048);
+    let shape = Shape {
+        layers: 12,
+        kv_heads: 8,
+        key_size: 64,
+        value_size: 64,
+        embedding: 512,
+        vocabulary: 3,
+        window: None,
+    };
+    assert_eq!(header.shape, shape);
+}
+
+#[test]
+fn heads_sizes_and_windows_are_read_where_the_file_says_them() {
+    let heads: Vec<u8> = [2u32, 4, 2]
+        .into_iter()
+        .flat_map(u32::to_le_bytes)
+        .collect();
+    let file = plain("gemma3")
+        .array("gemma3.attention.head_count_kv", 4, 3, &heads)
+        .number("gemma3.attention.key_length", 256)
+        .number("gemma3.attention.value_length", 128)
+        .number("gemma3.attention.sliding_window", 512)
+        .finish();
+    let shape = read(&file[..]).expect("a header").shape;
+    assert_eq!(
+        (shape.kv_heads, shape.key_size, shape.value_size),
+        (4, 256, 128)
+    );
+    let window = Window {
+        tokens: 512,
+        layers: 10,
+    };
+    assert_eq!(shape.window, Some(window));
+
+    let flags = [1u8, 1, 0, 1];
+    let file = plain("gemma3n")
+        .number("gemma3n.attention.sliding_window", 512)
+        .array("gemma3n.attention.sliding_window_pattern", 7, 4, &flags)
+        .finish();
+    let window = read(&file[..]).expect("a header").shape.window;
+    assert_eq!(window.map(|window| window.layers), Some(3));
+
+    let file = plain("phi3")
+        .number("phi3.attention.sliding_window", 512)
+        .finish();
+    assert_eq!(read(&file[..]).expect("a header").shape.window, None);
+}
+
+#[test]
+fn what_is_no_header_is_said_to_be_none() {
+    assert!(matches!(
+        read(&b"PK\x03\x04 and more"[..]),
+        Err(GgufError::NotGguf)
+    ));
+    let whole = plain("llama").finish();
+    for length in 0..whole.len() {
+        assert!(read(&whole[..length]).is_err(), "{length}");
+    }
+    let mut long = whole.clone();
+    long[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(matches!(read(&long[..]), Err(GgufError::Damaged)));
+    let file = Writer::default()
+        .entry("general.architecture", 8, &text("llama"))
+        .finish();
+    let Err(GgufError::Missing(key)) = read(&file[..]) else {
+        panic!("a key is missing");
+    };
+    assert_eq!(key, "llama.block_count");
+}
+
+proptest! {
+    #[test]
+    fn damaged_headers_never_panic(at in 0usize..400, byte: u8) {
+        let mut file = plain("llama").finish();
+        if let Some(place) = file.get_mut(at) {
+            *place = byte;
+        }
+        drop(read(&file[..]));
+    }
+}
