@@ -13,7 +13,7 @@ use crate::setup::{Purpose, setup};
 use crate::tidy;
 
 /// What compiles natively in the dev profile.
-const NATIVE: [&str; 12] = [
+const NATIVE: [&str; 13] = [
     "benches",
     "echo",
     "protocol",
@@ -26,6 +26,7 @@ const NATIVE: [&str; 12] = [
     "xtask",
     "tests",
     "edge-relay",
+    "operator-cli",
 ];
 
 /// What runs in the Worker or in a page.

@@ -19,7 +19,7 @@ pub(crate) enum Stage {
     Units,
     /// The rig's tests, with llama.cpp and the real model
     Rig,
-    /// The relay's and the pages' tests that run natively
+    /// The relay's, the pages' and `heliograph`'s tests that run natively
     Edge,
     /// Rig, Worker and pages build, and the Worker is light enough
     Build,
@@ -59,7 +59,10 @@ fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
             let options = ["--release", "-p", "node-container"];
             test(places, &variables(places, tools)?, &options, &[])
         }
-        Stage::Edge => test(places, &[], &["-p", "edge-relay", "-p", "web"], &[]),
+        Stage::Edge => {
+            let packages = ["-p", "edge-relay", "-p", "web", "-p", "operator-cli"];
+            test(places, &[], &packages, &[])
+        }
         Stage::Build => build_all(places, tools),
         Stage::System => {
             build_all(places, tools)?;

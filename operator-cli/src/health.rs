@@ -1,0 +1,169 @@
+//! Waiting for a rig to become healthy, and saying meanwhile what it does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use bollard::Docker;
+use serde_json::json;
+
+use crate::rigs::{self, Rig};
+use crate::voice::Voice;
+
+/// The engine tells of health in its events too, but not of what a check wrote, so it is looked at this often.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What a look at a starting rig means.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// It serves.
+    Healthy,
+    /// Not yet; what it does.
+    Not(String),
+    /// It will not.
+    Never(String),
+}
+
+/// Waits until a rig is healthy, or will not be.
+pub(crate) async fn wait(
+    docker: &Docker,
+    voice: Voice,
+    id: &str,
+    name: &str,
+    seconds_max: u32,
+) -> Result<()> {
+    let begun = Instant::now();
+    let mut said = String::new();
+    loop {
+        let Some(rig) = rigs::inspect(docker, id).await? else {
+            bail!("{name} was removed while it started");
+        };
+        let doing = match look(&rig) {
+            Look::Healthy => return Ok(()),
+            Look::Not(doing) => doing,
+            Look::Never(why) => {
+                let tail = rigs::tail(docker, id).await;
+                bail!("{name} {why}; the end of its log:\n{tail}");
+            }
+        };
+        let seconds = begun.elapsed().as_secs();
+        if seconds >= u64::from(seconds_max) {
+            let tail = rigs::tail(docker, id).await;
+            bail!(
+                "{name} is not healthy after {seconds_max} s ({doing}); the end of its log:\n{tail}"
+            );
+        }
+        voice.now(&format!("{name}: {doing} ({seconds} s)"));
+        if doing != said && !voice.is_live() {
+            let text = format!("{name}: {doing}");
+            voice.event("starting", json!({ "name": name, "doing": doing }), &text);
+            said = doing;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn look(rig: &Rig) -> Look {
+    match (rig.state(), rig.health()) {
+        ("running", "healthy") => Look::Healthy,
+        ("running" | "restarting", "unhealthy") => {
+            let says = rig.health_says().unwrap_or("its health check fails");
+            Look::Never(format!("is not healthy: {says}"))
+        }
+        ("running", "none") => Look::Never(
+            "runs, but its image has no health check, so nobody can tell when it serves".to_owned(),
+        ),
+        ("restarting", _) => Look::Not("ended and is started again".to_owned()),
+        ("exited" | "dead" | "removing", _) => Look::Never(format!("ended: {}", reason(rig))),
+        (_, _) => Look::Not(rig.health_says().unwrap_or("starting").to_owned()),
+    }
+}
+
+/// What an exit code of the rig's means.
+pub(crate) fn reason(rig: &Rig) -> String {
+    if rig.is_out_of_memory() {
+        return "the kernel killed it for want of memory; a smaller model, fewer slots, or more with --memory".to_owned();
+    }
+    let code = rig.exit_code().unwrap_or(-1);
+    let meaning = match code {
+        0 => "it was asked to stop and drained",
+        1 => "it could not start",
+        2 => "a setting is wrong",
+        3 => "the relay refuses it for good; the key is wrong, or not for this relay",
+        4 => "its engine died",
+        130 => "it was interrupted",
+        137 => "it was killed",
+        _ => "for a reason of its own",
+    };
+    format!("{meaning} (exit code {code})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bollard::models::{
+        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as State, Health,
+        HealthStatusEnum, HealthcheckResult,
+    };
+
+    fn rig(status: State, health: HealthStatusEnum, says: &str, exit_code: i64) -> Rig {
+        Rig {
+            name: "rig".into(),
+            container: "heliograph-rig".into(),
+            id: "1".into(),
+            inspected: ContainerInspectResponse {
+                state: Some(ContainerState {
+                    status: Some(status),
+                    exit_code: Some(exit_code),
+                    health: Some(Health {
+                        status: Some(health),
+                        log: Some(vec![HealthcheckResult {
+                            output: Some(says.to_owned()),
+                            ..HealthcheckResult::default()
+                        }]),
+                        ..Health::default()
+                    }),
+                    ..ContainerState::default()
+                }),
+                ..ContainerInspectResponse::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_starting_rig_says_what_it_does() {
+        let starting = rig(
+            State::RUNNING,
+            HealthStatusEnum::STARTING,
+            "downloading: 40 %\n",
+            0,
+        );
+        assert_eq!(look(&starting), Look::Not("downloading: 40 %".into()));
+        let silent = rig(State::RUNNING, HealthStatusEnum::STARTING, "", 0);
+        assert_eq!(look(&silent), Look::Not("starting".into()));
+    }
+
+    #[test]
+    fn healthy_is_only_what_runs_and_says_so() {
+        assert_eq!(
+            look(&rig(State::RUNNING, HealthStatusEnum::HEALTHY, "ok", 0)),
+            Look::Healthy
+        );
+        let gone = look(&rig(State::EXITED, HealthStatusEnum::HEALTHY, "ok", 0));
+        assert!(matches!(gone, Look::Never(_)), "{gone:?}");
+        let unhealthy = look(&rig(
+            State::RUNNING,
+            HealthStatusEnum::UNHEALTHY,
+            "no relay",
+            0,
+        ));
+        assert_eq!(unhealthy, Look::Never("is not healthy: no relay".into()));
+    }
+
+    #[test]
+    fn an_end_is_explained_by_its_code() {
+        let Look::Never(why) = look(&rig(State::EXITED, HealthStatusEnum::STARTING, "", 3)) else {
+            panic!("it has ended");
+        };
+        assert!(why.contains("key is wrong") && why.contains('3'), "{why}");
+    }
+}

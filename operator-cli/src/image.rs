@@ -1,0 +1,171 @@
+//! Which image, and getting it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bollard::Docker;
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use crate::engine::{explain, is_missing};
+use crate::gpu::Gpu;
+use crate::voice::{Voice, bytes};
+
+/// Where images are said to come from unless somebody says otherwise: this machine, where `docker build` put them.
+/// No public registry has them yet, and a name there that is not ours would be an invitation.
+const HERE: &str = "localhost/heliograph";
+
+/// How often a pull tells a log how far it is.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// The image for a card.
+pub(crate) fn reference(image: Option<&str>, registry: Option<&str>, gpu: Gpu) -> String {
+    image.map_or_else(
+        || {
+            let prefix = registry.unwrap_or(HERE).trim_end_matches('/');
+            format!(
+                "{prefix}/rig-{}:{}",
+                gpu.as_str(),
+                env!("CARGO_PKG_VERSION")
+            )
+        },
+        str::to_owned,
+    )
+}
+
+/// The id of an image that is here.
+pub(crate) async fn id(docker: &Docker, reference: &str) -> Result<Option<String>> {
+    match docker.inspect_image(reference).await {
+        Ok(image) => Ok(image.id),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(explain(error)),
+    }
+}
+
+/// Makes sure that an image is here, and says which it is.
+pub(crate) async fn ensure(
+    docker: &Docker,
+    voice: Voice,
+    reference: &str,
+    pull_anyway: bool,
+) -> Result<String> {
+    if !pull_anyway && let Some(id) = id(docker, reference).await? {
+        return Ok(id);
+    }
+    pull(docker, voice, reference).await.with_context(|| {
+        let build = if reference.starts_with(HERE) {
+            "; build it in a clone of Heliograph (docs/images.md), or name a registry with --registry"
+        } else {
+            ""
+        };
+        format!("cannot get the image {reference}{build}")
+    })?;
+    let id = id(docker, reference).await?;
+    id.with_context(|| format!("the image {reference} was pulled and is not here"))
+}
+
+/// Pulls an image, saying how far it is.
+pub(crate) async fn pull(docker: &Docker, voice: Voice, reference: &str) -> Result<()> {
+    voice.event(
+        "pull",
+        json!({ "image": reference }),
+        &format!("pulling {reference}"),
+    );
+    // Without a tag the engine would pull every tag there is.
+    let (_, last) = reference.rsplit_once('/').unwrap_or(("", reference));
+    let tagged = if last.contains([':', '@']) {
+        reference.to_owned()
+    } else {
+        format!("{reference}:latest")
+    };
+    let options = CreateImageOptionsBuilder::new().from_image(&tagged).build();
+    let mut layers = Layers::default();
+    let mut reported = Instant::now();
+    let mut stream = Box::pin(docker.create_image(Some(options), None, None));
+    while let Some(step) = stream.next().await {
+        layers.take(step.map_err(explain)?);
+        let (done, total) = layers.sum();
+        let text = format!("pulling {reference}: {} of {}", bytes(done), bytes(total));
+        voice.now(&text);
+        if !voice.is_live() && total > 0 && reported.elapsed() > REPORT {
+            reported = Instant::now();
+            voice.event(
+                "pulling",
+                json!({ "image": reference, "bytes": done, "bytes_total": total }),
+                &text,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// How far each layer is. The engine names layers by itself; an image has at most some hundred.
+#[derive(Debug, Default)]
+struct Layers(BTreeMap<String, (u64, u64)>);
+
+impl Layers {
+    fn take(&mut self, step: CreateImageInfo) {
+        let (Some(id), Some(detail)) = (step.id, step.progress_detail) else {
+            return;
+        };
+        // Unpacking counts the same bytes again.
+        if step.status.as_deref() != Some("Downloading") {
+            return;
+        }
+        let count = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());
+        if let (Some(current), Some(total)) = (count(detail.current), count(detail.total)) {
+            self.0.insert(id, (current, total));
+        }
+    }
+
+    fn sum(&self) -> (u64, u64) {
+        self.0
+            .values()
+            .fold((0, 0), |(done, total), (current, all)| {
+                (done + current, total + all)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bollard::models::ProgressDetail;
+
+    #[test]
+    fn the_image_follows_the_card_unless_it_is_named() {
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            reference(None, None, Gpu::Cpu),
+            format!("localhost/heliograph/rig-cpu:{version}")
+        );
+        assert_eq!(
+            reference(None, Some("registry.example/h/"), Gpu::Rocm),
+            format!("registry.example/h/rig-rocm:{version}")
+        );
+        assert_eq!(reference(Some("mine:1"), Some("x"), Gpu::Cuda), "mine:1");
+    }
+
+    #[test]
+    fn only_downloads_count_and_each_layer_once() {
+        let step = |id: &str, status: &str, current, total| CreateImageInfo {
+            id: Some(id.to_owned()),
+            status: Some(status.to_owned()),
+            progress_detail: Some(ProgressDetail {
+                current: Some(current),
+                total: Some(total),
+            }),
+            ..CreateImageInfo::default()
+        };
+        let mut layers = Layers::default();
+        layers.take(step("a", "Downloading", 10, 100));
+        layers.take(step("a", "Downloading", 60, 100));
+        layers.take(step("b", "Downloading", 5, 50));
+        layers.take(step("a", "Extracting", 100, 100));
+        layers.take(step("b", "Downloading", -1, 50));
+        assert_eq!(layers.sum(), (65, 150));
+    }
+}

@@ -1,0 +1,263 @@
+//! Our containers, as Docker knows them: labels say whose they are and what they run, so nothing has to be remembered
+//! anywhere else.
+
+use std::collections::HashMap;
+
+use anyhow::{Result, bail};
+use bollard::Docker;
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
+use bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures_util::StreamExt as _;
+
+use crate::engine::explain;
+
+/// The kind of node in a container; only `rig` so far.
+pub(crate) const ROLE: &str = "network.heliograph.role";
+/// What the operator calls it.
+pub(crate) const NAME: &str = "network.heliograph.name";
+/// What computes.
+pub(crate) const GPU: &str = "network.heliograph.gpu";
+/// What it offers.
+pub(crate) const MODEL: &str = "network.heliograph.model";
+/// How long its answers may go on after it was asked to stop, in seconds.
+pub(crate) const DRAIN_SECONDS: &str = "network.heliograph.drain-seconds";
+/// On what we made beside containers, so that `down` removes nothing of anybody else's.
+pub(crate) const OURS: &str = "network.heliograph.ours";
+
+/// The volume with downloaded models, unless said otherwise.
+pub(crate) const VOLUME: &str = "heliograph-models";
+/// The network of our containers, unless said otherwise: nobody can connect to them, they can connect to anybody.
+pub(crate) const NETWORK: &str = "heliograph";
+
+/// What a stop gets on top of the drain, before the engine kills.
+const STOP_SECONDS_MORE: u32 = 10;
+
+/// How much of a log an error repeats.
+const TAIL_LINES: &str = "15";
+
+/// What the container of a node is called. Nothing else on the machine is likely to be.
+pub(crate) fn container_name(name: &str) -> String {
+    format!("heliograph-{name}")
+}
+
+/// What the next one is called until it has taken over.
+pub(crate) fn next_name(name: &str) -> String {
+    // A node's name cannot have this in it.
+    format!("heliograph-{name}--next")
+}
+
+/// A container of ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Rig {
+    /// The operator's name for it.
+    pub(crate) name: String,
+    /// Docker's name, without the slash.
+    pub(crate) container: String,
+    /// Docker's id.
+    pub(crate) id: String,
+    /// Everything that Docker knows.
+    pub(crate) inspected: ContainerInspectResponse,
+}
+
+impl Rig {
+    /// What a label says.
+    pub(crate) fn label(&self, label: &str) -> Option<&str> {
+        let labels = self.inspected.config.as_ref()?.labels.as_ref()?;
+        labels.get(label).map(String::as_str)
+    }
+
+    /// The image as it was asked for.
+    pub(crate) fn image(&self) -> &str {
+        let image = self
+            .inspected
+            .config
+            .as_ref()
+            .and_then(|config| config.image.as_deref());
+        image.unwrap_or("?")
+    }
+
+    /// Running, exited, …
+    pub(crate) fn state(&self) -> &'static str {
+        let state = self.inspected.state.as_ref();
+        match state.and_then(|state| state.status) {
+            Some(ContainerStateStatusEnum::RUNNING) => "running",
+            Some(ContainerStateStatusEnum::CREATED) => "created",
+            Some(ContainerStateStatusEnum::PAUSED) => "paused",
+            Some(ContainerStateStatusEnum::RESTARTING) => "restarting",
+            Some(ContainerStateStatusEnum::REMOVING) => "removing",
+            Some(ContainerStateStatusEnum::EXITED) => "exited",
+            Some(ContainerStateStatusEnum::DEAD) => "dead",
+            Some(ContainerStateStatusEnum::STOPPING) => "stopping",
+            Some(ContainerStateStatusEnum::EMPTY) | None => "unknown",
+        }
+    }
+
+    /// Whether its process lives, or is about to again.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(
+            self.state(),
+            "running" | "paused" | "restarting" | "stopping"
+        )
+    }
+
+    /// What its health check says.
+    pub(crate) fn health(&self) -> &'static str {
+        let state = self.inspected.state.as_ref();
+        match state.and_then(|state| state.health.as_ref()?.status) {
+            Some(HealthStatusEnum::STARTING) => "starting",
+            Some(HealthStatusEnum::HEALTHY) => "healthy",
+            Some(HealthStatusEnum::UNHEALTHY) => "unhealthy",
+            Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => "none",
+        }
+    }
+
+    /// The last thing that its health check wrote.
+    pub(crate) fn health_says(&self) -> Option<&str> {
+        let health = self.inspected.state.as_ref()?.health.as_ref()?;
+        let output = health.log.as_ref()?.last()?.output.as_deref()?;
+        output
+            .lines()
+            .next()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+    }
+
+    /// The exit code, where it has ended.
+    pub(crate) fn exit_code(&self) -> Option<i64> {
+        self.inspected
+            .state
+            .as_ref()?
+            .exit_code
+            .filter(|_| !self.is_up())
+    }
+
+    /// Whether the kernel killed it for want of memory.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        let state = self.inspected.state.as_ref();
+        state.and_then(|state| state.oom_killed).unwrap_or(false)
+    }
+
+    fn drain_seconds(&self) -> u32 {
+        self.label(DRAIN_SECONDS)
+            .and_then(|seconds| seconds.parse().ok())
+            .unwrap_or(30)
+    }
+
+    fn of(inspected: ContainerInspectResponse) -> Option<Self> {
+        let labels = inspected.config.as_ref()?.labels.as_ref()?;
+        Some(Self {
+            name: labels.get(NAME)?.clone(),
+            container: inspected
+                .name
+                .as_deref()?
+                .trim_start_matches('/')
+                .to_owned(),
+            id: inspected.id.clone()?,
+            inspected,
+        })
+    }
+}
+
+/// All of our rigs, sorted by name.
+pub(crate) async fn all(docker: &Docker) -> Result<Vec<Rig>> {
+    let filters = HashMap::from([("label", vec![format!("{ROLE}=rig")])]);
+    let options = ListContainersOptionsBuilder::new()
+        .all(true)
+        .filters(&filters)
+        .build();
+    let summaries = docker
+        .list_containers(Some(options))
+        .await
+        .map_err(explain)?;
+    let mut rigs = Vec::new();
+    for id in summaries.into_iter().filter_map(|summary| summary.id) {
+        rigs.extend(inspect(docker, &id).await?);
+    }
+    rigs.sort_by(|a, b| a.container.cmp(&b.container));
+    Ok(rigs)
+}
+
+/// Those with these names, or all; a name that nobody has is an error.
+pub(crate) async fn named(docker: &Docker, names: &[String]) -> Result<Vec<Rig>> {
+    let all = all(docker).await?;
+    if names.is_empty() {
+        return Ok(all);
+    }
+    for name in names {
+        if !all.iter().any(|rig| rig.name == *name) {
+            let known: Vec<&str> = all.iter().map(|rig| rig.name.as_str()).collect();
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            bail!("there is no rig called {name} on this machine; there are: {known}");
+        }
+    }
+    Ok(all
+        .into_iter()
+        .filter(|rig| names.contains(&rig.name))
+        .collect())
+}
+
+/// One container by name or id, if it is there and ours.
+pub(crate) async fn inspect(docker: &Docker, container: &str) -> Result<Option<Rig>> {
+    match docker
+        .inspect_container(container, None::<InspectContainerOptions>)
+        .await
+    {
+        Ok(inspected) => Ok(Rig::of(inspected)),
+        Err(error) if crate::engine::is_missing(&error) => Ok(None),
+        Err(error) => Err(explain(error)),
+    }
+}
+
+/// Asks a rig to drain and waits for its end.
+pub(crate) async fn stop(docker: &Docker, rig: &Rig) -> Result<()> {
+    let seconds = rig.drain_seconds().saturating_add(STOP_SECONDS_MORE);
+    let options = StopContainerOptionsBuilder::new()
+        .t(i32::try_from(seconds).unwrap_or(i32::MAX))
+        .build();
+    docker
+        .stop_container(&rig.id, Some(options))
+        .await
+        .map_err(explain)
+}
+
+/// Removes a container, killing it where it still runs.
+pub(crate) async fn remove(docker: &Docker, id: &str) -> Result<()> {
+    // Volumes without a name hold nothing of ours: the cache has a name.
+    let options = RemoveContainerOptionsBuilder::new()
+        .force(true)
+        .v(true)
+        .build();
+    match docker.remove_container(id, Some(options)).await {
+        Ok(()) => Ok(()),
+        Err(error) if crate::engine::is_missing(&error) => Ok(()),
+        Err(error) => Err(explain(error)),
+    }
+}
+
+/// Gives a container another name.
+pub(crate) async fn rename(docker: &Docker, id: &str, name: &str) -> Result<()> {
+    let options = RenameContainerOptionsBuilder::new().name(name).build();
+    docker.rename_container(id, options).await.map_err(explain)
+}
+
+/// The end of a container's log, for the reader of an error.
+pub(crate) async fn tail(docker: &Docker, id: &str) -> String {
+    let options = LogsOptionsBuilder::new()
+        .stdout(true)
+        .stderr(true)
+        .tail(TAIL_LINES)
+        .build();
+    let mut stream = Box::pin(docker.logs(id, Some(options)));
+    let mut text = String::new();
+    while let Some(Ok(piece)) = stream.next().await {
+        text.push_str(&String::from_utf8_lossy(piece.as_ref()));
+    }
+    text.trim_end().to_owned()
+}

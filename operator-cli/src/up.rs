@@ -1,0 +1,278 @@
+//! `up`: from flags to a healthy rig.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectNetworkOptions, StartContainerOptions,
+};
+use serde_json::json;
+
+use crate::cli::RigOptions;
+use crate::engine::{self, explain, is_conflict, is_missing};
+use crate::gpu::{self, Gpu};
+use crate::plan::{self, Plan};
+use crate::secret::Secret;
+use crate::settings::Settings;
+use crate::voice::Voice;
+use crate::{health, image, native, rigs};
+
+/// The environment's variable with the node key.
+pub(crate) const KEY: &str = "HELIOGRAPH_KEY";
+
+/// What an engine that does not know its memory is taken to have.
+const MEMORY_BYTES: i64 = 8 << 30;
+
+/// Render nodes will come.
+pub(crate) fn render() -> Result<std::process::ExitCode> {
+    bail!("render nodes are not there yet; `heliograph up rig` serves language models")
+}
+
+/// Starts a rig and waits until it is healthy.
+pub(crate) async fn rig(voice: Voice, settings: &Settings, options: RigOptions) -> Result<()> {
+    let relay = options.relay.clone().or_else(|| settings.relay.clone());
+    let relay = relay.context("which relay? `--relay wss://relay.example`, or HELIOGRAPH_RELAY")?;
+    let key = Secret::read(
+        "hgn-",
+        options.key_file.as_deref(),
+        KEY,
+        settings.key_file.as_deref(),
+    )?;
+    let key = key
+        .context("no node key: put it into a file and say `--key-file`, or into HELIOGRAPH_KEY")?;
+    if options.native {
+        return native::run(&options, &relay, &key);
+    }
+    let docker = engine::connect().await?;
+    make_room(&docker, &options.name).await?;
+    let found = options.gpu.map_or_else(
+        || gpu::find(Path::new("/")),
+        |gpu| gpu::Found {
+            gpu,
+            because: "asked for".to_owned(),
+        },
+    );
+    let gpu = found.gpu;
+    voice.event(
+        "gpu",
+        json!({ "gpu": gpu.as_str(), "because": found.because }),
+        &format!("computing with: {} ({})", gpu.as_str(), found.because),
+    );
+    let registry = options.registry.as_deref().or(settings.registry.as_deref());
+    let reference = image::reference(options.image.as_deref(), registry, gpu);
+    let plan = plan(&docker, options.clone(), relay, key, gpu, reference).await?;
+    let image_id = image::ensure(&docker, voice, &plan.image, options.pull).await?;
+    ensure_network(&docker, &plan.network).await?;
+    ensure_volume(&docker, &plan.volume).await?;
+    let name = rigs::container_name(&plan.name);
+    let id = start(&docker, &name, plan.container()).await?;
+    voice.event(
+        "started",
+        json!({ "name": plan.name, "container": name }),
+        &format!("started {name}"),
+    );
+    health::wait(&docker, voice, &id, &plan.name, options.wait_seconds)
+        .await
+        .with_context(|| {
+            format!(
+                "`heliograph logs {0}` shows more, `heliograph down {0}` clears it away",
+                plan.name
+            )
+        })?;
+    voice.result(
+        &json!({
+            "event": "up", "name": plan.name, "container": name, "id": id, "image": plan.image,
+            "image_id": image_id, "gpu": gpu.as_str(),
+        }),
+        &format!("{} is healthy and takes work", plan.name),
+    );
+    Ok(())
+}
+
+/// A rig of that name that runs is in the way; one that has ended is cleared away.
+async fn make_room(docker: &Docker, name: &str) -> Result<()> {
+    let containers = [rigs::container_name(name), rigs::next_name(name)];
+    for container in containers {
+        let Some(rig) = rigs::inspect(docker, &container).await? else {
+            continue;
+        };
+        if rig.is_up() {
+            bail!(
+                "{name} is there already ({}, {}); `heliograph update {name}` renews it, `heliograph down {name}` \
+                 removes it, `--name` starts another",
+                rig.state(),
+                rig.health()
+            );
+        }
+        rigs::remove(docker, &rig.id).await?;
+    }
+    Ok(())
+}
+
+async fn plan(
+    docker: &Docker,
+    options: RigOptions,
+    relay: String,
+    key: Secret,
+    gpu: Gpu,
+    image: String,
+) -> Result<Plan> {
+    let network = options.network.as_deref();
+    let model_file = options
+        .model_file
+        .as_deref()
+        .map(plan::model_file)
+        .transpose()?;
+    if options.model.is_none() {
+        bail!("which model? `--model ID`, an entry of the relay's catalog, or `--model auto`");
+    }
+    let memory = match options.memory {
+        Some(bytes) => bytes,
+        None => nine_tenths(docker.info().await.map_err(explain)?.mem_total),
+    };
+    let metrics_port = (network == Some("host")).then(free_port).transpose()?;
+    Ok(Plan {
+        relay: plan::relay(&relay, network)?,
+        network: options.network.unwrap_or_else(|| rigs::NETWORK.to_owned()),
+        name: options.name,
+        image,
+        gpu,
+        key,
+        model: options.model,
+        model_file,
+        slots: options.slots,
+        cpus: options.cpus,
+        memory,
+        drain_seconds: options.drain_seconds,
+        volume: options.volume,
+        metrics_port,
+        groups: groups(gpu),
+        flags: options.flags,
+    })
+}
+
+/// A leak shall end the rig and not the machine.
+fn nine_tenths(total: Option<i64>) -> i64 {
+    let total = total.filter(|total| *total > 0).unwrap_or(MEMORY_BYTES);
+    total / 10 * 9
+}
+
+/// A port that nobody has at the moment; on the host's network the rigs share all ports.
+pub(crate) fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Groups that the host's device files ask for; the container's account is in none of them by itself.
+fn groups(gpu: Gpu) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let paths: &[&str] = match gpu {
+        Gpu::Cpu | Gpu::Cuda => &[],
+        Gpu::Rocm => &["/dev/kfd", "/dev/dri/renderD128"],
+        Gpu::Vulkan => &["/dev/dri/renderD128"],
+    };
+    let mut groups: Vec<u32> = paths
+        .iter()
+        .filter_map(|path| Some(std::fs::metadata(path).ok()?.gid()))
+        .filter(|group| *group != 0)
+        .collect();
+    groups.dedup();
+    groups
+}
+
+/// Creates and starts a container, and leaves none behind that does not start.
+pub(crate) async fn start(
+    docker: &Docker,
+    name: &str,
+    body: ContainerCreateBody,
+) -> Result<String> {
+    let options = CreateContainerOptionsBuilder::new().name(name).build();
+    let created = docker
+        .create_container(Some(options), body)
+        .await
+        .map_err(explain)?;
+    if let Err(error) = docker
+        .start_container(&created.id, None::<StartContainerOptions>)
+        .await
+    {
+        // The first error is the one that matters.
+        _ = rigs::remove(docker, &created.id).await;
+        return Err(explain(error));
+    }
+    Ok(created.id)
+}
+
+fn ours() -> HashMap<String, String> {
+    HashMap::from([(rigs::OURS.to_owned(), "true".to_owned())])
+}
+
+/// Our own network is made where it is not there; somebody else's must be.
+async fn ensure_network(docker: &Docker, name: &str) -> Result<()> {
+    if name == "host" {
+        return Ok(());
+    }
+    match docker
+        .inspect_network(name, None::<InspectNetworkOptions>)
+        .await
+    {
+        Ok(_) => return Ok(()),
+        Err(error) if is_missing(&error) => {}
+        Err(error) => return Err(explain(error)),
+    }
+    if name != rigs::NETWORK {
+        bail!(
+            "--network: Docker has no network called {name}; `docker network create {name}` makes it"
+        );
+    }
+    let request = NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some("bridge".to_owned()),
+        labels: Some(ours()),
+        ..NetworkCreateRequest::default()
+    };
+    match docker.create_network(request).await {
+        Ok(_) => Ok(()),
+        // Another `up` was quicker.
+        Err(error) if is_conflict(&error) => Ok(()),
+        Err(error) => Err(explain(error)),
+    }
+}
+
+/// Made with our label, so that `down --volumes` knows it; one that is there stays as it is.
+async fn ensure_volume(docker: &Docker, name: &str) -> Result<()> {
+    let request = VolumeCreateRequest {
+        name: Some(name.to_owned()),
+        labels: Some(ours()),
+        ..VolumeCreateRequest::default()
+    };
+    docker
+        .create_volume(request)
+        .await
+        .map(drop)
+        .map_err(explain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rig_leaves_the_machine_a_tenth_of_its_memory() {
+        assert_eq!(nine_tenths(Some(100)), 90);
+        assert_eq!(nine_tenths(Some(0)), nine_tenths(None));
+    }
+
+    #[test]
+    fn render_nodes_say_that_they_are_not_there_yet() {
+        let error = render().unwrap_err().to_string();
+        assert!(
+            error.contains("not there yet") && error.contains("up rig"),
+            "{error}"
+        );
+    }
+}
