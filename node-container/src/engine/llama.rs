@@ -9,11 +9,14 @@
 //! - Prompt and answer together fit the slot's context. There is no context shift: at its end an answer ends with
 //!   `length`, and a `max_tokens` that would go beyond it is cut down to what is left.
 //! - On an otherwise idle engine the same request with the same seed gives the same text: batch sizes and threads are
-//!   fixed, and no prefix is taken from a cache.
+//!   fixed, and a request that names a seed takes nothing from the cache. Without a seed the beginning of the prompt may
+//!   have been read in other pieces, for another job ([`cache`]); numbers then differ in their last digits, and now and
+//!   then another token is the likeliest.
 //! - An answer that another attempt began goes on at that very byte ([`given`]). It costs a prompt's reading of what is
 //!   known, and one decode step for each token of its end that is open.
 //! - A paused job keeps its slot and its place in the cache, and is left out of decode steps.
 
+mod cache;
 mod given;
 mod load;
 pub mod perplexity;
@@ -26,10 +29,11 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
-use protocol::{ErrorCode, Failure, FinishReason, JobRequest, Usage};
+use protocol::{ErrorCode, Failure, FinishReason, JobRequest, PrefixHash, Usage};
 
 use super::vocabulary::Vocabulary;
 use super::{Command, Engine, EngineEvent, JobKey};
+use cache::Cache;
 use reader::{Done, Job, Prepared, Task, Ticket};
 use slot::{Ending, Slot};
 
@@ -55,6 +59,8 @@ struct Reading {
     ticket: Ticket,
     is_stopped: bool,
     is_paused: bool,
+    /// What the relay calls the conversation once it is read.
+    prefix: Option<PrefixHash>,
 }
 
 /// The engine proper; lives on its own thread, inside [`spawn`].
@@ -70,6 +76,7 @@ struct LlamaEngine<'m> {
     done: Receiver<Done>,
     /// The index is the slot's sequence in the KV cache.
     slots: Vec<Option<Slot>>,
+    cache: Cache,
     events: VecDeque<EngineEvent>,
     /// Failed steps since the last good one.
     failures: u32,
@@ -77,7 +84,7 @@ struct LlamaEngine<'m> {
 }
 
 impl LlamaEngine<'_> {
-    fn start(&mut self, job: Job) {
+    fn start(&mut self, job: Job, prefix: Option<PrefixHash>) {
         let key = job.key;
         let taken = self.reading.len() + self.slots.iter().flatten().count();
         let ticket = Ticket::default();
@@ -92,6 +99,7 @@ impl LlamaEngine<'_> {
                 ticket,
                 is_stopped: false,
                 is_paused: false,
+                prefix,
             });
             None
         };
@@ -157,8 +165,10 @@ impl LlamaEngine<'_> {
         }
         slot.pause(reading.is_paused);
         // There is one: jobs in the reader count as taken slots.
-        if let Some(free) = self.slots.iter_mut().find(|slot| slot.is_none()) {
-            *free = Some(slot);
+        let mut places = self.slots.iter_mut().enumerate();
+        if let Some((index, place)) = places.find(|(_, place)| place.is_none()) {
+            *place = Some(slot);
+            self.begin_sharing(index, reading.prefix);
         }
     }
 
@@ -206,23 +216,27 @@ impl LlamaEngine<'_> {
             }
             return;
         }
-        let found = self
-            .slots
-            .iter_mut()
-            .find_map(|slot| slot.take_if(|slot| slot.key() == key));
-        if let Some(slot) = found {
+        let found = (0..).zip(&mut self.slots).find_map(|(index, slot)| {
+            let slot = slot.take_if(|slot| slot.key() == key)?;
+            Some((index, slot))
+        });
+        if let Some((index, slot)) = found {
             self.events.push_back(EngineEvent::Cancelled {
                 key,
                 usage: slot.usage(),
             });
-            self.forget_freed();
+            self.keep(index, &slot);
         }
     }
 
     /// Fills the batch; `false` where llama.cpp's batch refused a token.
     fn compose(&mut self) -> bool {
         self.batch.clear();
-        let active = self.slots.iter().flatten().filter(|slot| !slot.is_paused());
+        self.stop_following();
+        let active = (0..).zip(&self.slots).filter_map(|(index, slot)| {
+            let waits = |slot: &&Slot| slot.is_paused() || self.cache.is_following(index);
+            slot.as_ref().filter(|slot| !waits(slot))
+        });
         let reading = active.clone().filter(|slot| slot.is_reading()).count();
         let chunk = if reading == active.count() {
             PREFILL_TOKENS_ALONE
@@ -231,8 +245,9 @@ impl LlamaEngine<'_> {
         };
         let share = chunk.checked_div(reading).unwrap_or(0).max(1);
         let mut fits = true;
-        for (sequence, slot) in (0i32..).zip(&mut self.slots) {
+        for ((index, sequence), slot) in (0..).zip(0i32..).zip(&mut self.slots) {
             if let Some(slot) = slot {
+                let share = self.cache.share(index, slot.prefilled(), share);
                 fits &= slot.plan(&mut self.batch, sequence, share);
             }
         }
@@ -242,8 +257,8 @@ impl LlamaEngine<'_> {
     /// Reads what the batch gave.
     fn harvest(&mut self) {
         let mut advances = Vec::new();
-        let mut endings = Vec::new();
-        for place in &mut self.slots {
+        let (mut endings, mut ended) = (Vec::new(), Vec::new());
+        for (index, place) in self.slots.iter_mut().enumerate() {
             let Some(slot) = place else { continue };
             if let Some(prefilled_tokens) = slot.note_prefilled() {
                 self.events.push_back(EngineEvent::Progress {
@@ -277,15 +292,17 @@ impl LlamaEngine<'_> {
                         ),
                     },
                 });
+                ended.push((index, slot));
             }
         }
         if !advances.is_empty() {
             self.events.push_back(EngineEvent::Step(advances));
         }
-        if !endings.is_empty() {
-            self.events.extend(endings);
-            self.forget_freed();
+        self.events.extend(endings);
+        for (index, slot) in ended {
+            self.keep(index, &slot);
         }
+        self.save_checkpoints();
     }
 
     /// The batch could not be evaluated, and the cache is in an unknown state: every job breaks, the next ones start afresh.
@@ -302,17 +319,7 @@ impl LlamaEngine<'_> {
             });
         }
         self.context.clear_kv_cache();
-    }
-
-    /// Empties the cache of every slot without a job.
-    fn forget_freed(&mut self) {
-        for (sequence, slot) in (0u32..).zip(&self.slots) {
-            if slot.is_none()
-                && let Err(error) = self.context.clear_kv_cache_seq(Some(sequence), None, None)
-            {
-                tracing::error!(%error, sequence, "a slot's cache could not be emptied");
-            }
-        }
+        self.forget_cached();
     }
 }
 
@@ -324,13 +331,16 @@ impl Engine for LlamaEngine<'_> {
                 model,
                 request,
                 answer,
-                prefix: _,
-            } => self.start(Job {
-                key,
-                model,
-                request,
-                answer,
-            }),
+                prefix,
+            } => {
+                let job = Job {
+                    key,
+                    model,
+                    request,
+                    answer,
+                };
+                self.start(job, prefix);
+            }
             Command::Pause { key } => self.pause(key, true),
             Command::Unpause { key } => self.pause(key, false),
             Command::Stop { key } => self.stop(key),
@@ -356,7 +366,7 @@ impl Engine for LlamaEngine<'_> {
         if self.batch.n_tokens() == 0 {
             return;
         }
-        match self.context.decode(&mut self.batch) {
+        match self.decode() {
             Ok(()) => {
                 self.failures = 0;
                 self.harvest();

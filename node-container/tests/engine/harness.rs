@@ -57,13 +57,17 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// Keeps nothing of what is finished, so that every job reads its whole prompt.
     pub(crate) fn new(slots: u32, context_tokens: u32) -> Self {
-        let (event_sender, events) = unbounded_channel();
-        let options = LlamaOptions {
+        Self::with(LlamaOptions {
             slots,
             context_tokens: Some(context_tokens),
             ..LlamaOptions::new(model_file())
-        };
+        })
+    }
+
+    pub(crate) fn with(options: LlamaOptions) -> Self {
+        let (event_sender, events) = unbounded_channel();
         let Spawned {
             loaded,
             commands,

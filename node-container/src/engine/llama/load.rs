@@ -20,7 +20,9 @@ use tokio::sync::mpsc::{
     UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
 
+use super::cache::{Cache, spare_sequences};
 use super::reader::{Done, Reader, Task};
+use super::slot::Slot;
 use super::{BATCH_TOKENS_MAX, LlamaEngine};
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, EngineEvent, run};
@@ -344,7 +346,9 @@ pub(super) fn new_context<'m>(
     let threads = i32::try_from(options.threads).unwrap_or(1);
     let params = LlamaContextParams::default()
         .with_n_ctx(Some(total))
-        .with_n_seq_max(options.slots)
+        .with_n_seq_max(options.slots + spares(options))
+        // A model with a sliding window keeps no more than its windows; the prefix cache makes do with that.
+        .with_swa_full(false)
         .with_kv_unified(true)
         .with_n_batch(batch_tokens)
         .with_n_ubatch(batch_tokens)
@@ -353,6 +357,11 @@ pub(super) fn new_context<'m>(
     model
         .new_context(backend()?, params)
         .map_err(|error| failed(error.to_string()))
+}
+
+/// Sequences for what the prefix cache holds.
+fn spares(options: &LlamaOptions) -> u32 {
+    spare_sequences(options.slots, options.cached_conversations)
 }
 
 impl<'m> LlamaEngine<'m> {
@@ -377,6 +386,8 @@ impl<'m> LlamaEngine<'m> {
         context
             .decode(&mut batch)
             .map_err(|error| failed(error.to_string()))?;
+        let slots: Vec<Option<Slot>> = (0..options.slots).map(|_| None).collect();
+        let cache = Cache::new(model, &context, slots.len(), spares(options));
         context.clear_kv_cache();
 
         Ok(Self {
@@ -388,7 +399,8 @@ impl<'m> LlamaEngine<'m> {
             reading: Vec::new(),
             reader,
             done,
-            slots: (0..options.slots).map(|_| None).collect(),
+            slots,
+            cache,
             events: VecDeque::new(),
             failures: 0,
             is_reader_gone: false,

@@ -50,6 +50,8 @@ pub(super) struct Work {
     pub(super) sampler: Sampler,
     pub(super) answer: Answer,
     pub(super) top_logprobs: Option<u8>,
+    /// Whether what is in the cache already need not be read again.
+    pub(super) may_reuse: bool,
 }
 
 /// A running job.
@@ -60,6 +62,10 @@ pub(super) struct Slot {
     prefilled: usize,
     /// Tokens of the context that are in the current batch.
     planned: usize,
+    /// Of the prompt, what was in the cache before.
+    cached_tokens: u32,
+    /// Drawn and evaluated.
+    written: Vec<LlamaToken>,
     /// Drawn, but not yet evaluated.
     newest: Option<LlamaToken>,
     /// Where in the current batch the row of logits for the next token is.
@@ -75,6 +81,8 @@ impl Slot {
             work,
             prefilled: 0,
             planned: 0,
+            cached_tokens: 0,
+            written: Vec::new(),
             newest: None,
             row: None,
             drawn: 0,
@@ -94,8 +102,54 @@ impl Slot {
         Usage {
             prompt_tokens: self.work.prompt_tokens,
             completion_tokens: self.work.told_tokens,
-            cached_tokens: 0,
+            cached_tokens: self.cached_tokens,
         }
+    }
+
+    /// Everything that is to be read.
+    pub(super) fn context(&self) -> &[LlamaToken] {
+        &self.work.context
+    }
+
+    /// How much of it is in the cache.
+    pub(super) const fn prefilled(&self) -> usize {
+        self.prefilled
+    }
+
+    /// Whether all of it is.
+    pub(super) const fn has_read(&self) -> bool {
+        self.prefilled == self.work.context.len()
+    }
+
+    /// Whether what is in the cache already need not be read again.
+    pub(super) const fn may_reuse(&self) -> bool {
+        self.work.may_reuse
+    }
+
+    /// Whether its context could be written in so many tokens more.
+    pub(super) fn has_room_for(&self, tokens: usize) -> bool {
+        let room = self.work.context_tokens_max.saturating_sub(self.length());
+        usize::try_from(room).is_ok_and(|room| tokens < room)
+    }
+
+    /// What is in the cache of this job: of what is to be read, and of what was drawn.
+    pub(super) fn evaluated(&self) -> Vec<LlamaToken> {
+        let read = self.work.context.get(..self.prefilled).unwrap_or_default();
+        [read, &self.written].concat()
+    }
+
+    /// How many tokens that are.
+    pub(super) const fn evaluated_tokens(&self) -> usize {
+        self.prefilled + self.written.len()
+    }
+
+    /// These tokens are in the cache, and write what the first `covered` ones of the context write.
+    pub(super) fn reuse(&mut self, tokens: &[LlamaToken], covered: usize) {
+        let covered = covered.min(self.work.context.len());
+        self.work.context.splice(..covered, tokens.iter().copied());
+        self.prefilled = tokens.len();
+        let covered = u32::try_from(covered).unwrap_or(u32::MAX);
+        self.cached_tokens = covered.min(self.work.prompt_tokens);
     }
 
     pub(super) const fn is_reading(&self) -> bool {
@@ -191,6 +245,7 @@ impl Slot {
         advances: &mut Vec<Advance>,
     ) -> Option<Ending> {
         let row = self.row.take()?;
+        self.written.extend(self.newest.take());
         let logits = context.get_logits_ith(row);
         let (token, is_known) = match self.next_token(logits, vocabulary) {
             Ok(next) => next,
