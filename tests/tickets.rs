@@ -84,7 +84,7 @@ fn resume(job: JobId, ticket: &str) -> ClientToRelay {
         tokens: 0,
         hash: AnswerHash::default(),
         model: OTHER_MODEL.to_owned(),
-        request: ask("Tell a story.", 100),
+        request: ask("Tell a story.", 100).into(),
         answer: None,
     }
 }

@@ -33,7 +33,29 @@ pub(crate) struct Claim {
 pub(crate) fn claim(places: &Places) -> Result<Claim> {
     let lock = Lock::take(&places.cache.join("build.lock"))?;
     take_over(&places.root, &places.target)?;
+    drop_dangling_libraries(&places.target)?;
     Ok(Claim { _lock: lock })
+}
+
+/// Removes links to shared libraries that lead nowhere. llama-cpp-sys-2's build script leaves such links in the target
+/// folder, and fails on them when it runs again with other features or in another version.
+fn drop_dangling_libraries(target: &Path) -> Result<()> {
+    for folder in ["debug", "release"].map(|profile| target.join(profile)) {
+        for folder in [folder.clone(), folder.join("deps"), folder.join("examples")] {
+            let Ok(entries) = fs::read_dir(&folder) else {
+                continue;
+            };
+            for entry in entries {
+                let path = entry?.path();
+                let is_library = path.extension().is_some_and(|extension| extension == "so");
+                if is_library && path.is_symlink() && !path.exists() {
+                    fs::remove_file(&path)
+                        .with_context(|| format!("cannot remove {}", path.display()))?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where another clone built last, ours are marked as new, so that our own crates are built again and nothing else is.
@@ -82,6 +104,20 @@ mod tests {
 
     fn modified(path: &Path) -> SystemTime {
         fs::metadata(path).unwrap().modified().unwrap()
+    }
+
+    #[test]
+    fn links_to_libraries_that_lead_nowhere_are_removed_and_others_stay() {
+        let base = std::env::temp_dir().join(format!("heliograph-links-{}", std::process::id()));
+        let deps = base.join("release/deps");
+        fs::create_dir_all(&deps).unwrap();
+        File::create(deps.join("libreal.so.0")).unwrap();
+        std::os::unix::fs::symlink("libreal.so.0", deps.join("libreal.so")).unwrap();
+        std::os::unix::fs::symlink("libgone.so.0", deps.join("libgone.so")).unwrap();
+        drop_dangling_libraries(&base).unwrap();
+        assert!(deps.join("libreal.so").exists());
+        assert!(!deps.join("libgone.so").is_symlink());
+        fs::remove_dir_all(&base).unwrap();
     }
 
     #[test]

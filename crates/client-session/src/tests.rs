@@ -91,10 +91,13 @@ impl Stage {
         self.input(Input::Submit {
             job: JOB,
             model: "demo".into(),
-            request: Box::new(ChatRequest {
-                messages: vec![message],
-                ..ChatRequest::default()
-            }),
+            request: Box::new(
+                ChatRequest {
+                    messages: vec![message],
+                    ..ChatRequest::default()
+                }
+                .into(),
+            ),
         });
     }
 

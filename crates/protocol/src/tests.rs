@@ -1,6 +1,7 @@
 //! Tests of the wire: golden frames, round trips, hostile bytes, evolution and limits.
 
 mod answer;
+mod asking;
 mod evolution;
 mod frames;
 mod golden;

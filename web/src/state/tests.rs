@@ -322,7 +322,7 @@ fn every_frame_that_fits_is_sent() {
     let frame = protocol::encode(&ClientToRelay::Submit {
         job,
         model,
-        request: *request,
+        request: (*request).into(),
     });
     assert!(frame.len() > CLIENT_FRAME_BYTES_MAX - 2000);
     assert!(protocol::decode::<ClientToRelay>(&frame, CLIENT_FRAME_BYTES_MAX).is_ok());

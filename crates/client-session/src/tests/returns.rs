@@ -2,7 +2,7 @@
 
 use protocol::limits::CLIENT_FRAME_BYTES_MAX;
 use protocol::{
-    AnswerHash, ChatMessage, ChatRequest, ClientToRelay, CloseCode, ErrorCode, Failure,
+    AnswerHash, ChatMessage, ChatRequest, ClientToRelay, CloseCode, ErrorCode, Failure, JobRequest,
     RelayToClient, Role, encode,
 };
 
@@ -39,7 +39,7 @@ fn a_lost_job_is_resumed_with_all_that_a_new_relay_needs() {
     assert_eq!((ticket.as_str(), model.as_str()), ("t", "demo"));
     assert_eq!((*attempt, *offset, *tokens), (1, 5, 2));
     assert_eq!(*hash, AnswerHash::of(b"Hello"));
-    assert_eq!(request.messages.len(), 1);
+    assert_eq!(request.turns(), 1);
     let answer = answer.as_ref().unwrap();
     assert_eq!(answer.model.as_deref(), Some("m"));
     assert_eq!(answer.pieces[0].text, "Hello");
@@ -259,10 +259,10 @@ fn a_frame_over_its_limit_leaves_tokens_and_then_the_answer_out() {
             content: "x".repeat(bytes),
             ..ChatMessage::default()
         };
-        Box::new(ChatRequest {
+        Box::new(JobRequest::from(ChatRequest {
             messages: vec![message],
             ..ChatRequest::default()
-        })
+        }))
     };
     let resumed = |room: usize| {
         let mut stage = Stage::new();

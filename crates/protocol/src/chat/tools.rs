@@ -58,18 +58,20 @@ pub(super) fn validate(tools: &[Tool], choice: &ToolChoice) -> Result<(), Invali
             format!("all tools together have at most {TOOLS_BYTES_MAX} bytes"),
         );
     }
+    let is_offered = |name: &str| tools.iter().any(|tool| tool.name == name);
     match choice {
-        ToolChoice::Auto | ToolChoice::None => Ok(()),
         ToolChoice::Required if tools.is_empty() => invalid(
             "tool_choice",
             "tool_choice is required, but there are no tools",
         ),
-        ToolChoice::Required => Ok(()),
-        ToolChoice::Function { name } if tools.iter().any(|tool| tool.name == *name) => Ok(()),
-        ToolChoice::Function { .. } => invalid(
+        ToolChoice::Function { name } if !is_offered(name) => invalid(
             "tool_choice",
             "tool_choice names a function that is not among the tools",
         ),
+        ToolChoice::Auto
+        | ToolChoice::None
+        | ToolChoice::Required
+        | ToolChoice::Function { .. } => Ok(()),
         ToolChoice::Unknown => invalid(
             "tool_choice",
             "tool_choice must be auto, none, required or a function",

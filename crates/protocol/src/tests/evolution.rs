@@ -3,8 +3,9 @@
 use crate::chat::ResponseFormat;
 use crate::limits::CLIENT_FRAME_BYTES_MAX;
 use crate::{
-    Answer, Capabilities, ChatRequest, ClientToRelay, ErrorCode, FinishReason, NodeClass,
-    NodeToRelay, PieceKind, RelayToClient, RelayToNode, Role, decode,
+    Answer, Capabilities, ChatRequest, ClientToRelay, ErrorCode, FinishReason, JobRequest,
+    NodeClass, NodeToRelay, PieceKind, ReasoningEffort, RelayToClient, RelayToNode, Role,
+    ToolChoice, decode,
 };
 
 const MAX: usize = CLIENT_FRAME_BYTES_MAX;
@@ -27,7 +28,16 @@ fn an_unknown_message_decodes_to_unknown_in_every_direction() {
 #[test]
 fn unknown_words_inside_a_message_decode_to_unknown() {
     assert_eq!(decode(r#""archive""#, MAX), Ok(NodeClass::Unknown));
-    assert_eq!(decode(r#""tool""#, MAX), Ok(Role::Unknown));
+    assert_eq!(decode(r#""narrator""#, MAX), Ok(Role::Unknown));
+    assert_eq!(
+        decode(r#"{"kind":"dream","of":[]}"#, MAX),
+        Ok(JobRequest::Unknown)
+    );
+    assert_eq!(
+        decode(r#"{"mode":"sometimes"}"#, MAX),
+        Ok(ToolChoice::Unknown)
+    );
+    assert_eq!(decode(r#""extreme""#, MAX), Ok(ReasoningEffort::Unknown));
     assert_eq!(
         decode(r#""content_filter""#, MAX),
         Ok(FinishReason::Unknown)
@@ -43,7 +53,7 @@ fn unknown_words_inside_a_message_decode_to_unknown() {
 #[test]
 fn unknown_fields_are_ignored_at_every_depth() {
     let text = format!(
-        r#"{{"later":[],"type":"submit","job":"{JOB}","model":"light","request":{{"later":1,
+        r#"{{"later":[],"type":"submit","job":"{JOB}","model":"light","request":{{"kind":"chat","later":1,
         "messages":[{{"role":"user","content":"hi","later":null}}],
         "sampling":{{"later":{{}}}},"response_format":{{"type":"text","later":0}}}}}}"#
     );
@@ -51,7 +61,7 @@ fn unknown_fields_are_ignored_at_every_depth() {
         panic!("not a submit");
     };
     assert_eq!(model, "light");
-    assert_eq!(request.messages[0].content, "hi");
+    assert_eq!(request.as_chat().unwrap().messages[0].content, "hi");
     let unit = r#"{"type":"ping","later":true}"#;
     assert_eq!(decode(unit, MAX), Ok(ClientToRelay::Ping));
 }
@@ -87,7 +97,7 @@ fn a_known_message_with_a_wrong_field_is_malformed_and_not_unknown() {
         r#"{"type":"acknowledge","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","offset":-1}"#,
         r#"{"type":"acknowledge","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","offset":4294967296}"#,
         r#"{"type":"acknowledge","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","offset":0,"whole":1}"#,
-        r#"{"type":"resume","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","ticket":"t","attempt":1,"offset":0,"tokens":0,"hash":"00","model":"m","request":{"messages":[]}}"#,
+        r#"{"type":"resume","job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","ticket":"t","attempt":1,"offset":0,"tokens":0,"hash":"00","model":"m","request":{"kind":"chat","messages":[]}}"#,
         r#"{"type":7}"#,
         r#"{"job":"0f1e2d3c4b5a69788796a5b4c3d2e1f0"}"#,
         r#"{"type":"ping"} {"type":"ping"}"#,
@@ -102,14 +112,14 @@ fn a_known_message_with_a_wrong_field_is_malformed_and_not_unknown() {
 fn numbers_keep_their_kind_inside_a_tagged_message() {
     // A tagged enum reads its fields through serde's buffer, where integers and floats could lose their kind.
     let text = format!(
-        r#"{{"request":{{"messages":[],"sampling":{{"temperature":1,"top_p":0.1,"seed":18446744073709551615,
+        r#"{{"request":{{"kind":"chat","messages":[],"sampling":{{"temperature":1,"top_p":0.1,"seed":18446744073709551615,
         "logit_bias":[{{"token":4294967295,"bias":-100}},{{"token":0,"bias":0.30000001192092896}}]}}}},
         "model":"m","job":"{JOB}","type":"submit"}}"#
     );
     let Ok(ClientToRelay::Submit { request, .. }) = decode(&text, MAX) else {
         panic!("not a submit");
     };
-    let sampling = request.sampling;
+    let sampling = request.as_chat().unwrap().sampling.clone();
     assert_eq!(sampling.temperature, Some(1.0));
     assert_eq!(sampling.top_p, Some(0.1));
     assert_eq!(sampling.seed, Some(u64::MAX));

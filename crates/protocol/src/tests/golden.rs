@@ -19,8 +19,8 @@ use crate::chat::{LogitBias, ResponseFormat, Sampling};
 use crate::limits::{CLIENT_FRAME_BYTES_MAX, NODE_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX};
 use crate::{
     AnswerHash, Capabilities, ChatMessage, ChatRequest, ClientToRelay, CloseCode, ErrorCode,
-    Failure, JobId, NodeToRelay, PING, PONG, Piece, PieceKind, RelayToClient, RelayToNode, Role,
-    Usage, decode, encode,
+    Failure, Image, JobId, NodeToRelay, PING, PONG, Piece, PieceKind, ReasoningEffort,
+    RelayToClient, RelayToNode, Role, Tool, ToolCall, ToolChoice, Usage, decode, encode,
 };
 
 /// A client's ticket and a node's: peers need not read them.
@@ -104,6 +104,49 @@ fn smallest_request() -> ChatRequest {
     }
 }
 
+/// A picture asked about, a tool called and answered, and the beginning of an answer given.
+fn request_with_tools() -> ChatRequest {
+    let call = ToolCall {
+        id: "a1B2c3D4e".to_owned(),
+        name: "weather".to_owned(),
+        arguments: r#"{"town":"Oslo"}"#.to_owned(),
+    };
+    ChatRequest {
+        messages: vec![
+            ChatMessage {
+                images: vec![Image {
+                    at: 0,
+                    data: "iVBORw0KGgo=".to_owned(),
+                }],
+                ..message(Role::User, "Is it raining there?")
+            },
+            ChatMessage {
+                tool_calls: vec![call],
+                reasoning: Some("That is Oslo.".to_owned()),
+                ..message(Role::Assistant, "")
+            },
+            ChatMessage {
+                tool_call_id: Some("a1B2c3D4e".to_owned()),
+                ..message(Role::Tool, "rain")
+            },
+            message(Role::Assistant, "Yes,"),
+        ],
+        tools: vec![Tool {
+            name: "weather".to_owned(),
+            description: Some("The weather in a town.".to_owned()),
+            parameters: Some(
+                json!({"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}),
+            ),
+        }],
+        tool_choice: ToolChoice::Function {
+            name: "weather".to_owned(),
+        },
+        parallel_tool_calls: Some(false),
+        reasoning: Some(ReasoningEffort::Low),
+        ..ChatRequest::default()
+    }
+}
+
 fn fullest_request() -> ChatRequest {
     ChatRequest {
         messages: vec![
@@ -169,7 +212,7 @@ fn what_may_be_left_out_has_its_default() {
     let expected = ClientToRelay::Submit {
         job: job(),
         model: "light".to_owned(),
-        request: smallest_request(),
+        request: smallest_request().into(),
     };
     assert_eq!(decoded, expected);
 

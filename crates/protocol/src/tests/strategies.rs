@@ -9,8 +9,9 @@ use proptest::prelude::*;
 
 use crate::chat::{LogitBias, ResponseFormat, Sampling};
 use crate::{
-    Answer, AnswerHash, ChatMessage, ChatRequest, DeltaKind, ErrorCode, Failure, FinishReason,
-    JobId, NodeClass, Piece, PieceKind, Role, Speed, Usage,
+    Answer, AnswerHash, ChatMessage, ChatRequest, DeltaKind, EmbedRequest, ErrorCode, Failure,
+    FinishReason, Image, JobId, JobRequest, NodeClass, Piece, PieceKind, ReasoningEffort, Role,
+    Speed, Tool, ToolCall, ToolChoice, Usage,
 };
 
 pub(super) use messages::{client_to_relay, node_to_relay, relay_to_client, relay_to_node};
@@ -44,6 +45,7 @@ fn role() -> impl Strategy<Value = Role> {
         Role::System,
         Role::User,
         Role::Assistant,
+        Role::Tool,
         Role::Unknown,
     ])
 }
@@ -61,15 +63,16 @@ fn finish_reason() -> impl Strategy<Value = FinishReason> {
     prop::sample::select(vec![
         FinishReason::Stop,
         FinishReason::Length,
+        FinishReason::ToolCalls,
         FinishReason::Unknown,
     ])
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    any::<(u32, u32)>().prop_map(|(prompt_tokens, completion_tokens)| Usage {
+    any::<(u32, u32, u32)>().prop_map(|(prompt_tokens, completion_tokens, cached_tokens)| Usage {
         prompt_tokens,
         completion_tokens,
-        cached_tokens: 0,
+        cached_tokens,
     })
 }
 
@@ -172,31 +175,113 @@ fn sampling() -> impl Strategy<Value = Sampling> {
         )
 }
 
-pub(super) fn chat_request() -> impl Strategy<Value = ChatRequest> {
-    let message =
-        (role(), text(), option::of(text())).prop_map(|(role, content, name)| ChatMessage {
-            role,
-            content,
-            name,
-            ..ChatMessage::default()
-        });
+fn message() -> impl Strategy<Value = ChatMessage> {
+    let image = (any::<u32>(), text()).prop_map(|(at, data)| Image { at, data });
+    let call = (text(), text(), text()).prop_map(|(id, name, arguments)| ToolCall {
+        id,
+        name,
+        arguments,
+    });
     (
-        vec(message, 0..4),
-        sampling(),
-        vec(text(), 0..3),
-        any::<Option<u32>>(),
-        response_format(),
-        any::<Option<u8>>(),
+        (role(), text(), option::of(text())),
+        vec(image, 0..3),
+        vec(call, 0..3),
+        (option::of(text()), option::of(text())),
     )
         .prop_map(
-            |(messages, sampling, stop, max_tokens, response_format, top_logprobs)| ChatRequest {
+            |((role, content, name), images, tool_calls, (tool_call_id, reasoning))| ChatMessage {
+                role,
+                content,
+                name,
+                images,
+                tool_calls,
+                tool_call_id,
+                reasoning,
+            },
+        )
+}
+
+fn tool() -> impl Strategy<Value = Tool> {
+    (text(), option::of(text()), option::of(object())).prop_map(
+        |(name, description, parameters)| Tool {
+            name,
+            description,
+            parameters,
+        },
+    )
+}
+
+/// A tool's schema; `null` would read as none.
+fn object() -> impl Strategy<Value = serde_json::Value> {
+    json().prop_map(|value| serde_json::json!({ "properties": value }))
+}
+
+fn tool_choice() -> impl Strategy<Value = ToolChoice> {
+    prop_oneof![
+        Just(ToolChoice::Auto),
+        Just(ToolChoice::None),
+        Just(ToolChoice::Required),
+        text().prop_map(|name| ToolChoice::Function { name }),
+        Just(ToolChoice::Unknown),
+    ]
+}
+
+fn reasoning() -> impl Strategy<Value = ReasoningEffort> {
+    prop::sample::select(vec![
+        ReasoningEffort::None,
+        ReasoningEffort::Low,
+        ReasoningEffort::Medium,
+        ReasoningEffort::High,
+        ReasoningEffort::Unknown,
+    ])
+}
+
+pub(super) fn request() -> impl Strategy<Value = JobRequest> {
+    let embed = (vec(text(), 0..3), any::<Option<u32>>())
+        .prop_map(|(inputs, dimensions)| EmbedRequest { inputs, dimensions });
+    prop_oneof![
+        4 => chat_request().prop_map(JobRequest::Chat),
+        1 => embed.prop_map(JobRequest::Embed),
+        1 => Just(JobRequest::Unknown),
+    ]
+}
+
+pub(super) fn chat_request() -> impl Strategy<Value = ChatRequest> {
+    (
+        vec(message(), 0..4),
+        sampling(),
+        vec(text(), 0..3),
+        any::<(Option<u32>, Option<u8>)>(),
+        response_format(),
+        vec(tool(), 0..3),
+        (
+            tool_choice(),
+            any::<Option<bool>>(),
+            option::of(reasoning()),
+        ),
+    )
+        .prop_map(
+            |(
                 messages,
                 sampling,
                 stop,
-                max_tokens,
+                (max_tokens, top_logprobs),
                 response_format,
-                top_logprobs,
-                ..ChatRequest::default()
+                tools,
+                how,
+            )| {
+                ChatRequest {
+                    messages,
+                    sampling,
+                    stop,
+                    max_tokens,
+                    response_format,
+                    top_logprobs,
+                    tools,
+                    tool_choice: how.0,
+                    parallel_tool_calls: how.1,
+                    reasoning: how.2,
+                }
             },
         )
 }

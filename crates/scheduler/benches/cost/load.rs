@@ -92,7 +92,7 @@ fn request(number: u64) -> ChatRequest {
         messages: vec![ChatMessage {
             role: Role::User,
             content: format!("Question {number}: what are the three primary colours, and why?"),
-            name: None,
+            ..ChatMessage::default()
         }],
         ..ChatRequest::default()
     }
@@ -196,7 +196,7 @@ impl Load {
             message: ClientToRelay::Submit {
                 job,
                 model: MODEL.into(),
-                request: request(self.asked),
+                request: request(self.asked).into(),
             },
             bytes: 200,
         };

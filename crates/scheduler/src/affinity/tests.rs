@@ -1,12 +1,12 @@
 //! Behaviour of `affinity` by itself, by sentence.
 
-use protocol::{ChatMessage, Role};
+use protocol::{ChatRequest, Role};
 
 use super::*;
 use crate::Config;
 use crate::models::Models;
 
-fn conversation(texts: &[&str]) -> ChatRequest {
+fn conversation(texts: &[&str]) -> JobRequest {
     let message = |text: &&str| ChatMessage {
         role: Role::User,
         content: (*text).to_owned(),
@@ -16,6 +16,7 @@ fn conversation(texts: &[&str]) -> ChatRequest {
         messages: texts.iter().map(message).collect(),
         ..ChatRequest::default()
     }
+    .into()
 }
 
 #[test]

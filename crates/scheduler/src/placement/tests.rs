@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use protocol::{ChatMessage, EmbedRequest, Image, Tool};
+
 use super::*;
 
 fn rng() -> ChaCha8Rng {
@@ -72,7 +74,7 @@ fn needs_are_met_by_what_a_node_can_do() {
         top_logprobs: Some(0),
         ..ChatRequest::default()
     };
-    let need = Need::of(&request);
+    let need = Need::of(&request.into());
     let both = Capabilities {
         grammar: true,
         logprobs: true,
@@ -88,7 +90,55 @@ fn needs_are_met_by_what_a_node_can_do() {
         ..both
     })));
     assert!(!need.with_continuation().is_within(Need::met_by(both)));
-    assert!(Need::of(&ChatRequest::default()).is_within(Need::met_by(Capabilities::default())));
+    assert!(
+        Need::of(&ChatRequest::default().into()).is_within(Need::met_by(Capabilities::default()))
+    );
+}
+
+#[test]
+fn tools_pictures_and_vectors_need_nodes_that_can_do_them() {
+    let conversations = Need::met_by(Capabilities::default());
+    let can =
+        |able: Capabilities, request: JobRequest| Need::of(&request).is_within(Need::met_by(able));
+    let tools = Capabilities {
+        tools: true,
+        ..Capabilities::default()
+    };
+    let vision = Capabilities {
+        vision: true,
+        ..Capabilities::default()
+    };
+    let vectors = Capabilities {
+        chat: false,
+        embeddings: true,
+        ..Capabilities::default()
+    };
+    let with_tool = |tool_choice| ChatRequest {
+        tools: vec![Tool {
+            name: "a".into(),
+            description: None,
+            parameters: None,
+        }],
+        tool_choice,
+        ..ChatRequest::default()
+    };
+    assert!(can(tools, with_tool(ToolChoice::Auto).into()));
+    assert!(!Need::of(&with_tool(ToolChoice::Auto).into()).is_within(conversations));
+    assert!(Need::of(&with_tool(ToolChoice::None).into()).is_within(conversations));
+    let mut message = ChatMessage::default();
+    message.images.push(Image {
+        at: 0,
+        data: "AA==".into(),
+    });
+    let picture = ChatRequest {
+        messages: vec![message],
+        ..ChatRequest::default()
+    };
+    assert!(can(vision, picture.clone().into()));
+    assert!(!can(tools, picture.into()));
+    assert!(can(vectors, EmbedRequest::default().into()));
+    assert!(!can(vision, EmbedRequest::default().into()));
+    assert!(!can(vectors, ChatRequest::default().into()));
 }
 
 proptest! {

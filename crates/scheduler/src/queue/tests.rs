@@ -14,7 +14,7 @@ struct Line {
 }
 
 fn plain() -> Need {
-    Need::of(&ChatRequest::default())
+    Need::of(&ChatRequest::default().into())
 }
 
 fn bound() -> Need {

@@ -344,7 +344,7 @@ proptest! {
         for n in 100..100 + NODES {
             world.input(Input::NodeLeft { socket: SocketId(n) });
         }
-        world.advance(120_000);
+        world.advance(200_000);
         prop_assert!(world.is_clean());
         prop_assert_eq!(world.scheduler.poll_timeout(), None);
     }

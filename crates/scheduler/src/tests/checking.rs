@@ -17,7 +17,7 @@ fn submit_long(world: &mut World, client: SocketId, number: u8) {
         message: ClientToRelay::Submit {
             job: job(number),
             model: MODEL.into(),
-            request: long_request(),
+            request: long_request().into(),
         },
         bytes: 20_000,
     });

@@ -59,7 +59,7 @@ impl Crowd {
             ClientToRelay::Submit {
                 job,
                 model: model.into(),
-                request,
+                request: request.into(),
             },
         );
         job

@@ -345,7 +345,7 @@ fn after_a_restart_a_job_that_only_waited_takes_turns_like_any_other() {
             tokens: 0,
             hash: protocol::AnswerHash::default(),
             model: MODEL.into(),
-            request: request(),
+            request: request().into(),
             answer: None,
         },
     );
@@ -370,7 +370,7 @@ fn numbers_that_do_not_fit_the_carried_answer_are_refused() {
             tokens: 0,
             hash: protocol::AnswerHash::of(b"abc"),
             model: MODEL.into(),
-            request: request(),
+            request: request().into(),
             answer: Some(protocol::Answer {
                 model: None,
                 pieces: vec![protocol::Piece {
@@ -416,7 +416,7 @@ fn a_number_of_attempts_that_no_job_has_harms_nobody() {
             tokens: 0,
             hash: protocol::AnswerHash::default(),
             model: MODEL.into(),
-            request: request(),
+            request: request().into(),
             answer: None,
         },
     );
@@ -484,7 +484,7 @@ fn a_job_that_is_back_is_kept_out_by_no_full_line_and_no_other_node() {
             tokens: 0,
             hash: protocol::AnswerHash::default(),
             model: MODEL.into(),
-            request: picky,
+            request: picky.into(),
             answer: None,
         },
     );
@@ -508,7 +508,7 @@ fn the_ticket_of_a_job_that_ended_long_ago_is_worth_nothing() {
         let submit = ClientToRelay::Submit {
             job: id,
             model: MODEL.into(),
-            request: request(),
+            request: request().into(),
         };
         world.says(others, submit);
         world.says(others, ClientToRelay::Cancel { job: id });

@@ -190,7 +190,7 @@ fn a_waiting_prompt_is_refused_when_it_is_too_long_for_every_model() {
         message: ClientToRelay::Submit {
             job: job(1),
             model: TIER.into(),
-            request: long,
+            request: long.into(),
         },
         bytes: 20_000,
     });

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use protocol::chat::ResponseFormat;
-use protocol::{Alias, ChatMessage, ClientToRelay, ErrorCode, Failure, JobId, NodeToRelay, Role};
+use protocol::{
+    Alias, ChatMessage, ClientToRelay, ErrorCode, Failure, JobId, NodeToRelay, PrefixHash, Role,
+};
 
 use super::world::*;
 use crate::karma::{Fault, Outcome};
@@ -27,7 +29,7 @@ fn submit_fresh(world: &mut World, client: SocketId, number: u32) -> JobId {
         ClientToRelay::Submit {
             job,
             model: MODEL.into(),
-            request,
+            request: request.into(),
         },
     );
     job
@@ -329,6 +331,32 @@ fn a_follow_up_goes_to_the_node_that_read_its_beginning_while_that_is_free() {
 }
 
 #[test]
+fn a_node_is_preferred_only_while_it_says_that_it_has_the_conversation() {
+    let mut world = World::new();
+    let client = world.client(1);
+    let node = named(&mut world, 10, 1);
+    world.submit(client, 1);
+    let alias = world.only_assigned(node);
+    let s = &world.scheduler;
+    let model = s.models.by_id(MODEL).unwrap();
+    let prefixes = s.affinity.prefixes(&request().into());
+    let prefix = PrefixHash(prefixes[0]);
+    let preferred = |world: &World| world.scheduler.reader(model, &prefixes, |_| true);
+    let says = |world: &mut World, prefixes: &[PrefixHash]| {
+        let prefixes = prefixes.to_vec();
+        world.node_says(node, NodeToRelay::Cached { prefixes });
+    };
+    // What it is reading at the moment is not in its list yet, and counts.
+    says(&mut world, &[]);
+    assert_eq!(preferred(&world), Some(node));
+    world.answer(node, alias);
+    says(&mut world, &[PrefixHash(1), prefix]);
+    assert_eq!(preferred(&world), Some(node));
+    says(&mut world, &[PrefixHash(1)]);
+    assert_eq!(preferred(&world), None);
+}
+
+#[test]
 fn a_reader_that_left_is_not_looked_for_under_its_sockets_number() {
     let mut world = World::new();
     let client = world.client(1);
@@ -341,7 +369,7 @@ fn a_reader_that_left_is_not_looked_for_under_its_sockets_number() {
     named(&mut world, 10, 1);
     let s = &world.scheduler;
     let model = s.models.by_id(MODEL).unwrap();
-    let prefixes = s.affinity.prefixes(&request());
+    let prefixes = s.affinity.prefixes(&request().into());
     assert_eq!(s.reader(model, &prefixes, |_| true), None);
 }
 

@@ -268,7 +268,7 @@ impl World {
             ClientToRelay::Submit {
                 job: job(number),
                 model: model.into(),
-                request,
+                request: request.into(),
             },
         );
     }
@@ -364,7 +364,7 @@ impl World {
                 tokens: transcript.token_count(),
                 hash: transcript.hash(transcript.offset()).unwrap(),
                 model: MODEL.into(),
-                request: request(),
+                request: request().into(),
                 answer: transcript.answer(Some(MODEL)),
             },
         );

@@ -2,12 +2,12 @@
 
 use super::{
     BEGUN, CLIENT_TICKET, begun_hash, check, empty_hash, fullest_request, job,
-    not_of_this_direction, piece, smallest_request, usage,
+    not_of_this_direction, piece, request_with_tools, smallest_request, usage,
 };
 use crate::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX};
 use crate::{
-    Answer, ClientToRelay, ErrorCode, Failure, FinishReason, NodeClass, PieceKind, RelayToClient,
-    Speed, WaitRange,
+    Answer, ClientToRelay, EmbedRequest, ErrorCode, Failure, FinishReason, NodeClass, PieceKind,
+    RelayToClient, Speed, WaitRange,
 };
 
 /// Who the client is, and what it asks.
@@ -18,14 +18,30 @@ fn client_to_relay_questions() -> Vec<(&'static str, ClientToRelay)> {
     let submit = ClientToRelay::Submit {
         job: job(),
         model: "light".to_owned(),
-        request: smallest_request(),
+        request: smallest_request().into(),
     };
     let full = ClientToRelay::Submit {
         job: job(),
         model: "smollm2-135m".to_owned(),
-        request: fullest_request(),
+        request: fullest_request().into(),
+    };
+    let tools = ClientToRelay::Submit {
+        job: job(),
+        model: "heavy".to_owned(),
+        request: request_with_tools().into(),
+    };
+    let embed = ClientToRelay::Submit {
+        job: job(),
+        model: "smollm2-135m".to_owned(),
+        request: EmbedRequest {
+            inputs: vec!["first".to_owned(), "second".to_owned()],
+            dimensions: Some(256),
+        }
+        .into(),
     };
     vec![
+        ("submit.tools", tools),
+        ("submit.embed", embed),
         ("hello", hello),
         ("hello.open", ClientToRelay::Hello { key: None }),
         ("submit", submit),
@@ -44,7 +60,7 @@ fn client_to_relay_followups() -> Vec<(&'static str, ClientToRelay)> {
         tokens: 0,
         hash: empty_hash(),
         model: "light".to_owned(),
-        request: smallest_request(),
+        request: smallest_request().into(),
         answer: None,
     };
     let resume_with_answer = ClientToRelay::Resume {
@@ -55,7 +71,7 @@ fn client_to_relay_followups() -> Vec<(&'static str, ClientToRelay)> {
         tokens: 3,
         hash: begun_hash(),
         model: "light".to_owned(),
-        request: smallest_request(),
+        request: smallest_request().into(),
         answer: Some(Answer {
             model: Some("smollm2-135m".to_owned()),
             pieces: vec![piece(PieceKind::Text, BEGUN, &[4_822, 28, 4_561])],

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::limits::{NODE_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX};
 use crate::{
-    Answer, Capabilities, ErrorCode, Failure, FinishReason, ModelOffer, NodeClass, NodeToRelay,
-    PieceKind, RelayToNode,
+    Answer, Capabilities, ErrorCode, Failure, FinishReason, Machine, MeasuredSpeed, ModelOffer,
+    NodeClass, NodeToRelay, PieceKind, PrefixHash, RelayToNode,
 };
 
 fn hello(key: Option<&str>, capabilities: Capabilities, announces: u32) -> NodeToRelay {
@@ -29,6 +29,25 @@ fn hello(key: Option<&str>, capabilities: Capabilities, announces: u32) -> NodeT
     }
 }
 
+/// With what its self-test found.
+fn with_machine(mut hello: NodeToRelay) -> NodeToRelay {
+    if let NodeToRelay::Hello {
+        machine, models, ..
+    } = &mut hello
+    {
+        *machine = Some(Machine {
+            device: "NVIDIA GeForce RTX 4090".to_owned(),
+            memory_bytes: 25_757_220_864,
+            runtime: "llama.cpp b6000, driver 570.86".to_owned(),
+        });
+        models[0].measured = Some(MeasuredSpeed {
+            prefill_tokens_per_second: 11_250,
+            decode_tokens_per_second: 182,
+        });
+    }
+    hello
+}
+
 /// What a node says of itself, and of what an earlier connection left.
 fn node_to_relay_beginnings() -> Vec<(&'static str, NodeToRelay)> {
     let everything = Capabilities {
@@ -38,7 +57,14 @@ fn node_to_relay_beginnings() -> Vec<(&'static str, NodeToRelay)> {
         logit_bias: true,
         seed: true,
         continuation: true,
-        ..Capabilities::default()
+        vision: true,
+        tools: true,
+        chat: true,
+        embeddings: true,
+    };
+    let measured = with_machine(hello(None, Capabilities::default(), 0));
+    let cached = NodeToRelay::Cached {
+        prefixes: vec![PrefixHash(0x0123_4567_89ab_cdef), PrefixHash(7)],
     };
     let running = NodeToRelay::Announce {
         job: job(),
@@ -61,6 +87,8 @@ fn node_to_relay_beginnings() -> Vec<(&'static str, NodeToRelay)> {
     vec![
         ("hello", hello(Some("hgn-example"), everything, 0)),
         ("hello.back", hello(None, Capabilities::default(), 2)),
+        ("hello.measured", measured),
+        ("cached", cached),
         ("announce", running),
         ("announce.ended", ended),
         ("draining", NodeToRelay::Draining),
@@ -135,9 +163,9 @@ fn assign(attempt: u32, alias: u32, answer: Option<Answer>) -> RelayToNode {
         lease_ms: 30_000,
         window_bytes: 65_536,
         ticket: NODE_TICKET.to_owned(),
-        request: smallest_request(),
+        request: smallest_request().into(),
         answer,
-        prefix: None,
+        prefix: (attempt == 2).then_some(PrefixHash(7)),
     }
 }
 
@@ -171,7 +199,7 @@ fn relay_to_node_work() -> Vec<(&'static str, RelayToNode)> {
     let check_prompt = RelayToNode::CheckPrompt {
         check: 3,
         model: "smollm2-135m".to_owned(),
-        request: smallest_request(),
+        request: smallest_request().into(),
     };
     vec![
         ("assign", assign(1, 7, None)),

@@ -4,15 +4,16 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::{answer, chat_request, class, failure, finish_reason, hash, job, speed, text, usage};
+use super::{answer, class, failure, finish_reason, hash, job, request, speed, text, usage};
 use crate::{
-    Capabilities, ClientToRelay, ModelOffer, NodeToRelay, RelayToClient, RelayToNode, WaitRange,
+    Capabilities, ClientToRelay, MeasuredSpeed, ModelOffer, NodeToRelay, RelayToClient,
+    RelayToNode, WaitRange,
 };
 
 fn resume() -> impl Strategy<Value = ClientToRelay> {
     (
         (job(), text(), any::<(u32, u32, u32)>(), hash()),
-        (text(), chat_request(), option::of(answer())),
+        (text(), request(), option::of(answer())),
     )
         .prop_map(
             |((job, ticket, (attempt, offset, tokens), hash), (model, request, answer))| {
@@ -34,10 +35,10 @@ fn resume() -> impl Strategy<Value = ClientToRelay> {
 pub(in crate::tests) fn client_to_relay() -> impl Strategy<Value = ClientToRelay> {
     prop_oneof![
         option::of(text()).prop_map(|key| ClientToRelay::Hello { key }),
-        (job(), text(), chat_request()).prop_map(|(job, model, request)| ClientToRelay::Submit {
+        (job(), text(), request()).prop_map(|(job, model, request)| ClientToRelay::Submit {
             job,
             model,
-            request
+            request,
         }),
         resume(),
         (job(), any::<(u32, bool)>()).prop_map(|(job, (offset, whole))| {
@@ -231,7 +232,7 @@ fn assign() -> impl Strategy<Value = RelayToNode> {
         (job(), text(), text()),
         any::<(u32, u32, u32)>(),
         any::<u64>(),
-        chat_request(),
+        request(),
         option::of(answer()),
     )
         .prop_map(
@@ -280,7 +281,7 @@ pub(in crate::tests) fn relay_to_node() -> impl Strategy<Value = RelayToNode> {
             failure
         }),
         any::<u64>().prop_map(|ms| RelayToNode::Merge { ms }),
-        (any::<u32>(), text(), chat_request()).prop_map(|(check, model, request)| {
+        (any::<u32>(), text(), request()).prop_map(|(check, model, request)| {
             RelayToNode::CheckPrompt {
                 check,
                 model,
