@@ -1,12 +1,16 @@
 //! `bench`: measures, and prints what it measured. No figure decides whether anything passes.
 
 mod build;
+mod ours;
 mod parts;
 mod peers;
 mod relay;
+mod rig;
 mod scenario;
 mod scheduler;
 mod table;
+
+use std::fs;
 
 use anyhow::Result;
 
@@ -17,6 +21,8 @@ use crate::places::Places;
 pub(crate) enum Bench {
     /// Tokens through the real relay, beside other relays and the platform's floor
     Relay(relay::Options),
+    /// The engine beside others, alone and behind the relay, with the demo's model
+    Rig(rig::Options),
     /// Dispatches, token frames and memory of the scheduler by itself
     Scheduler(scheduler::Options),
 }
@@ -25,6 +31,24 @@ pub(crate) enum Bench {
 pub(crate) fn run(places: &Places, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Relay(options) => relay::run(places, options),
+        Bench::Rig(options) => rig::run(places, options),
         Bench::Scheduler(options) => scheduler::run(places, options),
     }
+}
+
+/// What it ran on.
+fn machine() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    // Not those that this process may use: a measurement may have pinned it.
+    let processors = info
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown processor", |(_, model)| model.trim());
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("?").to_owned();
+    format!("{processors} processors ({model}), load {load} at the end")
 }

@@ -17,6 +17,7 @@ use crate::places::Places;
 use crate::process;
 use crate::setup::{Purpose, setup};
 use network::Network;
+pub(crate) use network::slots_available;
 
 /// What runs the Worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

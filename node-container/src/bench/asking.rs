@@ -77,14 +77,17 @@ impl Asking {
         tokens: u32,
         generate: u32,
     ) -> anyhow::Result<ChatRequest> {
-        self.seed += 1;
-        let seed = self.seed;
+        // Another number than the one that is asked in the end: the engine may have read a part of what it was to count,
+        // and would not read it again.
+        let (fitting, seed) = (self.seed + 1, self.seed + 2);
+        self.seed = seed;
         let mut words = tokens;
         for _ in 0..FITTINGS_MAX {
-            let request = self.with_words(seed, words, generate);
-            let found = self.length(request.clone()).await?;
+            let found = self
+                .length(self.with_words(fitting, words, generate))
+                .await?;
             if found == tokens || (words == 0 && found > tokens) {
-                return Ok(request);
+                break;
             }
             words = (words + tokens).saturating_sub(found);
         }

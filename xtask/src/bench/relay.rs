@@ -10,23 +10,22 @@
 //! Every row of a round runs alone, one after the other, with programs of its own; the best round counts.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::build;
+use super::machine;
+use super::ours::{OurRelay, copy_worker, start_workerd};
 use super::parts::{Folder, Part, free_port, load};
 use super::peers::{Installed, Peer, install};
 use super::scenario::Scenario;
 use super::table::{Row, draw, is_whole};
 use crate::artefacts;
 use crate::console::{print, say};
-use crate::keys::Key;
 use crate::places::Places;
 use crate::process::{guarded, interrupted};
-use crate::relay_config::{Run, Wrangler};
 use crate::setup::{Purpose, Tools, setup};
 
 /// What to measure.
@@ -201,7 +200,7 @@ impl Stage<'_> {
     fn measure_echo(&self, folder: &Path, scenario: Scenario, users: &str) -> Result<Value> {
         let port = free_port()?;
         copy_worker(&self.echo, folder)?;
-        let mut relay = self.workerd(folder, &echo_config(port))?;
+        let mut relay = start_workerd(self.tools, folder, &echo_config(port))?;
         relay.wait_for_http(port, "/health")?;
         self.load(port, scenario, users, &relay, "", "")
     }
@@ -213,29 +212,8 @@ impl Stage<'_> {
         users: Users,
         chats_a_node: u32,
     ) -> Result<Value> {
-        let port = free_port()?;
-        let (api, node) = (Key::random("hg-")?, Key::random("hgn-")?);
-        let listen = format!("127.0.0.1:{port}");
-        let vars = BTreeMap::from([
-            ("AUTH_MODE".to_owned(), "keys".to_owned()),
-            ("API_KEY_HASHES".to_owned(), api.hash),
-            ("NODE_KEY_HASHES".to_owned(), node.hash),
-        ]);
-        let (persist, pages) = (folder.join("persist"), folder.join("pages"));
-        for folder in [&persist, &pages] {
-            fs::create_dir_all(folder)?;
-        }
-        copy_worker(&self.places.worker(), folder)?;
-        let wrangler = Wrangler::read(&self.places.root.join("wrangler.toml"))?;
-        let config = wrangler.workerd_config(&Run {
-            listen: &listen,
-            persist: &persist,
-            pages: &pages,
-            vars: &vars,
-            from_environment: &[],
-        })?;
-        let mut relay = self.workerd(folder, &config)?;
-        relay.wait_for_http(port, "/health")?;
+        let relay = OurRelay::start(self.places, self.tools, folder)?;
+        let listen = relay.listen();
         let model = &self.tools.model.id;
         let mut command = guarded(self.programs.join("fake-node"));
         command
@@ -245,14 +223,21 @@ impl Stage<'_> {
                 &scenario.chats().div_ceil(chats_a_node).to_string(),
             ])
             .args(["--slots", &chats_a_node.to_string()])
-            .env("HELIOGRAPH_KEY", &node.secret);
+            .env("HELIOGRAPH_KEY", &relay.node_key);
         let mut nodes = Part::start(folder, "nodes", &mut command)?;
         nodes.wait_until("the nodes", |nodes| nodes.said().contains("READY"))?;
         let users = match users {
             Users::Socket => "socket",
             Users::Http => "http",
         };
-        self.load(port, scenario, users, &relay, model, &api.secret)
+        self.load(
+            relay.port,
+            scenario,
+            users,
+            &relay.process,
+            model,
+            &relay.api_key,
+        )
     }
 
     fn measure_peer(&self, folder: &Path, scenario: Scenario, peer: &Installed) -> Result<Value> {
@@ -319,21 +304,6 @@ impl Stage<'_> {
         }
         load(&program, port, &arguments, key)
     }
-
-    fn workerd(&self, folder: &Path, config: &str) -> Result<Part> {
-        let path = folder.join("config.capnp");
-        fs::write(&path, config)?;
-        let mut command = guarded(&self.tools.workerd);
-        command.arg("serve").arg(&path);
-        Part::start(folder, "workerd", &mut command)
-    }
-}
-
-fn copy_worker(from: &Path, to: &Path) -> Result<()> {
-    for name in ["index.js", "index_bg.wasm"] {
-        fs::copy(from.join(name), to.join(name))?;
-    }
-    Ok(())
 }
 
 /// The echo under plain workerd, with the flags that the relay has.
@@ -356,17 +326,4 @@ fn echo_config(port: u16) -> String {
          \x20 bindings = [(name = \"ECHO\", durableObjectNamespace = \"Echo\")],\n\
          );\n"
     )
-}
-
-/// What it ran on.
-fn machine() -> String {
-    let processors = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or("unknown processor", |(_, model)| model.trim());
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split_whitespace().next().unwrap_or("?").to_owned();
-    format!("{processors} processors ({model}), load {load} at the end")
 }

@@ -343,7 +343,7 @@ impl Drop for Network {
 }
 
 /// How many slots `/v1/models` offers for a model.
-fn slots_available(models: &str, id: &str) -> u64 {
+pub(crate) fn slots_available(models: &str, id: &str) -> u64 {
     let Ok(answer) = serde_json::from_str::<Value>(models) else {
         return 0;
     };

@@ -1,4 +1,8 @@
-//! What only `bench` needs: relays of other people. Nothing else depends on them, so they are installed when asked for.
+//! What only `bench` needs: relays and engines of other people. Nothing else depends on them, so they are installed when
+//! asked for.
+
+mod engines;
+mod gemma;
 
 use std::path::PathBuf;
 
@@ -8,6 +12,9 @@ use super::{Lock, debian, fresh_folder, is_complete, mark_complete};
 use crate::console::Step;
 use crate::places::Places;
 use crate::process::{find_on_path, guarded, run};
+
+pub(crate) use engines::{NodeLlama, llama_server, node_llama};
+pub(crate) use gemma::gemma;
 
 /// Shepherd Model Gateway, from `PyPI`.
 const SMG_VERSION: &str = "1.13.0";
