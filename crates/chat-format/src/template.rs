@@ -1,29 +1,32 @@
-//! The model file's own chat template (Jinja), rendered with minijinja.
+//! The model file's own chat template (Jinja), rendered with minijinja as Hugging Face's `apply_chat_template` does.
 //!
-//! Templates are written for Hugging Face's renderer: Jinja2 with trimmed blocks, loop controls, Python's string
-//! methods, `raise_exception`, `strftime_now` and a `tojson` that writes like Python. All of that is here; a template
-//! that needs more is refused when the model is loaded, not in the middle of a job.
+//! Templates are written for Jinja2 with trimmed blocks, loop controls, Python's methods, `raise_exception`,
+//! `strftime_now` and a `tojson` that writes like Python ([`environment`]); a template that needs more is refused when
+//! the model is loaded, not in the middle of a job. What a template cannot do is found out then too ([`Abilities`]),
+//! and made up for ([`conversation`]). What others wrote never becomes a control token ([`guard`]).
 //!
-//! **Content stays content.** Somebody who writes `<|im_end|>` in a message must not end the turn. Before rendering,
-//! every spelling of a control token inside a message is broken by [`SEAM`]; after rendering, the prompt is cut at the
-//! seams, and each piece is tokenised alone, so that no piece holds a whole control token that the template did not
-//! write. Prompts without such spellings have no seam and are tokenised exactly as usual.
+//! Known differences to Jinja2: `schema.items` without a call means the key and not the method; tuples show
+//! themselves as lists.
+
+mod abilities;
+mod conversation;
+mod environment;
+mod guard;
+mod methods;
+mod python;
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{Environment, Error, ErrorKind, context};
-use protocol::{ChatMessage, ErrorCode, Failure};
+use minijinja::{Environment, Error, ErrorKind};
+use protocol::{ChatMessage, ChatRequest, ErrorCode, Failure, Role};
 
-/// Marks a cut inside a message. A Unicode noncharacter: never exchanged, so nobody misses it in their text.
-const SEAM: char = '\u{fdd0}';
-
-const TEMPLATE_NAME: &str = "chat_template";
-
-/// Marks an error that the template itself raised.
-const RAISED: &str = "raised by the template: ";
+pub use self::abilities::Abilities;
+use self::conversation::Conversation;
+use self::environment::TEMPLATE_NAME;
+use self::guard::{Care, Guard, Read};
+use self::python::Dict;
 
 /// What a template is about.
 #[derive(Debug, Clone, Default)]
@@ -49,109 +52,253 @@ pub enum TemplateError {
     Unusable(String),
 }
 
+/// A part of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// To be tokenised alone, control tokens included.
+    Text(String),
+    /// An image stands here.
+    Image {
+        /// Which of all images of the request, in order of messages.
+        index: usize,
+        /// What the template wrote for it, with the model's own markers; empty where it knows no images.
+        written: String,
+    },
+}
+
 /// A rendered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// Pieces to be tokenised one by one. Always at least one.
-    pub pieces: Vec<String>,
+    /// Read one after the other. Always at least one; a text is empty only where all of the prompt is.
+    pub pieces: Vec<Piece>,
+    /// Whether it ends in a message of the assistant that the answer goes on with.
+    pub is_prefill: bool,
+}
+
+impl Prompt {
+    /// The texts alone, without images.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(text) => Some(text.as_str()),
+            Piece::Image { .. } => None,
+        })
+    }
+
+    /// All of it in one, as the template wrote it.
+    pub fn text(&self) -> String {
+        let pieces = self.pieces.iter().map(|piece| match piece {
+            Piece::Text(text) | Piece::Image { written: text, .. } => text.as_str(),
+        });
+        pieces.collect()
+    }
 }
 
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
     special: SpecialTokens,
+    guard: Guard,
+    abilities: Abilities,
 }
 
 impl ChatTemplate {
-    /// Compiles a template and tries it on a small conversation.
+    /// Compiles a template and tries it on small conversations.
     pub fn new(source: Option<String>, special: SpecialTokens) -> Result<Self, TemplateError> {
         let source = source
             .filter(|source| !source.trim().is_empty())
             .ok_or(TemplateError::Missing)?;
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(|error| TemplateError::Unusable(error.to_string()))?;
-        environment.set_syntax(syntax);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_filter("tojson", tojson);
-        environment
-            .add_template_owned(TEMPLATE_NAME, source)
-            .map_err(|error| TemplateError::Unusable(error.to_string()))?;
+        let unusable = |error: Error| TemplateError::Unusable(error.to_string());
+        let environment = environment::environment(&source).map_err(unusable)?;
+        let now = DateTime::UNIX_EPOCH;
+        let probed = Guard::new(&[], &source);
+        let abilities = Abilities::probe(&source, |request, abilities| {
+            let conversation = Conversation::new(request, abilities);
+            let (variables, _) = conversation.variables(abilities, &probed, Care::Plain);
+            let rendered = render(&environment, &special, variables, true, now).ok()?;
+            Some(probed.read(&rendered))
+        });
         let template = Self {
+            guard: Guard::new(&special.control, &source),
             environment,
+            source,
             special,
+            abilities,
         };
-        let trial = ChatMessage::new(protocol::Role::User, "Hello");
+        let trial = ChatRequest {
+            messages: vec![ChatMessage::new(Role::User, "Hello")],
+            ..ChatRequest::default()
+        };
+        let conversation = Conversation::new(&trial, &template.abilities);
         template
-            .render_text(&[trial], DateTime::UNIX_EPOCH)
-            .map_err(|error| TemplateError::Unusable(error.to_string()))?;
+            .read(&conversation, Care::Plain, now)
+            .0
+            .map_err(unusable)?;
         Ok(template)
     }
 
-    /// Renders a conversation up to where the model has to go on.
-    /// `now` is for templates that write the date.
-    pub fn render(&self, messages: &[ChatMessage], now: DateTime<Utc>) -> Result<Prompt, Failure> {
-        let text = self
-            .render_text(messages, now)
+    /// What the template can do by itself.
+    pub const fn abilities(&self) -> &Abilities {
+        &self.abilities
+    }
+
+    /// The template's text, by which a model's family is known.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Renders a conversation up to where the model has to go on. `now` is for templates that write the date.
+    pub fn render(&self, request: &ChatRequest, now: DateTime<Utc>) -> Result<Prompt, Failure> {
+        let conversation = Conversation::new(request, &self.abilities);
+        let mut read = self
+            .guarded(&conversation, now)
             .map_err(|error| refusal(&error))?;
+        if conversation.is_prefill() {
+            end_at_tail(&mut read)?;
+        }
         Ok(Prompt {
-            pieces: text.split(SEAM).map(ToOwned::to_owned).collect(),
+            pieces: pieces(&read),
+            is_prefill: conversation.is_prefill(),
         })
     }
 
-    fn render_text(&self, messages: &[ChatMessage], now: DateTime<Utc>) -> Result<String, Error> {
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| {
-                let content = self.guarded(&message.content);
-                let name = message.name.as_ref().map(|name| self.guarded(name));
-                match name {
-                    None => context! { role => message.role.as_str(), content },
-                    name => context! { role => message.role.as_str(), content, name },
-                }
-            })
-            .collect();
-        self.environment
-            .get_template(TEMPLATE_NAME)?
-            .render(context! {
-                messages,
-                add_generation_prompt => true,
-                bos_token => &self.special.bos,
-                eos_token => &self.special.eos,
-                strftime_now => Value::from_function(move |format: String| strftime(now, &format)),
-            })
+    /// The most careful rendering that is the same as the one without marks.
+    fn guarded(&self, conversation: &Conversation<'_>, now: DateTime<Utc>) -> Result<Read, Error> {
+        let read = |care| self.read(conversation, care, now);
+        let careful = read(Care::Everywhere);
+        let careful = match careful {
+            (result, false) => return result,
+            (result, true) => result,
+        };
+        let spelled = read(Care::Spelled).0;
+        // What a template complains of in contents may be a spelling that is none once it is cut.
+        let Ok(plain) = read(Care::Plain).0 else {
+            return spelled;
+        };
+        let same = |result: Result<Read, Error>| result.ok().filter(|read| is_same(read, &plain));
+        if let Some(read) = same(careful) {
+            return Ok(read);
+        }
+        let spelled = spelled?;
+        if is_same(&spelled, &plain) {
+            return Ok(spelled);
+        }
+        // Else the template looks for control tokens in contents of users. It finds none: they are not.
+        Ok(same(read(Care::Trusting).0).unwrap_or(spelled))
     }
 
-    /// `text` with a seam in every spelling of a control token.
-    fn guarded(&self, text: &str) -> String {
-        let mut guarded = text.replace(SEAM, "");
-        // Breaking one spelling cannot make another: it only puts a seam in.
-        for spelling in &self.special.control {
-            let Some(first) = spelling.chars().next() else {
-                continue;
-            };
-            if guarded.contains(spelling.as_str()) {
-                let (head, tail) = spelling.split_at(first.len_utf8());
-                guarded = guarded.replace(spelling.as_str(), &format!("{head}{SEAM}{tail}"));
+    /// Renders once, and says whether marking changed anything.
+    fn read(
+        &self,
+        conversation: &Conversation<'_>,
+        care: Care,
+        now: DateTime<Utc>,
+    ) -> (Result<Read, Error>, bool) {
+        let (variables, is_touched) = conversation.variables(&self.abilities, &self.guard, care);
+        let is_question = !conversation.is_prefill();
+        let rendered = render(
+            &self.environment,
+            &self.special,
+            variables,
+            is_question,
+            now,
+        );
+        (rendered.map(|text| self.guard.read(&text)), is_touched)
+    }
+}
+
+fn is_same(one: &Read, other: &Read) -> bool {
+    one.text == other.text && one.images == other.images && one.tail == other.tail
+}
+
+fn render(
+    environment: &Environment<'_>,
+    special: &SpecialTokens,
+    variables: Vec<(&'static str, Value)>,
+    add_generation_prompt: bool,
+    now: DateTime<Utc>,
+) -> Result<String, Error> {
+    let date = Value::from_function(move |format: String| strftime(now, &format));
+    let more = [
+        ("add_generation_prompt", Value::from(add_generation_prompt)),
+        ("documents", Value::from(())),
+        ("bos_token", Value::from(special.bos.as_str())),
+        ("eos_token", Value::from(special.eos.as_str())),
+        ("strftime_now", date),
+    ];
+    let mut all = Dict::default();
+    for (name, value) in variables.into_iter().chain(more) {
+        all.insert(name, value);
+    }
+    environment
+        .get_template(TEMPLATE_NAME)?
+        .render(all.into_value())
+}
+
+/// Ends the prompt where the answer goes on, as `continue_final_message=True` does: where the template trims contents,
+/// what is before the place is trimmed too.
+fn end_at_tail(read: &mut Read) -> Result<(), Failure> {
+    let Some(tail) = read.tail else {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            "the model's chat template leaves out the assistant's last message, so the answer cannot go on with it; end with a message of the user",
+        )
+        .with_param("messages"));
+    };
+    let is_trimmed = read
+        .text
+        .get(tail..)
+        .is_none_or(|rest| !rest.starts_with(' '));
+    read.text.truncate(tail);
+    if is_trimmed {
+        read.text.truncate(read.text.trim_end().len());
+    }
+    let end = read.text.len();
+    read.cuts.retain(|cut| *cut < end);
+    read.images.retain(|(_, range)| range.end <= end);
+    Ok(())
+}
+
+fn pieces(read: &Read) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut begin = 0;
+    let mut cuts = read.cuts.iter().copied().peekable();
+    let mut push_text = |pieces: &mut Vec<Piece>, mut begin: usize, end: usize| {
+        while let Some(cut) = cuts.next_if(|cut| *cut < end) {
+            if cut > begin {
+                push(pieces, read.text.get(begin..cut));
+                begin = cut;
             }
         }
-        guarded
+        push(pieces, read.text.get(begin..end));
+    };
+    for (index, place) in &read.images {
+        push_text(&mut pieces, begin, place.start);
+        let written = read.text.get(place.clone()).unwrap_or_default().to_owned();
+        pieces.push(Piece::Image {
+            index: *index,
+            written,
+        });
+        begin = place.end;
+    }
+    push_text(&mut pieces, begin, read.text.len());
+    if pieces.is_empty() {
+        pieces.push(Piece::Text(String::new()));
+    }
+    pieces
+}
+
+fn push(pieces: &mut Vec<Piece>, text: Option<&str>) {
+    if let Some(text) = text.filter(|text| !text.is_empty()) {
+        pieces.push(Piece::Text(text.to_owned()));
     }
 }
 
 /// What the client is told. A template's own complaint is part of the model, not of the conversation; other errors may
 /// quote what they failed on, so only their kind is told.
 fn refusal(error: &Error) -> Failure {
-    let message = match error
-        .detail()
-        .and_then(|detail| detail.strip_prefix(RAISED))
-    {
+    let message = match environment::complaint(error) {
         Some(complaint) => {
             format!("the model's chat template refuses the conversation: {complaint}")
         }
@@ -163,18 +310,7 @@ fn refusal(error: &Error) -> Failure {
     Failure::new(ErrorCode::InvalidRequest, message).with_param("messages")
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "minijinja hands over arguments by value"
-)]
-fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(
-        ErrorKind::InvalidOperation,
-        format!("{RAISED}{message}"),
-    ))
-}
-
-/// The date, as templates put it into their system prompt. UTC: a rig has no place that matters to the reader.
+/// The date, as templates put it into their system prompt. UTC: a node has no place that matters to the reader.
 fn strftime(now: DateTime<Utc>, format: &str) -> Result<String, Error> {
     let mut text = String::new();
     write!(text, "{}", now.format(format)).map_err(|_| {
@@ -184,55 +320,6 @@ fn strftime(now: DateTime<Utc>, format: &str) -> Result<String, Error> {
         )
     })?;
     Ok(text)
-}
-
-/// JSON as Python's `json.dumps` writes it: a space after `,` and `:`, nothing escaped for HTML.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "minijinja hands over arguments by value"
-)]
-fn tojson(value: Value, indent: Option<usize>) -> Result<Value, Error> {
-    let broken = |_| Error::new(ErrorKind::BadSerialization, "not JSON");
-    let mut bytes = Vec::new();
-    if let Some(indent) = indent {
-        let spaces = " ".repeat(indent.min(16));
-        let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
-        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-        serde::Serialize::serialize(&value, &mut serializer).map_err(broken)?;
-    } else {
-        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PythonFormatter);
-        serde::Serialize::serialize(&value, &mut serializer).map_err(broken)?;
-    }
-    Ok(Value::from_safe_string(
-        String::from_utf8(bytes).unwrap_or_default(),
-    ))
-}
-
-struct PythonFormatter;
-
-impl serde_json::ser::Formatter for PythonFormatter {
-    fn begin_array_value<W: std::io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        writer.write_all(if first { b"" } else { b", " })
-    }
-
-    fn begin_object_key<W: std::io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        writer.write_all(if first { b"" } else { b", " })
-    }
-
-    fn begin_object_value<W: std::io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-    ) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
 }
 
 #[cfg(test)]
