@@ -130,8 +130,8 @@ impl Abilities {
         [(false, true), (false, false), (true, true), (true, false)]
             .into_iter()
             .map(|(text_arguments, none_content)| Self {
-                text_arguments,
                 none_content,
+                text_arguments,
                 ..*all
             })
             .find(|abilities| {

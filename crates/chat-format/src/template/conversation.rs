@@ -166,23 +166,19 @@ impl<'r> Conversation<'r> {
             let name = turn.name.or(turn.call_id).unwrap_or("the function");
             let head = format!("Result of {name}:\n");
             let text = format!("{head}{}", turn.content);
-            match turns.last_mut().filter(|last| last.is_results) {
-                Some(last) => {
-                    let begin = last.content.len() + 2 + head.len();
-                    last.end_with(&text, "\n\n");
-                    let images = turn.images.iter();
-                    last.images
-                        .extend(images.map(|(at, index)| (begin + at, *index)));
-                }
-                None => {
-                    let images = turn.images.iter();
-                    let images = images.map(|(at, index)| (head.len() + at, *index));
-                    turns.push(Turn {
-                        images: images.collect(),
-                        is_results: true,
-                        ..Turn::new(Role::User, text)
-                    });
-                }
+            let images = turn.images.iter();
+            if let Some(last) = turns.last_mut().filter(|last| last.is_results) {
+                let begin = last.content.len() + 2 + head.len();
+                let images = images.map(|(at, index)| (begin + at, *index));
+                last.images.extend(images);
+                last.end_with(&text, "\n\n");
+            } else {
+                let images = images.map(|(at, index)| (head.len() + at, *index));
+                turns.push(Turn {
+                    images: images.collect(),
+                    is_results: true,
+                    ..Turn::new(Role::User, text)
+                });
             }
         }
         self.turns = turns;

@@ -1,6 +1,11 @@
 //! A minijinja environment that does what Hugging Face's renderer does (`transformers.utils.chat_template_utils`):
 //! Jinja2 with trimmed blocks and loop controls, Python's methods, `raise_exception` and a `tojson` like `json.dumps`.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "minijinja's ValueKind is not exhaustive"
+)]
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};

@@ -111,7 +111,6 @@ impl Guard {
     pub(super) fn marked(&self, text: &str, author: Author, care: Care) -> String {
         let text = text.replace(is_mark, "");
         match care {
-            Care::Plain => text,
             Care::Spelled => self.spelled(text, |_| true),
             Care::Trusting => self.spelled(text, |spelling| {
                 author != Author::Assistant || !self.looked_for.contains(spelling)
@@ -122,7 +121,7 @@ impl Guard {
             Care::Everywhere if author == Author::Word && self.is_core(&text) => {
                 format!("{SEAM}{text}{SEAM}")
             }
-            Care::Everywhere => text,
+            Care::Everywhere | Care::Plain => text,
         }
     }
 

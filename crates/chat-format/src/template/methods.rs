@@ -1,5 +1,10 @@
 //! Methods of Python's text, lists and dicts that templates call and minijinja's own collection lacks.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "minijinja's ValueKind is not exhaustive"
+)]
+
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 

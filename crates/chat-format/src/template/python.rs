@@ -3,8 +3,13 @@
 //! Templates are written for Jinja2, where whatever is not text is shown as Python shows it. What a conversation
 //! brings along is therefore held in [`Dict`] and [`List`], which keep the order of their keys and show themselves so.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "minijinja's ValueKind is not exhaustive"
+)]
+
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
@@ -26,16 +31,12 @@ impl Dict {
     pub(super) fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let key = key.into();
         let entry = (Value::from(key.as_str()), value.into());
-        match self
-            .places
-            .get(&key)
-            .and_then(|place| self.entries.get_mut(*place))
-        {
-            Some(old) => *old = entry,
-            None => {
-                self.places.insert(key, self.entries.len());
-                self.entries.push(entry);
-            }
+        let place = self.places.get(&key);
+        if let Some(old) = place.and_then(|place| self.entries.get_mut(*place)) {
+            *old = entry;
+        } else {
+            self.places.insert(key, self.entries.len());
+            self.entries.push(entry);
         }
     }
 
@@ -119,16 +120,7 @@ pub(super) fn str(value: &Value) -> String {
     match value.kind() {
         ValueKind::Undefined => String::new(),
         ValueKind::String => value.as_str().unwrap_or_default().to_owned(),
-        ValueKind::None
-        | ValueKind::Bool
-        | ValueKind::Number
-        | ValueKind::Bytes
-        | ValueKind::Seq
-        | ValueKind::Map
-        | ValueKind::Iterable
-        | ValueKind::Plain
-        | ValueKind::Invalid
-        | _ => repr(value),
+        _ => repr(value),
     }
 }
 
@@ -222,16 +214,23 @@ fn write_string_repr(text: &mut String, string: &str) {
             char if is_mark(char) || is_printable(char) => text.push(char),
             char => {
                 let code = u32::from(char);
-                // Writing to text does not fail.
-                let _ = match code {
-                    0..=0xff => write!(text, "\\x{code:02x}"),
-                    0x100..=0xffff => write!(text, "\\u{code:04x}"),
-                    _ => write!(text, "\\U{code:08x}"),
+                let (letter, digits) = match code {
+                    0..=0xff => ('x', 2),
+                    0x100..=0xffff => ('u', 4),
+                    _ => ('U', 8),
                 };
+                push_escape(text, letter, code, digits);
             }
         }
     }
     text.push(quote);
+}
+
+/// A backslash, a letter, and a number with so many digits.
+fn push_escape(text: &mut String, letter: char, code: u32, digits: u32) {
+    text.extend(['\\', letter]);
+    let nibbles = (0..digits).rev().map(|place| (code >> (4 * place)) & 0xf);
+    text.extend(nibbles.filter_map(|nibble| char::from_digit(nibble, 16)));
 }
 
 /// Whether Python shows it as it is. Unassigned characters are taken for printable.
@@ -346,8 +345,7 @@ impl Json {
                 char if is_mark(char) => text.push(char),
                 char if char < ' ' || (self.ensure_ascii && !(' '..='~').contains(&char)) => {
                     for unit in char.encode_utf16(&mut [0; 2]) {
-                        // Writing to text does not fail.
-                        let _ = write!(text, "\\u{unit:04x}");
+                        push_escape(text, 'u', u32::from(*unit), 4);
                     }
                 }
                 char => text.push(char),

@@ -16,6 +16,7 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token_type::LlamaTokenAttr;
 use tokio::sync::mpsc::{
     UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
@@ -243,10 +244,9 @@ pub(super) fn chat_template(
     options: &LlamaOptions,
 ) -> Result<ChatTemplate, TemplateError> {
     let given = options.chat_template.clone();
-    ChatTemplate::new(
-        given.or_else(|| model.meta_val_str("tokenizer.chat_template").ok()),
-        special_tokens(model),
-    )
+    let source = given.or_else(|| model.meta_val_str("tokenizer.chat_template").ok());
+    let special = special_tokens(model, source.as_deref().unwrap_or_default());
+    ChatTemplate::new(source, special)
 }
 
 pub(super) fn load_model(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
@@ -425,7 +425,7 @@ pub(super) fn vocabulary(model: &LlamaModel) -> Vocabulary {
         .collect()
 }
 
-fn special_tokens(model: &LlamaModel) -> SpecialTokens {
+fn special_tokens(model: &LlamaModel, template: &str) -> SpecialTokens {
     let vocab = model.vocab();
     let text = |token: LlamaToken| {
         // llama.cpp writes -1 for a token that the vocabulary lacks.
@@ -440,9 +440,16 @@ fn special_tokens(model: &LlamaModel) -> SpecialTokens {
         eos: text(vocab.eos()),
         control: vocab
             .tokens()
-            .filter(|token| vocab.is_control(*token))
-            .map(text)
-            .filter(|text| !text.is_empty())
+            .filter_map(|token| {
+                let text = text(token);
+                // Some models have markers like `<tool_call>` as ordinary tokens with a meaning.
+                let is_marker = || {
+                    text.starts_with(['<', '['])
+                        && template.contains(&text)
+                        && vocab.attr(token).contains(LlamaTokenAttr::UserDefined)
+                };
+                (!text.is_empty() && (vocab.is_control(token) || is_marker())).then_some(text)
+            })
             .collect(),
     }
 }

@@ -305,18 +305,23 @@ impl<'m> Reader<'m> {
 
     /// The prompt.
     pub(super) fn tokenise(&self, request: &ChatRequest) -> Result<Vec<LlamaToken>, Failure> {
-        let prompt = self
-            .template
-            .render(&request.messages, chrono::Utc::now())?;
+        let prompt = self.template.render(request, chrono::Utc::now())?;
+        if request.has_images() {
+            return Err(Failure::new(
+                ErrorCode::InvalidRequest,
+                "this model cannot see pictures; send text only",
+            )
+            .with_param("messages"));
+        }
         // Tokenising takes seconds for megabytes, during which other jobs wait to be prepared.
-        let bytes: usize = prompt.pieces.iter().map(String::len).sum();
+        let bytes: usize = prompt.texts().map(str::len).sum();
         let length_min = bytes / self.piece_bytes_max;
         if u32::try_from(length_min).map_or(true, |length| length >= self.context_tokens) {
             return Err(self.too_long(&format!("at least {length_min}")));
         }
         let vocab = self.model.vocab();
         let mut tokens = Vec::new();
-        for piece in prompt.pieces.iter().filter(|piece| !piece.is_empty()) {
+        for piece in prompt.texts().filter(|piece| !piece.is_empty()) {
             tokens.extend(vocab.tokenize(piece.as_bytes(), false, true));
         }
         // Many templates write the beginning-of-sequence token themselves; twice would confuse the model.
