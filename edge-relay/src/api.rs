@@ -52,7 +52,8 @@ pub(crate) async fn route(
         (Method::Post, "chat/completions") => {
             chat::completions(request, env, context, access).await
         }
-        (_, "chat/completions") => reply::method_not_allowed("POST"),
+        (Method::Post, "embeddings") => chat::embeddings(request, env, context, access).await,
+        (_, "chat/completions" | "embeddings") => reply::method_not_allowed("POST"),
         (Method::Get | Method::Head, "models") => models(&request, env, access, None).await,
         (Method::Get | Method::Head, path) if path.starts_with("models/") => {
             let id = path.trim_start_matches("models/");

@@ -170,7 +170,7 @@ const cases = {
   },
 
   async 'what is not done is refused by name'() {
-    for (const fields of [{ n: 2 }, { tools: [{ type: 'function', function: { name: 'f' } }] }, { frobnicate: 1 }]) {
+    for (const fields of [{ n: 2 }, { tools: [{ type: 'custom', custom: { name: 'f' } }] }, { frobnicate: 1 }]) {
       const [name] = Object.keys(fields);
       const error = await refusal(OpenAI.BadRequestError, fields);
       assert(error.message.includes(name), error.message);

@@ -257,11 +257,10 @@ def malformed_json_is_400():
 
 
 def what_is_not_done_is_refused_by_name():
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     for name, value in (
         ("n", 2),
-        ("tools", [tool]),
-        ("reasoning_effort", "low"),
+        ("tools", [{"type": "custom", "custom": {"name": "f"}}]),
+        ("reasoning_effort", "fierce"),
         ("temperature", 3),
         ("top_p", -1),
         ("max_tokens", 0),

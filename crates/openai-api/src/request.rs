@@ -1,7 +1,10 @@
-//! `POST /v1/chat/completions`: the body, field by field, into a [`ChatRequest`].
+//! Request bodies, field by field: `POST /v1/chat/completions` into a [`ChatRequest`], `POST /v1/embeddings` into an
+//! [`EmbedRequest`](protocol::EmbedRequest).
 
+mod embeddings;
 mod field;
 mod message;
+mod tools;
 
 use protocol::chat::{LogitBias, ResponseFormat, Sampling};
 use protocol::limits::{
@@ -10,20 +13,19 @@ use protocol::limits::{
 };
 use protocol::{ChatMessage, ChatRequest};
 
+pub use embeddings::{EmbeddingsRequest, parse_embeddings};
+
 use crate::ApiError;
 use field::{Field, Object};
 
 /// Fields of `OpenAI`'s that ask for what this network does not do (yet). Named, so that the refusal can say so.
-const UNSUPPORTED: [&str; 11] = [
+const UNSUPPORTED: [&str; 8] = [
     "audio",
     "function_call",
     "functions",
     "moderation",
-    "parallel_tool_calls",
     "prediction",
     "prompt_cache_retention",
-    "reasoning_effort",
-    "tools",
     "verbosity",
     "web_search_options",
 ];
@@ -52,10 +54,7 @@ pub struct ChatCompletionRequest {
 
 /// Reads a request body. Whatever it does not understand it refuses by name.
 pub fn parse_chat_completion(body: &[u8]) -> Result<ChatCompletionRequest, ApiError> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        let place = format!("byte {} is not valid UTF-8", error.valid_up_to() + 1);
-        ApiError::malformed(&place)
-    })?;
+    let text = utf8(body)?;
     let mut fields = field::body(text, FIELDS_MAX)?;
     accept_what_changes_nothing(&mut fields)?;
     let model = fields.required("model")?.string(NAME_BYTES_MAX)?;
@@ -67,7 +66,10 @@ pub fn parse_chat_completion(body: &[u8]) -> Result<ChatCompletionRequest, ApiEr
         max_tokens: max_tokens(&mut fields)?,
         response_format: response_format(&mut fields)?,
         top_logprobs: top_logprobs(&mut fields)?,
-        ..ChatRequest::default()
+        tools: tools::tools(&mut fields)?,
+        tool_choice: tools::tool_choice(&mut fields)?,
+        parallel_tool_calls: tools::parallel_tool_calls(&mut fields)?,
+        reasoning: tools::reasoning(&mut fields)?,
     };
     fields.refuse_rest(&UNSUPPORTED)?;
     // Everything was checked above in OpenAI's terms; this holds the two sets of rules together.
@@ -77,6 +79,13 @@ pub fn parse_chat_completion(body: &[u8]) -> Result<ChatCompletionRequest, ApiEr
         stream,
         include_usage,
         request,
+    })
+}
+
+fn utf8(body: &[u8]) -> Result<&str, ApiError> {
+    std::str::from_utf8(body).map_err(|error| {
+        let place = format!("byte {} is not valid UTF-8", error.valid_up_to() + 1);
+        ApiError::malformed(&place)
     })
 }
 
@@ -302,11 +311,6 @@ fn accept_what_changes_nothing(fields: &mut Object<'_>) -> Result<(), ApiError> 
                 return Err(modality.unsupported_value("Only 'text' is supported."));
             }
         }
-    }
-    if let Some(choice) = fields.take("tool_choice")
-        && !(choice.is_string() && choice.string(NAME_BYTES_MAX)? == "none")
-    {
-        return Err(choice.unsupported_value("There are no tools here: only 'none' is supported."));
     }
     Ok(())
 }

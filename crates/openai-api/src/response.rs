@@ -1,6 +1,7 @@
 //! Whole answers, and the parts that streams share with them.
 
-use protocol::{FinishReason, JobId, Usage};
+use protocol::chat::{BadToolCall, ToolCallEvent, ToolCallReader};
+use protocol::{FinishReason, JobId, ToolCall, Usage};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// What `OpenAI` writes for a probability of zero, since JSON has no infinity.
@@ -88,11 +89,17 @@ impl<'a> LogprobsBody<'a> {
 }
 
 #[derive(Serialize)]
-#[expect(clippy::struct_field_names, reason = "the names are OpenAI's")]
 pub(crate) struct UsageBody {
     prompt_tokens: u32,
     completion_tokens: u32,
     total_tokens: u32,
+    prompt_tokens_details: PromptTokensDetails,
+}
+
+/// Where a prompt's tokens came from.
+#[derive(Serialize)]
+pub(crate) struct PromptTokensDetails {
+    cached_tokens: u32,
 }
 
 impl From<Usage> for UsageBody {
@@ -101,6 +108,9 @@ impl From<Usage> for UsageBody {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
+            prompt_tokens_details: PromptTokensDetails {
+                cached_tokens: usage.cached_tokens,
+            },
         }
     }
 }
@@ -114,9 +124,30 @@ pub struct WholeAnswer {
     pub reasoning: String,
     /// `Some` when the request asked for log-probabilities.
     pub logprobs: Option<Vec<TokenLogprob>>,
+    pub(crate) tool_calls: Vec<ToolCall>,
+    pub(crate) reader: ToolCallReader,
 }
 
 impl WholeAnswer {
+    /// Takes the next bytes of tool calls.
+    pub fn push_tool_calls(&mut self, text: &str) -> Result<(), BadToolCall> {
+        for event in self.reader.push(text)? {
+            match event {
+                ToolCallEvent::Begun { id, name } => self.tool_calls.push(ToolCall {
+                    id,
+                    name,
+                    arguments: String::new(),
+                }),
+                ToolCallEvent::Arguments(more) => {
+                    if let Some(call) = self.tool_calls.last_mut() {
+                        call.arguments.push_str(&more);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The finished `chat.completion`.
     pub fn body(&self, head: &CompletionHead, finish_reason: FinishReason, usage: Usage) -> String {
         json(&Completion {
@@ -128,8 +159,10 @@ impl WholeAnswer {
                 index: 0,
                 message: Message {
                     role: "assistant",
-                    content: &self.text,
+                    content: (!self.text.is_empty() || self.tool_calls.is_empty())
+                        .then_some(&self.text),
                     reasoning_content: (!self.reasoning.is_empty()).then_some(&self.reasoning),
+                    tool_calls: self.tool_calls.iter().map(CallBody::of).collect(),
                     refusal: None,
                 },
                 logprobs: self.logprobs.as_deref().map(LogprobsBody::new),
@@ -161,10 +194,46 @@ struct Choice<'a> {
 #[derive(Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: &'a str,
+    content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallBody<'a>>,
     refusal: Option<()>,
+}
+
+/// A tool call, or the part of one that a chunk tells.
+#[derive(Serialize)]
+pub(crate) struct CallBody<'a> {
+    /// In streams only: which call the part belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<&'static str>,
+    pub(crate) function: FunctionBody<'a>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct FunctionBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a str>,
+    pub(crate) arguments: &'a str,
+}
+
+impl<'a> CallBody<'a> {
+    fn of(call: &'a ToolCall) -> Self {
+        Self {
+            index: None,
+            id: Some(&call.id),
+            kind: Some("function"),
+            function: FunctionBody {
+                name: Some(&call.name),
+                arguments: &call.arguments,
+            },
+        }
+    }
 }
 
 /// Our bodies have string keys only, so that serialising cannot fail.

@@ -1,15 +1,18 @@
 //! Streamed answers as server-sent events: one `data:` line and an empty line each.
 //!
 //! ```text
-//! comment* → role → (text | reasoning)* → finish → usage? → [DONE]
+//! comment* → role → (text | reasoning | tool call)* → finish → usage? → [DONE]
 //!                          └─▶ error, and nothing after it
 //! ```
 
+use protocol::chat::{BadToolCall, ToolCallEvent, ToolCallReader};
 use protocol::{FinishReason, Usage};
 use serde::Serialize;
 
 use crate::ApiError;
-use crate::response::{CompletionHead, LogprobsBody, TokenLogprob, UsageBody, json};
+use crate::response::{
+    CallBody, CompletionHead, FunctionBody, LogprobsBody, TokenLogprob, UsageBody, json,
+};
 
 /// The content type of a stream.
 pub const SSE_CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
@@ -38,6 +41,8 @@ pub struct CompletionStream {
     include_usage: bool,
     /// A chunk of text without log-probabilities, cut where the text belongs: most chunks are one, and differ only there.
     text_frame: (String, String),
+    calls: ToolCallReader,
+    call_count: u32,
 }
 
 impl CompletionStream {
@@ -47,6 +52,8 @@ impl CompletionStream {
             head,
             include_usage,
             text_frame: (String::new(), String::new()),
+            calls: ToolCallReader::default(),
+            call_count: 0,
         };
         let empty = Delta {
             content: Some(""),
@@ -65,7 +72,7 @@ impl CompletionStream {
         let delta = Delta {
             role: Some("assistant"),
             content: Some(""),
-            reasoning_content: None,
+            ..Delta::default()
         };
         self.chunk(delta, None, None)
     }
@@ -90,6 +97,42 @@ impl CompletionStream {
             ..Delta::default()
         };
         self.chunk(delta, None, None)
+    }
+
+    /// The next bytes of tool calls: a chunk for each call that begins, and for each piece of arguments.
+    pub fn tool_calls(&mut self, text: &str) -> Result<String, BadToolCall> {
+        let mut chunks = String::new();
+        for event in self.calls.push(text)? {
+            let call = match &event {
+                ToolCallEvent::Begun { id, name } => {
+                    self.call_count += 1;
+                    CallBody {
+                        index: Some(self.call_count - 1),
+                        id: Some(id),
+                        kind: Some("function"),
+                        function: FunctionBody {
+                            name: Some(name),
+                            arguments: "",
+                        },
+                    }
+                }
+                ToolCallEvent::Arguments(arguments) => CallBody {
+                    index: Some(self.call_count.saturating_sub(1)),
+                    id: None,
+                    kind: None,
+                    function: FunctionBody {
+                        name: None,
+                        arguments,
+                    },
+                },
+            };
+            let delta = Delta {
+                tool_calls: Some([call]),
+                ..Delta::default()
+            };
+            chunks.push_str(&self.chunk(delta, None, None));
+        }
+        Ok(chunks)
     }
 
     /// Why the answer ended.
@@ -169,4 +212,6 @@ struct Delta<'a> {
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[CallBody<'a>; 1]>,
 }

@@ -56,7 +56,7 @@ fn a_whole_answer_has_openais_shape() {
         r#"{"id":"chatcmpl-abababababababababababababababab","object":"chat.completion","created":1700000000,"#,
         r#""model":"smollm2-135m","choices":[{"index":0,"message":{"role":"assistant","content":"Red,\n\"blue\"","#,
         r#""refusal":null},"logprobs":null,"finish_reason":"stop"}],"#,
-        r#""usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}"#,
+        r#""usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":0}}}"#,
     );
     assert_eq!(body, expected);
 }
@@ -67,6 +67,7 @@ fn reasoning_and_logprobs_are_there_when_they_exist() {
         text: "Hi".into(),
         reasoning: "Hm.".into(),
         logprobs: Some(vec![logprob()]),
+        ..WholeAnswer::default()
     };
     let body = parsed(&answer.body(&head(), FinishReason::Length, USAGE));
     let choice = &body["choices"][0];
@@ -76,6 +77,47 @@ fn reasoning_and_logprobs_are_there_when_they_exist() {
         {"token": "Yo", "logprob": -9999.0, "bytes": null}
     ]}], "refusal": null});
     assert_eq!(choice["logprobs"], expected);
+}
+
+#[test]
+fn a_whole_answer_of_calls_has_no_content_and_its_calls_are_whole() {
+    let mut answer = WholeAnswer::default();
+    for piece in ["\u{1e}{\"id\":\"a1\",\"na", "me\":\"f\"}\n{\"x\":", "1}"] {
+        answer.push_tool_calls(piece).unwrap();
+    }
+    let body = parsed(&answer.body(&head(), FinishReason::ToolCalls, USAGE));
+    let message = &body["choices"][0]["message"];
+    assert_eq!(message["content"], Value::Null);
+    let expected = json!([{"id": "a1", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}}]);
+    assert_eq!(message["tool_calls"], expected);
+    assert_eq!(body["choices"][0]["finish_reason"], "tool_calls");
+    assert!(answer.push_tool_calls("\u{1e}?\n").is_err());
+}
+
+#[test]
+fn vectors_are_told_as_numbers_or_as_base64_and_only_when_all_are_there() {
+    let mut vectors = Embeddings::default();
+    // 1.0 and -0.5, little-endian; cut in the middle of a line.
+    for piece in ["AACAPwAA", "AL8=\nAACAPw==\n"] {
+        vectors.push(piece);
+    }
+    let body = parsed(&vectors.body("m", 2, false, USAGE).unwrap());
+    assert_eq!(body["object"], "list");
+    assert_eq!(body["data"][0]["embedding"], json!([1.0, -0.5]));
+    assert_eq!(body["data"][1]["index"], 1);
+    assert_eq!(
+        body["usage"],
+        json!({"prompt_tokens": 9, "total_tokens": 9})
+    );
+    let body = parsed(&vectors.body("m", 2, true, USAGE).unwrap());
+    assert_eq!(body["data"][1]["embedding"], "AACAPw==");
+    assert_eq!(vectors.body("m", 3, true, USAGE), None);
+    for broken in ["AACAPw==", "AACAPw==\n\n", "AAA=\n", "?\n"] {
+        let mut vectors = Embeddings::default();
+        vectors.push(broken);
+        let lines = broken.matches('\n').count().max(1);
+        assert_eq!(vectors.body("m", lines, false, USAGE), None, "{broken:?}");
+    }
 }
 
 #[test]
@@ -94,7 +136,7 @@ fn a_nodes_logprobs_are_read_back_and_nonsense_is_not() {
 
 #[test]
 fn chunks_have_openais_shape() {
-    let stream = CompletionStream::new(head(), false);
+    let mut stream = CompletionStream::new(head(), false);
     let chunk = |delta: &str, finish: &str| {
         format!(
             concat!(
@@ -117,6 +159,21 @@ fn chunks_have_openais_shape() {
     assert_eq!(
         stream.reasoning("b"),
         chunk(r#"{"reasoning_content":"b"}"#, "null")
+    );
+    let begun = stream
+        .tool_calls("\u{1e}{\"id\":\"a1\",\"name\":\"f\"}\n{\"a")
+        .unwrap();
+    let first = r#"{"tool_calls":[{"index":0,"id":"a1","type":"function","function":{"name":"f","arguments":""}}]}"#;
+    let more = r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"a"}}]}"#;
+    assert_eq!(begun, chunk(first, "null") + &chunk(more, "null"));
+    let second = stream
+        .tool_calls("\":1}\u{1e}{\"id\":\"a2\",\"name\":\"f\"}\n")
+        .unwrap();
+    assert!(second.contains(r#""index":0"#) && second.contains(r#""index":1,"id":"a2""#));
+    assert!(stream.tool_calls("\u{1e}[]\n").is_err());
+    assert_eq!(
+        stream.finish(FinishReason::ToolCalls),
+        chunk("{}", r#""tool_calls""#)
     );
     assert_eq!(stream.finish(FinishReason::Stop), chunk("{}", r#""stop""#));
     assert_eq!(stream.usage(USAGE), "");
@@ -142,7 +199,8 @@ fn with_include_usage_every_chunk_has_the_field_and_the_last_fills_it() {
     assert_eq!(last["choices"], json!([]));
     assert_eq!(
         last["usage"],
-        json!({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
+        json!({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12,
+            "prompt_tokens_details": {"cached_tokens": 0}})
     );
 }
 

@@ -32,7 +32,8 @@ impl Scheduler {
         let counted = attempt.accepted.map(|accepted| Usage {
             prompt_tokens: accepted.prompt_tokens,
             completion_tokens: job.transcript.token_count(),
-            cached_tokens: 0,
+            // Free for the node to say, and free of charge: it changes no bill.
+            cached_tokens: usage.cached_tokens.min(accepted.prompt_tokens),
         });
         let Some(counted) = counted.filter(|_| is_in_place) else {
             self.counters.protocol_errors += 1;
@@ -59,7 +60,10 @@ impl Scheduler {
         let Some(job) = self.take_job(id) else { return };
         self.outcome(node, Outcome::Good);
         let pace = &mut self.models[model].pace;
-        pace.learn_answer(counted.completion_tokens);
+        // Vectors are no tokens, and would make every expected answer shorter.
+        if counted.completion_tokens > 0 {
+            pace.learn_answer(counted.completion_tokens);
+        }
         self.counters.completed += 1;
         if let Some(owner) = job.owner {
             self.tell_client(owner, end.clone());

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`.
+//! `POST /v1/chat/completions`, and `POST /v1/embeddings`, which goes the same way.
 //!
 //! ```text
 //! key → announced length → pool has room? → body → request → submit
@@ -9,11 +9,15 @@
 use std::rc::Rc;
 
 use client_session::Event;
-use openai_api::{ChatCompletionRequest, CompletionHead, CompletionStream, parse_chat_completion};
+use openai_api::{
+    ApiError, ChatCompletionRequest, CompletionHead, CompletionStream, EmbeddingsRequest,
+    parse_chat_completion, parse_embeddings,
+};
 use protocol::{ErrorCode, Failure, JobId};
 use worker::{Context, Date, Env, Request, Response, Result, WebSocket};
 
 use crate::api::exchange::{Dial, Exchange, Happening, decline};
+use crate::api::whole::Answer;
 use crate::api::{account, body, stream, whole};
 use crate::config::Access;
 use crate::random::random;
@@ -35,12 +39,46 @@ enum Opening {
     Refused(Failure),
 }
 
-/// Answers one request.
+/// A request of either kind.
+enum Parsed {
+    Chat(ChatCompletionRequest),
+    Embeddings(EmbeddingsRequest),
+}
+
+fn parse_chat(body: &[u8]) -> std::result::Result<Parsed, ApiError> {
+    parse_chat_completion(body).map(Parsed::Chat)
+}
+
+fn parse_inputs(body: &[u8]) -> std::result::Result<Parsed, ApiError> {
+    parse_embeddings(body).map(Parsed::Embeddings)
+}
+
+/// Answers a request for a completion.
 pub(crate) async fn completions(
+    request: Request,
+    env: &Env,
+    context: Context,
+    access: &Access,
+) -> Result<Response> {
+    take_in(request, env, context, access, parse_chat).await
+}
+
+/// Answers a request for embeddings.
+pub(crate) async fn embeddings(
+    request: Request,
+    env: &Env,
+    context: Context,
+    access: &Access,
+) -> Result<Response> {
+    take_in(request, env, context, access, parse_inputs).await
+}
+
+async fn take_in(
     mut request: Request,
     env: &Env,
     context: Context,
     access: &Access,
+    parse: fn(&[u8]) -> std::result::Result<Parsed, ApiError>,
 ) -> Result<Response> {
     let (dial, socket) = match admit(&request, env, context, access).await? {
         Ok(admitted) => admitted,
@@ -50,14 +88,15 @@ pub(crate) async fn completions(
         }
     };
     let parsed = match body::read(&mut request).await {
-        Ok(read) => read.and_then(|body| parse_chat_completion(&body)),
+        Ok(read) => read.and_then(|body| parse(&body)),
         Err(error) => {
             decline(&socket);
             return Err(error);
         }
     };
     match parsed {
-        Ok(parsed) => answer(&request, dial, socket, parsed).await,
+        Ok(Parsed::Chat(parsed)) => answer(&request, dial, socket, parsed).await,
+        Ok(Parsed::Embeddings(parsed)) => embed(&request, dial, socket, parsed).await,
         Err(error) => {
             decline(&socket);
             reply::error(&error)
@@ -129,8 +168,33 @@ async fn answer(
                 let writer = CompletionStream::new(head, include_usage);
                 stream::respond(exchange, writer, wants_logprobs)
             } else {
-                whole::respond(exchange, head, wants_logprobs).await
+                whole::respond(exchange, Answer::chat(head, wants_logprobs)).await
             }
+        }
+    }
+}
+
+async fn embed(
+    request: &Request,
+    dial: Dial,
+    socket: WebSocket,
+    parsed: EmbeddingsRequest,
+) -> Result<Response> {
+    let EmbeddingsRequest {
+        model,
+        is_base64,
+        request: inputs,
+    } = parsed;
+    let headers_by = Date::now().as_millis() + WHOLE_HEADERS_MS_MAX;
+    let job = JobId::from_random(random());
+    let mut exchange = Exchange::new(dial, &socket, &request.inner().signal(), job)?;
+    let count = inputs.inputs.len();
+    exchange.submit(model.clone(), inputs.into());
+    match open(&mut exchange, model, headers_by).await {
+        Opening::Refused(failure) => reply::failure(failure),
+        Opening::Answering { model } => {
+            let answer = Answer::vectors(model, count, is_base64);
+            whole::respond(exchange, answer).await
         }
     }
 }
@@ -162,6 +226,11 @@ async fn open(exchange: &mut Exchange, asked: String, headers_by: u64) -> Openin
             return Opening::Answering { model };
         }
     }
+}
+
+/// A node wrote something that means nothing.
+pub(crate) fn unreadable(error: &dyn std::error::Error) -> Failure {
+    Failure::new(ErrorCode::EngineFailed, format!("{error}; ask again")).with_retry_after_ms(1_000)
 }
 
 /// The pool's socket ended, or the stream had a hole.

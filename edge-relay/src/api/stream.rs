@@ -25,7 +25,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{ReadableStream, ReadableStreamDefaultController};
 use worker::{Delay, Response, ResponseBuilder, Result};
 
-use crate::api::chat::interrupted;
+use crate::api::chat::{interrupted, unreadable};
 use crate::api::exchange::{Exchange, QUIET_MS, now};
 
 /// Answers with a stream.
@@ -285,6 +285,17 @@ impl Sse {
                 self.release(None);
                 self.pending.push_str(&self.writer.reasoning(&text));
             }
+            Event::Delta {
+                kind: DeltaKind::ToolCall,
+                text,
+                ..
+            } => {
+                self.release(None);
+                match self.writer.tool_calls(&text) {
+                    Ok(chunks) => self.pending.push_str(&chunks),
+                    Err(error) => self.fail(unreadable(&error)),
+                }
+            }
             Event::Completed {
                 finish_reason,
                 usage,
@@ -306,7 +317,7 @@ impl Sse {
             Event::Assigned { .. }
             | Event::Started { .. }
             | Event::Delta {
-                kind: DeltaKind::ToolCall | DeltaKind::Unknown(_),
+                kind: DeltaKind::Unknown(_),
                 ..
             } => {}
         }

@@ -6,27 +6,91 @@
 
 use client_session::Event;
 use futures_util::stream;
-use openai_api::{CompletionHead, WholeAnswer, decode_logprobs};
-use protocol::{DeltaKind, Failure};
+use openai_api::{CompletionHead, Embeddings, WholeAnswer, decode_logprobs};
+use protocol::{DeltaKind, ErrorCode, Failure, FinishReason, Usage};
 use worker::{Date, Error, Response, Result};
 
-use crate::api::chat::interrupted;
+use crate::api::chat::{interrupted, unreadable};
 use crate::api::exchange::{Exchange, Happening, QUIET_MS};
 use crate::reply;
 
+/// What is gathered.
+pub(crate) enum Answer {
+    Chat {
+        head: CompletionHead,
+        answer: Box<WholeAnswer>,
+    },
+    Vectors {
+        model: String,
+        count: usize,
+        is_base64: bool,
+        vectors: Embeddings,
+    },
+}
+
+impl Answer {
+    /// A completion.
+    pub(crate) fn chat(head: CompletionHead, wants_logprobs: bool) -> Self {
+        let mut answer = Box::<WholeAnswer>::default();
+        answer.logprobs = wants_logprobs.then(Vec::new);
+        Self::Chat { head, answer }
+    }
+
+    /// `count` vectors.
+    pub(crate) fn vectors(model: String, count: usize, is_base64: bool) -> Self {
+        Self::Vectors {
+            model,
+            count,
+            is_base64,
+            vectors: Embeddings::default(),
+        }
+    }
+
+    fn push(&mut self, kind: DeltaKind, text: &str) -> std::result::Result<(), Failure> {
+        match (self, kind) {
+            (Self::Chat { answer, .. }, kind) => gather(answer, kind, text),
+            (Self::Vectors { vectors, .. }, DeltaKind::Text) => {
+                vectors.push(text);
+                Ok(())
+            }
+            (
+                Self::Vectors { .. },
+                DeltaKind::Reasoning
+                | DeltaKind::ToolCall
+                | DeltaKind::Logprobs
+                | DeltaKind::Unknown(_),
+            ) => Ok(()),
+        }
+    }
+
+    fn body(
+        &self,
+        finish_reason: FinishReason,
+        usage: Usage,
+    ) -> std::result::Result<String, Failure> {
+        match self {
+            Self::Chat { head, answer } => Ok(answer.body(head, finish_reason, usage)),
+            Self::Vectors {
+                model,
+                count,
+                is_base64,
+                vectors,
+            } => vectors
+                .body(model, *count, *is_base64, usage)
+                .ok_or_else(|| {
+                    Failure::new(
+                        ErrorCode::EngineFailed,
+                        "a node sent vectors that cannot be read; ask again",
+                    )
+                }),
+        }
+    }
+}
+
 /// Answers with JSON.
-pub(crate) async fn respond(
-    exchange: Exchange,
-    head: CompletionHead,
-    wants_logprobs: bool,
-) -> Result<Response> {
-    let answer = WholeAnswer {
-        logprobs: wants_logprobs.then(Vec::new),
-        ..WholeAnswer::default()
-    };
+pub(crate) async fn respond(exchange: Exchange, answer: Answer) -> Result<Response> {
     let mut whole = Whole {
         exchange,
-        head,
         answer,
         is_over: false,
     };
@@ -51,8 +115,7 @@ fn json(mut response: Response) -> Result<Response> {
 /// An answer that is being gathered.
 struct Whole {
     exchange: Exchange,
-    head: CompletionHead,
-    answer: WholeAnswer,
+    answer: Answer,
     is_over: bool,
 }
 
@@ -88,14 +151,19 @@ impl Whole {
         while Date::now().as_millis() < until {
             match self.exchange.next().await {
                 Some(Happening::Event(Event::Delta { kind, text, .. })) => {
-                    gather(&mut self.answer, kind, &text);
+                    if let Err(failure) = self.answer.push(kind, &text) {
+                        return Progress::Failed(failure);
+                    }
                 }
                 Some(Happening::Event(Event::Completed {
                     finish_reason,
                     usage,
                     ..
                 })) => {
-                    return Progress::Finished(self.answer.body(&self.head, finish_reason, usage));
+                    return match self.answer.body(finish_reason, usage) {
+                        Ok(body) => Progress::Finished(body),
+                        Err(failure) => Progress::Failed(failure),
+                    };
                 }
                 Some(Happening::Event(Event::Failed(failure))) => return Progress::Failed(failure),
                 Some(Happening::Event(Event::Interrupted)) | None => {
@@ -116,8 +184,16 @@ impl Whole {
     }
 }
 
-fn gather(answer: &mut WholeAnswer, kind: DeltaKind, text: &str) {
+fn gather(
+    answer: &mut WholeAnswer,
+    kind: DeltaKind,
+    text: &str,
+) -> std::result::Result<(), Failure> {
     match kind {
+        DeltaKind::ToolCall => {
+            let pushed = answer.push_tool_calls(text);
+            return pushed.map_err(|error| unreadable(&error));
+        }
         DeltaKind::Text => answer.text.push_str(text),
         DeltaKind::Reasoning => answer.reasoning.push_str(text),
         DeltaKind::Logprobs => {
@@ -127,6 +203,7 @@ fn gather(answer: &mut WholeAnswer, kind: DeltaKind, text: &str) {
                 all.extend(more);
             }
         }
-        DeltaKind::ToolCall | DeltaKind::Unknown(_) => {}
+        DeltaKind::Unknown(_) => {}
     }
+    Ok(())
 }

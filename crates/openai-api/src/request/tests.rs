@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod asking;
+
 /// A body with one message and these further fields.
 fn with(fields: &Value) -> Value {
     let mut body = json!({"model": "demo", "messages": [{"role": "user", "content": "Hi"}]});
@@ -301,7 +303,7 @@ fn other_response_formats_are_refused() {
 #[test]
 fn what_asks_for_nothing_special_is_accepted() {
     let habits = json!({
-        "n": 1, "store": false, "service_tier": "auto", "modalities": ["text"], "tool_choice": "none",
+        "n": 1, "store": false, "service_tier": "auto", "modalities": ["text"],
         "user": "someone", "safety_identifier": "a", "prompt_cache_key": "b", "metadata": {"k": "v"},
     });
     assert_eq!(accepted(&habits), accepted(&json!({})));
@@ -325,7 +327,11 @@ fn what_asks_for_more_is_refused_by_its_value() {
         value,
         "modalities[1]",
     );
-    refused(&json!({"tool_choice": "required"}), value, "tool_choice");
+    refused(
+        &json!({"reasoning_effort": "fierce"}),
+        value,
+        "reasoning_effort",
+    );
     refused(&json!({"metadata": {"k": 1}}), "invalid_type", "metadata.k");
     let long_key = json!({"metadata": {"k".repeat(65): "v"}});
     refused(&long_key, "string_above_max_length", "metadata");
@@ -484,7 +490,7 @@ fn faults_in_messages_name_the_very_field() {
             "messages[0].role",
         ),
         (
-            json!({"role": "tool", "content": "x"}),
+            json!({"role": "function", "content": "x"}),
             "unsupported_value",
             "messages[0].role",
         ),
@@ -494,9 +500,9 @@ fn faults_in_messages_name_the_very_field() {
             "messages[0].name",
         ),
         (
-            json!({"role": "assistant", "content": "x", "tool_calls": []}),
-            "unsupported_parameter",
-            "messages[0].tool_calls",
+            json!({"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}),
+            "unsupported_value",
+            "messages[0].tool_calls[0].type",
         ),
         (
             json!({"role": "user", "content": "x", "colour": 1}),
@@ -505,7 +511,7 @@ fn faults_in_messages_name_the_very_field() {
         ),
         (json!("x"), "invalid_type", "messages[0]"),
         (
-            json!({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "data:"}}]}),
+            json!({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "input_audio"}]}),
             "unsupported_value",
             "messages[0].content[1].type",
         ),

@@ -211,10 +211,11 @@ proptest! {
         calls in prop::collection::vec(("[a-zA-Z0-9\"\\n]{1,9}", "[a-z\\u{1e}]{1,9}", "[^\\u{1e}]{0,20}"), 0..4),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
-        let stream: String = calls
-            .iter()
-            .map(|(id, name, arguments)| format!("{}{arguments}", begin_tool_call(id, name)))
-            .collect();
+        let mut stream = String::new();
+        for (id, name, arguments) in &calls {
+            stream.push_str(&begin_tool_call(id, name));
+            stream.push_str(arguments);
+        }
         let mut places: Vec<usize> = cuts
             .iter()
             .filter(|_| !stream.is_empty())
