@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod detokenise;
 pub mod grammar;
+pub mod image;
 pub mod llama;
 pub mod logprobs;
 pub mod sampling;
