@@ -60,6 +60,10 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(0..=i64::from(NODE_SLOTS_MAX)))]
     pub cached_conversations: Option<u32>,
 
+    /// What lets the model see, a GGUF file (often called mmproj). Without it the model takes no images.
+    #[arg(long, env = "HELIOGRAPH_PROJECTOR", value_name = "PATH")]
+    pub projector: Option<PathBuf>,
+
     /// A Jinja chat template to use instead of the model file's own.
     #[arg(long, env = "HELIOGRAPH_CHAT_TEMPLATE", value_name = "PATH")]
     pub chat_template: Option<PathBuf>,

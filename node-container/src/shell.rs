@@ -76,6 +76,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         context_tokens: config.context,
         threads: config.threads(),
         cached_conversations: config.cached_conversations(),
+        projector_file: config.projector.clone(),
         chat_template: config.read_chat_template()?,
         ..LlamaOptions::new(config.model_file.clone())
     };
@@ -135,6 +136,7 @@ fn session_config(config: &Config, loaded: &Loaded) -> node_session::Config {
                 logit_bias: true,
                 seed: true,
                 continuation: true,
+                vision: loaded.has_vision,
                 ..Capabilities::default()
             },
             measured: None,

@@ -3,7 +3,8 @@
 
 use crate::{GgufWriter, ShapeMismatch, Value};
 
-/// The shape of an image encoder in the manner of CLIP with `LLaVA`'s two-layer projector (`clip`, `mlp`).
+/// The shape of an image encoder in the manner of CLIP with `LLaVA`'s two-layer projector (`clip`, `mlp`), without a
+/// class token, which nobody would look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Projector {
     /// Side of the square that images are brought to, in pixels.
@@ -55,7 +56,7 @@ impl Projector {
         let mut draw = Draw(seed);
         let (width, hidden) = (u64::from(self.width), u64::from(self.feed_forward));
         let (patch, text) = (u64::from(self.patch_side), u64::from(self.text_width));
-        let positions = u64::from(self.tokens()) + 1;
+        let positions = u64::from(self.tokens());
         let mut add = |name: String, shape: &[u64], around: f32, spread: f32| {
             let places: u64 = shape.iter().product();
             let values = (0..places).map(|_| around + spread * draw.signed());
@@ -64,7 +65,6 @@ impl Projector {
         // Spreads keep every layer's numbers near 1.
         let pixels = [patch, patch, 3, width];
         add("v.patch_embd.weight".to_owned(), &pixels, 0.0, 0.1)?;
-        add("v.class_embd".to_owned(), &[width], 0.0, 1.0)?;
         let places = [width, positions];
         add("v.position_embd.weight".to_owned(), &places, 0.0, 0.5)?;
         for part in ["v.pre_ln", "v.post_ln"] {

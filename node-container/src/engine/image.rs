@@ -95,15 +95,13 @@ pub fn decode(data: &str) -> Result<Picture, PictureError> {
     if data.len() / 4 > FILE_BYTES_MAX / 3 + 1 {
         return Err(PictureError::TooManyBytes);
     }
-    let file = STANDARD
-        .decode(data)
-        .map_err(|_| PictureError::NotBase64)?;
+    let file = STANDARD.decode(data).map_err(|_| PictureError::NotBase64)?;
     if file.len() > FILE_BYTES_MAX {
         return Err(PictureError::TooManyBytes);
     }
     let hash = Sha256::digest(&file).into();
-    let image = catch_unwind(AssertUnwindSafe(|| unpack(&file)))
-        .unwrap_or(Err(PictureError::Damaged))?;
+    let image =
+        catch_unwind(AssertUnwindSafe(|| unpack(&file))).unwrap_or(Err(PictureError::Damaged))?;
     let (width, height) = (image.width(), image.height());
     let rgb = if image.color().has_alpha() {
         on_background(&image.into_rgba8())

@@ -19,7 +19,10 @@
 mod cache;
 mod given;
 mod load;
+mod look;
+mod looking;
 pub mod perplexity;
+mod pictures;
 mod reader;
 mod slot;
 
@@ -31,6 +34,7 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use protocol::{ErrorCode, Failure, FinishReason, JobRequest, PrefixHash, Usage};
 
+use super::vision::Projector;
 use super::vocabulary::Vocabulary;
 use super::{Command, Engine, EngineEvent, JobKey};
 use cache::Cache;
@@ -38,6 +42,7 @@ use reader::{Done, Job, Prepared, Task, Ticket};
 use slot::{Ending, Slot};
 
 pub use load::{LlamaOptions, LoadError, Loaded, Spawned, spawn, with_vocabulary};
+pub use looking::look_at;
 
 /// Prompt tokens per step while nobody is answering: large enough for full speed, small enough that `Stop` is prompt
 /// on one slow thread.
@@ -67,6 +72,8 @@ struct Reading {
 struct LlamaEngine<'m> {
     model: &'m LlamaModel,
     vocabulary: &'m Vocabulary,
+    /// For models that see.
+    projector: Option<&'m Projector<'m>>,
     context: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
     context_tokens: u32,
@@ -359,6 +366,10 @@ impl Engine for LlamaEngine<'_> {
     }
 
     fn step(&mut self) {
+        if !self.look() {
+            self.fail_all("a picture could not be decoded");
+            return;
+        }
         if !self.compose() {
             self.fail_all("the batch is full");
             return;

@@ -13,7 +13,7 @@ use crate::endless;
 use crate::harness::{MODEL, Rig, Told, ask, greedy};
 
 /// What a client has after the first `count` deltas.
-fn first(told: &Told, count: usize) -> Option<Answer> {
+pub(crate) fn first(told: &Told, count: usize) -> Option<Answer> {
     let mut transcript = Transcript::default();
     for advance in &told.advances[..count] {
         let tokens = advance.tokens.iter().copied();

@@ -10,6 +10,8 @@ mod hostile;
 mod model;
 #[cfg(test)]
 mod perplexity;
+#[cfg(test)]
+mod vision;
 
 use harness::{Ending, Rig, ask, greedy};
 use model::model_file;

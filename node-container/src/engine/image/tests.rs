@@ -13,15 +13,19 @@ fn see(file: &[u8]) -> Result<Picture, PictureError> {
     decode(&STANDARD.encode(file))
 }
 
+fn byte(number: u32) -> u8 {
+    u8::try_from(number).expect("small")
+}
+
 fn checked() -> DynamicImage {
-    RgbImage::from_fn(6, 4, |x, y| Rgb([x as u8 * 40, y as u8 * 60, 7])).into()
+    RgbImage::from_fn(6, 4, |x, y| Rgb([byte(x * 40), byte(y * 60), 7])).into()
 }
 
 /// A PNG that says it has so many pixels, and holds nothing.
 fn png_of(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut chunk = |kind: &[u8; 4], data: &[u8]| {
-        bytes.extend((data.len() as u32).to_be_bytes());
+        bytes.extend(u32::try_from(data.len()).expect("small").to_be_bytes());
         let body = [kind, data].concat();
         bytes.extend(&body);
         bytes.extend(crc32(&body).to_be_bytes());

@@ -239,9 +239,9 @@ impl LlamaEngine<'_> {
         });
     }
 
-    /// Makes room for the batch: running jobs win. Together they never need more than all cells, since each keeps to its
+    /// Makes room for what is evaluated next: running jobs win. Together they never need more than all cells, since each keeps to its
     /// slot's context.
-    pub(super) fn make_room(&mut self) {
+    pub(super) fn make_room(&mut self, tokens: usize) {
         let cells = usize::try_from(self.context.n_ctx()).unwrap_or(usize::MAX);
         let running: usize = self
             .slots
@@ -249,13 +249,13 @@ impl LlamaEngine<'_> {
             .flatten()
             .map(Slot::evaluated_tokens)
             .sum();
-        let wanted = running + usize::try_from(self.batch.n_tokens()).unwrap_or(0);
+        let wanted = running + tokens;
         while wanted + self.cache.entries.tokens() > cells && self.evict_oldest() {}
     }
 
     /// Evaluates the batch. Should cells run short all the same, every entry goes before a job does.
     pub(super) fn decode(&mut self) -> Result<(), DecodeError> {
-        self.make_room();
+        self.make_room(usize::try_from(self.batch.n_tokens()).unwrap_or(0));
         match self.context.decode(&mut self.batch) {
             Err(DecodeError::NoKvCacheSlot) if self.evict_oldest() => {
                 tracing::warn!("the cache was full too early: all conversations in it are dropped");
@@ -361,6 +361,7 @@ impl LlamaEngine<'_> {
         let common = common(self.vocabulary, tokens, wanted, |at| {
             // Something has to be evaluated to go on from, and tokens that were drawn may be more than the tokeniser's.
             at.wanted < wanted.len()
+                && !slot.view().is_within(at.wanted)
                 && slot.has_room_for(at.cached.saturating_sub(at.wanted))
                 && (can_be_cut || is_whole(at) || self.cache.checkpoints.has(sequence, at.cached))
         });
@@ -511,7 +512,11 @@ impl LlamaEngine<'_> {
         let vocab = self.model.vocab();
         let controls: Vec<usize> = (0..)
             .zip(context)
-            .filter(|(place, token)| *place >= SHARED_TOKENS_MIN && vocab.is_control(**token))
+            .filter(|(place, token)| {
+                // Pictures have ids that no vocabulary has.
+                let is_text = token.0 < self.model.n_vocab();
+                is_text && *place >= SHARED_TOKENS_MIN && vocab.is_control(**token)
+            })
             .map(|(place, _)| place)
             .collect();
         // A question is written as its beginning, its end, and the beginning of the answer.

@@ -22,9 +22,11 @@ use tokio::sync::mpsc::{
 };
 
 use super::cache::{Cache, spare_sequences};
+use super::looking;
 use super::reader::{Done, Reader, Task};
 use super::slot::Slot;
 use super::{BATCH_TOKENS_MAX, LlamaEngine};
+use crate::engine::vision::{Projector, VisionError};
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, EngineEvent, run};
 
@@ -47,6 +49,8 @@ pub struct LlamaOptions {
     pub threads: u32,
     /// Finished conversations that stay in the cache, so that follow-ups are quick; 0 keeps none.
     pub cached_conversations: u32,
+    /// What lets the model see, a GGUF file.
+    pub projector_file: Option<PathBuf>,
     /// A Jinja template to use instead of the model file's own.
     pub chat_template: Option<String>,
 }
@@ -60,6 +64,7 @@ impl LlamaOptions {
             context_tokens: None,
             threads: 1,
             cached_conversations: 0,
+            projector_file: None,
             chat_template: None,
         }
     }
@@ -74,6 +79,8 @@ pub struct Loaded {
     pub model_bytes: u64,
     /// Devices that llama.cpp computes on.
     pub devices: Vec<String>,
+    /// Whether pictures can be shown to it.
+    pub has_vision: bool,
 }
 
 /// Why there is no engine.
@@ -131,6 +138,9 @@ pub enum LoadError {
     /// The chat template is missing or beyond us.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// Pictures could not be shown to it.
+    #[error(transparent)]
+    Vision(#[from] VisionError),
     /// The operating system gave no thread.
     #[error("the engine's thread did not start: {0}")]
     Thread(String),
@@ -188,6 +198,7 @@ fn live(
     let (to_reader, tasks) = channel();
     let (to_engine, done) = channel();
     let vocabulary = vocabulary(&model);
+    let projector = projector(&model, options)?;
     let mut engine = LlamaEngine::new(
         &model,
         &vocabulary,
@@ -195,6 +206,7 @@ fn live(
         context_tokens,
         (to_reader, done),
     )?;
+    engine.projector = projector.as_ref();
     let loaded = Loaded {
         context_tokens,
         model_bytes: model.size(),
@@ -202,9 +214,20 @@ fn live(
             .into_iter()
             .map(|device| device.description)
             .collect(),
+        has_vision: projector.is_some(),
     };
-    let reader = Reader::new(&model, &vocabulary, template, context_tokens);
+    let reader = Reader::new(
+        &model,
+        &vocabulary,
+        template,
+        context_tokens,
+        projector.as_ref(),
+    );
     std::thread::scope(|scope| {
+        let eye = match &projector {
+            None => None,
+            Some(projector) => Some(looking::spawn(scope, projector, to_engine.clone(), wake)?),
+        };
         let reading = std::thread::Builder::new()
             .name("reader".to_owned())
             .stack_size(READER_STACK_BYTES)
@@ -212,7 +235,7 @@ fn live(
                 // Dropped in reverse, in a panic too: the engine wakes up and finds the channel closed.
                 let _wake = WakeAtEnd(wake);
                 let to_engine = to_engine;
-                reader.run(&tasks, &to_engine, wake);
+                reader.run(&tasks, &to_engine, eye.as_ref(), wake);
             })
             .map_err(|error| LoadError::Thread(error.to_string()))?;
         if tell_loaded.send(Ok(loaded)).is_ok() {
@@ -227,8 +250,21 @@ fn live(
     })
 }
 
+/// What lets the model see, where there is such a file.
+pub(super) fn projector<'m>(
+    model: &'m LlamaModel,
+    options: &LlamaOptions,
+) -> Result<Option<Projector<'m>>, LoadError> {
+    let Some(path) = &options.projector_file else {
+        return Ok(None);
+    };
+    check_magic(path)?;
+    let projector = Projector::load(path, model, options.threads, BATCH_TOKENS_MAX)?;
+    Ok(Some(projector))
+}
+
 /// Lets the engine look again when the reader is gone.
-struct WakeAtEnd<'w>(&'w WeakUnboundedSender<Command>);
+pub(super) struct WakeAtEnd<'w>(pub(super) &'w WeakUnboundedSender<Command>);
 
 impl Drop for WakeAtEnd<'_> {
     fn drop(&mut self) {
@@ -393,6 +429,7 @@ impl<'m> LlamaEngine<'m> {
         Ok(Self {
             model,
             vocabulary,
+            projector: None,
             context,
             batch,
             context_tokens,

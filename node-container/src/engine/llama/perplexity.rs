@@ -58,7 +58,7 @@ pub fn with_scorer<T>(
     let vocabulary = vocabulary(&model);
     let mut scorer = Scorer {
         context: new_context(&model, options, context_tokens)?,
-        reader: Reader::new(&model, &vocabulary, template, context_tokens),
+        reader: Reader::new(&model, &vocabulary, template, context_tokens, None),
         context_tokens,
     };
     Ok(work(&mut scorer))
@@ -75,7 +75,7 @@ pub struct Scorer<'m> {
 impl Scorer<'_> {
     /// Judges one answer.
     pub fn score(&mut self, given: &Given) -> Result<Score, ScoreError> {
-        let mut tokens = self.reader.tokenise(&given.request)?;
+        let (mut tokens, _) = self.reader.tokenise(&given.request)?;
         let prompt_tokens = tokens.len();
         let answer = self.reader.tokenise_text(&given.text);
         let mut end = 0;
@@ -121,8 +121,7 @@ impl Scorer<'_> {
             if is_wanted {
                 rows.push((batch.n_tokens(), index));
             }
-            let place = u32::try_from(index).unwrap_or(u32::MAX);
-            if !slot::add(&mut batch, *token, place, 0, is_wanted) {
+            if !slot::add(&mut batch, *token, index, 0, is_wanted) {
                 return Err(ScoreError::Decode("the batch is full".to_owned()));
             }
         }

@@ -6,23 +6,27 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use chat_format::template::ChatTemplate;
+use chat_format::template::{ChatTemplate, Piece};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use protocol::{ChatRequest, ErrorCode, Failure, FinishReason, JobRequest};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
 use super::given::{Given, Tongue};
+use super::looking::Looking;
+use super::pictures::{Pictures, blind};
 use super::slot::{Slot, Work};
 use crate::engine::answer::{Answer, Drawn};
 use crate::engine::sampling::{Defaults, DrawError, Sampler, spent_since, thread_time};
 use crate::engine::stop::StopScanner;
+use crate::engine::vision::{Projector, View};
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, JobKey};
 
 const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
 const CANCELLED: u8 = 2;
+const ABANDONED: u8 = 3;
 
 /// Computing time: other jobs wait while a grammar is led through a given answer; usual ones take a few milliseconds.
 const TAKEN_OVER_TIME_MAX: Duration = Duration::from_secs(5);
@@ -32,11 +36,21 @@ const TAKEN_OVER_TIME_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Ticket(Arc<AtomicU8>);
 
 impl Ticket {
-    /// Whether the reader has not begun, and now never will.
+    /// Whether the reader has not begun, and now never will. Where it has, nobody wants what comes of it.
     pub(super) fn cancel(&self) -> bool {
-        self.0
+        let is_cancelled = self
+            .0
             .compare_exchange(WAITING, CANCELLED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+            .is_ok();
+        if !is_cancelled {
+            self.0.store(ABANDONED, Ordering::Release);
+        }
+        is_cancelled
+    }
+
+    /// Whether nobody wants the job any more although reading has begun.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.0.load(Ordering::Acquire) == ABANDONED
     }
 
     /// Whether it may be read.
@@ -89,6 +103,8 @@ pub(super) struct Reader<'m> {
     template: ChatTemplate,
     defaults: Defaults,
     context_tokens: u32,
+    /// For models that see.
+    projector: Option<&'m Projector<'m>>,
     /// Bytes of the longest text of one token.
     piece_bytes_max: usize,
 }
@@ -99,6 +115,7 @@ impl<'m> Reader<'m> {
         vocabulary: &'m Vocabulary,
         template: ChatTemplate,
         context_tokens: u32,
+        projector: Option<&'m Projector<'m>>,
     ) -> Self {
         let vocab = model.vocab();
         let piece_bytes_max = vocab
@@ -111,6 +128,7 @@ impl<'m> Reader<'m> {
             template,
             defaults: Defaults::of_model(model),
             context_tokens,
+            projector,
             piece_bytes_max: piece_bytes_max.unwrap_or(1).max(1),
         }
     }
@@ -120,6 +138,7 @@ impl<'m> Reader<'m> {
         &self,
         tasks: &Receiver<Task>,
         done: &Sender<Done>,
+        eye: Option<&Sender<Looking>>,
         engine: &WeakUnboundedSender<Command>,
     ) {
         let (mut jobs, mut questions) = (VecDeque::new(), VecDeque::new());
@@ -146,7 +165,21 @@ impl<'m> Reader<'m> {
             };
             let result = match task {
                 Task::Prepare(ticket, _) if !ticket.begin() => continue,
-                Task::Prepare(_, job) => Done::Prepared(job.key, self.prepare(&job).map(Box::new)),
+                Task::Prepare(ticket, job) => match self.prepare(&job).map(Box::new) {
+                    Ok(prepared) if prepared.has_to_look() => {
+                        let key = job.key;
+                        let looking = Looking {
+                            ticket,
+                            key,
+                            prepared,
+                        };
+                        match eye.map(|eye| eye.send(looking)) {
+                            Some(Ok(())) => continue,
+                            Some(Err(_)) | None => Done::Prepared(key, Err(blind())),
+                        }
+                    }
+                    prepared => Done::Prepared(job.key, prepared),
+                },
                 // The key names nothing: the slot is dropped at once.
                 Task::Check(check, request) => {
                     let job = Job {
@@ -173,7 +206,7 @@ impl<'m> Reader<'m> {
             Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
         })?;
         let request = chat(&job.request)?;
-        let prompt = self.tokenise(request)?;
+        let (prompt, view) = self.tokenise(request)?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let left = self.context_tokens.saturating_sub(prompt_tokens);
         if left == 0 {
@@ -186,14 +219,14 @@ impl<'m> Reader<'m> {
             )
         })?;
         let sampler = Sampler::new(self.model, self.defaults, request, left, seed)?;
-        self.go_on(job, prompt, prompt_tokens, sampler)
+        self.go_on(job, (prompt, view), prompt_tokens, sampler)
     }
 
     /// Takes in what the client has of the answer.
     fn go_on(
         &self,
         job: &Job,
-        mut context: Vec<LlamaToken>,
+        (mut context, view): (Vec<LlamaToken>, View),
         prompt_tokens: u32,
         mut sampler: Sampler,
     ) -> Result<Prepared, Failure> {
@@ -234,10 +267,13 @@ impl<'m> Reader<'m> {
             let ahead = given.replayed.iter().copied().chain(given.forced.path());
             sampler.check(ahead.map(to_token)).map_err(disagreement)?;
         }
+        // Where places have two dimensions, they do not tell how many tokens come before.
+        let is_in_line = view.place(context.len()) == context.len();
         let mut slot = Slot::new(Work {
             key,
             context,
             prompt_tokens,
+            view,
             context_tokens_max: self.context_tokens,
             answer_tokens_max: request.max_tokens.unwrap_or(u32::MAX),
             told_tokens: given.told_tokens,
@@ -248,7 +284,7 @@ impl<'m> Reader<'m> {
             answer,
             top_logprobs: request.top_logprobs,
             // The same seed gives the same text only where the prompt is read in the same pieces.
-            may_reuse: request.sampling.seed.is_none(),
+            may_reuse: request.sampling.seed.is_none() && is_in_line,
         });
         let over = if is_stopped {
             Some(FinishReason::Stop)
@@ -303,16 +339,12 @@ impl<'m> Reader<'m> {
         tokens
     }
 
-    /// The prompt.
-    pub(super) fn tokenise(&self, request: &ChatRequest) -> Result<Vec<LlamaToken>, Failure> {
+    /// The prompt, and the pictures in it.
+    pub(super) fn tokenise(
+        &self,
+        request: &ChatRequest,
+    ) -> Result<(Vec<LlamaToken>, View), Failure> {
         let prompt = self.template.render(request, chrono::Utc::now())?;
-        if request.has_images() {
-            return Err(Failure::new(
-                ErrorCode::InvalidRequest,
-                "this model cannot see pictures; send text only",
-            )
-            .with_param("messages"));
-        }
         // Tokenising takes seconds for megabytes, during which other jobs wait to be prepared.
         let bytes: usize = prompt.texts().map(str::len).sum();
         let length_min = bytes / self.piece_bytes_max;
@@ -320,14 +352,24 @@ impl<'m> Reader<'m> {
             return Err(self.too_long(&format!("at least {length_min}")));
         }
         let vocab = self.model.vocab();
-        let mut tokens = Vec::new();
-        for piece in prompt.texts().filter(|piece| !piece.is_empty()) {
-            tokens.extend(vocab.tokenize(piece.as_bytes(), false, true));
+        let mut pictures = self.pictures(request)?;
+        let (mut tokens, mut view) = (Vec::new(), View::default());
+        for piece in &prompt.pieces {
+            match piece {
+                Piece::Text(text) if text.is_empty() => {}
+                Piece::Text(text) => tokens.extend(vocab.tokenize(text.as_bytes(), false, true)),
+                // What the template wrote for it is in what the model wants around it.
+                Piece::Image { index, written: _ } => {
+                    view.push(pictures.take(*index)?, &mut tokens);
+                }
+            }
         }
         // Many templates write the beginning-of-sequence token themselves; twice would confuse the model.
         if vocab.should_add_bos() && tokens.first() != Some(&vocab.bos()) {
             tokens.insert(0, vocab.bos());
+            view.shift(1);
         }
+        pictures.check_end(&view, tokens.len())?;
         if tokens.is_empty() {
             return Err(Failure::new(
                 ErrorCode::InvalidRequest,
@@ -335,7 +377,16 @@ impl<'m> Reader<'m> {
             )
             .with_param("messages"));
         }
-        Ok(tokens)
+        Ok((tokens, view))
+    }
+
+    /// The request's pictures, prepared.
+    fn pictures(&self, request: &ChatRequest) -> Result<Pictures, Failure> {
+        match self.projector {
+            Some(projector) => Pictures::prepare(projector, request),
+            None if request.has_images() => Err(blind()),
+            None => Ok(Pictures::default()),
+        }
     }
 
     fn too_long(&self, length: &str) -> Failure {
@@ -359,6 +410,13 @@ fn chat(request: &JobRequest) -> Result<&ChatRequest, Failure> {
         )
         .with_param("model")
     })
+}
+
+impl Prepared {
+    /// Whether pictures are to be looked at before it can be decoded.
+    fn has_to_look(&self) -> bool {
+        self.over.is_none() && !self.slot.view().is_empty()
+    }
 }
 
 /// Only ids that the vocabulary has come here.

@@ -14,6 +14,7 @@ use super::given::Forced;
 use crate::engine::answer::{Answer, Drawn};
 use crate::engine::logprobs::token_logprob;
 use crate::engine::sampling::{DrawError, Sampler};
+use crate::engine::vision::View;
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Advance, JobKey};
 
@@ -35,6 +36,8 @@ pub(super) struct Work {
     pub(super) context: Vec<LlamaToken>,
     /// How many of them are the prompt.
     pub(super) prompt_tokens: u32,
+    /// Pictures among them.
+    pub(super) view: View,
     /// Prompt and answer together have at most this many tokens.
     pub(super) context_tokens_max: u32,
     /// The whole answer has at most this many tokens.
@@ -148,6 +151,7 @@ impl Slot {
         let covered = covered.min(self.work.context.len());
         self.work.context.splice(..covered, tokens.iter().copied());
         self.prefilled = tokens.len();
+        self.work.view.begin_after(covered, tokens.len());
         let covered = u32::try_from(covered).unwrap_or(u32::MAX);
         self.cached_tokens = covered.min(self.work.prompt_tokens);
     }
@@ -202,29 +206,60 @@ impl Slot {
         }
         if let Some(newest) = self.newest {
             // The newest token was the last one drawn, so its place is one before all that are known.
-            let place = self.length() - 1;
+            let index = usize::try_from(self.length() - 1).unwrap_or(usize::MAX);
             self.row = Some(batch.n_tokens());
-            return add(batch, newest, place, sequence, true);
+            return add(batch, newest, self.work.view.place(index), sequence, true);
         }
+        // Up to the next picture, which goes by itself.
+        let text = self.work.view.text_after(self.prefilled);
         let piece = self
             .work
             .context
             .iter()
             .enumerate()
             .skip(self.prefilled)
-            .take(prefill_tokens);
+            .take(prefill_tokens.min(text));
         for (index, token) in piece {
             let is_last = index + 1 == self.work.context.len();
             if is_last {
                 self.row = Some(batch.n_tokens());
             }
-            let place = u32::try_from(index).unwrap_or(u32::MAX);
-            if !add(batch, *token, place, sequence, is_last) {
+            if !add(
+                batch,
+                *token,
+                self.work.view.place(index),
+                sequence,
+                is_last,
+            ) {
                 return false;
             }
             self.planned += 1;
         }
         true
+    }
+
+    /// The pictures of the prompt.
+    pub(super) const fn view(&self) -> &View {
+        &self.work.view
+    }
+
+    /// Lends out the pictures of the prompt.
+    pub(super) const fn view_mut(&mut self) -> &mut View {
+        &mut self.work.view
+    }
+
+    /// Where the next token to be read belongs to a picture: its index.
+    pub(super) fn looks_at(&self) -> Option<usize> {
+        let is_there = !self.is_paused
+            && self.newest.is_none()
+            && self.work.view.text_after(self.prefilled) == 0;
+        is_there.then_some(self.prefilled)
+    }
+
+    /// So many tokens of a picture are in the cache now; how much of the context that makes.
+    pub(super) fn note_seen(&mut self, tokens: usize) -> u32 {
+        self.prefilled += tokens;
+        u32::try_from(self.prefilled).unwrap_or(u32::MAX)
     }
 
     /// The batch was evaluated: how much of the context is in the cache now, if any of it was new.
@@ -344,7 +379,7 @@ impl Slot {
 pub(super) fn add(
     batch: &mut LlamaBatch<'_>,
     token: LlamaToken,
-    place: u32,
+    place: usize,
     sequence: i32,
     logits: bool,
 ) -> bool {
