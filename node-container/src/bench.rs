@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
+use crate::config::CACHED_CONVERSATIONS_MIN;
 use crate::engine::llama::LlamaOptions;
 use asking::Asking;
 
@@ -119,6 +120,8 @@ fn try_run(options: &Options) -> anyhow::Result<()> {
             slots: options.slots.unwrap_or(streams).max(streams),
             context_tokens: Some(longest + options.generate + TEMPLATE_TOKENS),
             threads: options.threads.unwrap_or(1),
+            // As a node has it.
+            cached_conversations: streams.max(CACHED_CONVERSATIONS_MIN),
             ..LlamaOptions::new(options.model_file.clone())
         },
         options.temperature,

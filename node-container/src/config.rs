@@ -11,7 +11,7 @@ use protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, NODE_SLOTS_MAX};
 const CONTEXT_TOKENS_MIN: u32 = 64;
 
 /// With one slot, the conversations of a few users take turns.
-const CACHED_CONVERSATIONS_MIN: u32 = 4;
+pub(crate) const CACHED_CONVERSATIONS_MIN: u32 = 4;
 
 /// The longest templates of known models have 20 KB.
 const CHAT_TEMPLATE_BYTES_MAX: u64 = 1 << 20;

@@ -113,7 +113,7 @@ impl Asking {
             max_tokens: Some(generate),
             sampling: Sampling {
                 temperature: Some(self.temperature),
-                seed: Some(seed),
+                // No seed: what is seeded is read again every time, so that it comes out the same.
                 logit_bias: self.ends.clone(),
                 ..Sampling::default()
             },

@@ -102,7 +102,6 @@ fn chat(relay: &OurRelay, model: &str, number: u64, tokens: u32, began: Instant)
         "messages": [{"role": "user", "content": message(PROMPT_TOKENS, number)}],
         "max_tokens": tokens,
         "temperature": TEMPERATURE,
-        "seed": number,
         "logit_bias": bias,
     })
     .to_string();
