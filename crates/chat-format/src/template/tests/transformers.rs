@@ -1,14 +1,13 @@
-//! Byte for byte what `apply_chat_template` of PyPI's `transformers` makes of the same conversations.
+//! Byte for byte what `apply_chat_template` of `PyPI`'s `transformers` makes of the same conversations.
 //!
 //! `fixtures/generate.py` makes the conversations and the expected texts; `fixtures/templates.toml` names the sources.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use chat_format::template::{ChatTemplate, SpecialTokens};
-use chrono::{DateTime, Utc};
-use protocol::ChatRequest;
 use serde::Deserialize;
+
+use super::*;
 
 #[derive(Debug, Deserialize)]
 struct Facts {
@@ -157,4 +156,25 @@ fn compare(control: &[&str]) {
 #[test]
 fn prompts_are_those_of_transformers() {
     compare(&[]);
+}
+
+#[test]
+fn guarding_control_tokens_leaves_the_text_of_a_prompt_as_it_is() {
+    compare(&[
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<|end|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<s>",
+        "</s>",
+        "[INST]",
+        "[/INST]",
+        "[TOOL_CALLS]",
+        "<tool_call>",
+        "</tool_call>",
+        "<think>",
+        "</think>",
+    ]);
 }
