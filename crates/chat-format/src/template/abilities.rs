@@ -109,13 +109,7 @@ impl Abilities {
             text_and_reasoning: calling.is_none_or(|calling| {
                 calling.text_arguments || render(&thoughtful(), &all).is_some()
             }),
-            parts: render(&pictured(), &all).is_some_and(|Read { text, images, .. }| {
-                let written = images
-                    .first()
-                    .and_then(|(_, place)| text.get(place.clone()));
-                text.contains("needletext")
-                    && written.is_some_and(|it| !it.trim().is_empty() && !it.contains("'type'"))
-            }),
+            parts: render(&pictured(), &all).is_some_and(|read| shows_picture(&read)),
             calls: calling.is_some(),
             ..calling.unwrap_or(all)
         }
@@ -127,25 +121,43 @@ impl Abilities {
         render: &impl Fn(&ChatRequest, &Self) -> Option<Read>,
     ) -> Option<Self> {
         let request = calling();
-        [(false, true), (false, false), (true, true), (true, false)]
-            .into_iter()
-            .map(|(text_arguments, none_content)| Self {
+        let tried = |text_arguments, none_content| {
+            let abilities = Self {
                 none_content,
                 text_arguments,
                 ..*all
-            })
-            .find(|abilities| {
-                render(&request, abilities).is_some_and(|Read { text, .. }| {
-                    ["needletool", "needlekey", "needlevalue", "needleresult"]
-                        .iter()
-                        .all(|needle| text.contains(needle))
-                        // Objects and nothings that are shown as Python shows them, text that was quoted twice.
-                        && !["None", "{'needlekey'", "\\\"needlekey"]
-                            .iter()
-                            .any(|wrong| text.contains(wrong))
-                })
-            })
+            };
+            let Read { text, .. } = render(&request, &abilities)?;
+            let is_whole = ["needletool", "needlekey", "needlevalue", "needleresult"]
+                .iter()
+                .all(|needle| text.contains(needle));
+            // Objects that are shown as Python shows them, text that was quoted twice.
+            let is_wrong = ["{'needlekey'", "\\\"needlekey"]
+                .iter()
+                .any(|wrong| text.contains(wrong));
+            (is_whole && !is_wrong).then(|| (abilities, text.matches("None").count()))
+        };
+        [false, true].into_iter().find_map(|text_arguments| {
+            match (tried(text_arguments, false), tried(text_arguments, true)) {
+                // No content is better than an empty one, unless the template writes that there is none.
+                (Some((_, nones)), Some((abilities, more))) if more <= nones => Some(abilities),
+                (Some((abilities, _)), _) | (None, Some((abilities, _))) => Some(abilities),
+                (None, None) => None,
+            }
+        })
     }
+}
+
+/// Whether something was written for the image of [`pictured`], and not its description as data.
+fn shows_picture(read: &Read) -> bool {
+    let place = read.images.first().map(|(_, place)| place.clone());
+    let written = place
+        .and_then(|place| read.text.get(place))
+        .unwrap_or_default();
+    let is_data = ["'type'", "\"type\""]
+        .iter()
+        .any(|key| read.text.contains(key));
+    read.text.contains("needletext") && !written.trim().is_empty() && !is_data
 }
 
 /// Llama's models say `parameters`.
