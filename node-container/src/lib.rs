@@ -13,6 +13,7 @@
 pub mod bench;
 pub mod config;
 pub mod engine;
+pub mod health;
 pub mod log;
 pub mod perplexity;
 pub mod shell;

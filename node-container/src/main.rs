@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use node_container::config::Config;
-use node_container::{bench, log, perplexity, shell};
+use node_container::{bench, health, log, perplexity, shell};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -19,6 +19,12 @@ fn main() -> ExitCode {
     if arguments.next_if(|first| first == bench::COMMAND).is_some() {
         log::start();
         return bench::run(arguments);
+    }
+    if arguments
+        .next_if(|first| first == health::COMMAND)
+        .is_some()
+    {
+        return health::run(arguments);
     }
     let config = Config::parse();
     if let Err(message) = config.check() {
