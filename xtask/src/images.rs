@@ -96,6 +96,11 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Whole-system tests lay out what was built just before them.
+fn is_built() -> bool {
+    std::env::var_os(crate::BUILT).is_some()
+}
+
 fn prebuilt(places: &Places, name: &str) -> PathBuf {
     places.root.join("build/prebuilt").join(name)
 }
@@ -103,7 +108,9 @@ fn prebuilt(places: &Places, name: &str) -> PathBuf {
 /// No set-up first: a rig needs a C++ compiler and cargo, and an image's stage has just these.
 fn rig(places: &Places, backends: &[Backend]) -> Result<()> {
     let features: Vec<&str> = backends.iter().map(|backend| backend.feature()).collect();
-    build_rig(places, &features)?;
+    if !is_built() {
+        build_rig(places, &features)?;
+    }
     let (rig, gpu) = (prebuilt(places, "rig"), prebuilt(places, "rig-gpu"));
     fresh_folder(&rig)?;
     fresh_folder(&gpu)?;
@@ -161,7 +168,9 @@ fn is_needed(name: &str, all: &[String]) -> bool {
 
 fn relay(places: &Places) -> Result<()> {
     let tools = setup(places, Purpose::Image)?;
-    build_worker_and_pages(places, &tools)?;
+    if !is_built() {
+        build_worker_and_pages(places, &tools)?;
+    }
     let folder = prebuilt(places, "relay");
     fresh_folder(&folder)?;
     copy(&tools.workerd, &folder.join("workerd"))?;
