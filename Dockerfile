@@ -24,7 +24,7 @@ FROM ${DEBIAN_IMAGE} AS rust
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl gcc libc6-dev \
     && update-ca-certificates \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 # rust-toolchain.toml says which compiler; rustup fetches it.
 ARG RUSTUP=https://static.rust-lang.org/rustup/archive/1.28.2/x86_64-unknown-linux-gnu/rustup-init
 ARG RUSTUP_SHA256=20a06e644b0d9bd2fbdbfd52d42540bdde820ea7df86e92e533c073da0cdd43c
@@ -43,7 +43,7 @@ FROM rust AS compilers
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         clang-19 cmake g++ git libclang-19-dev libomp-19-dev make pkg-config \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 ENV CC=clang-19 CXX=clang++-19 LIBCLANG_PATH=/usr/lib/llvm-19/lib
 
 # One compilation serves two images: back-ends are libraries that the rig loads where they are of use, so the CPU's image
@@ -51,7 +51,7 @@ ENV CC=clang-19 CXX=clang++-19 LIBCLANG_PATH=/usr/lib/llvm-19/lib
 FROM compilers AS compile-rig
 RUN apt-get update \
     && apt-get install -y --no-install-recommends glslc libvulkan-dev spirv-headers \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN --mount=type=cache,target=/root/.cargo/registry,sharing=locked \
     --mount=type=cache,target=/root/.cache/heliograph,id=heliograph-rig,sharing=locked \
@@ -66,7 +66,7 @@ RUN curl --proto '=https' -fsSLo /tmp/keyring.deb "$CUDA_KEYRING" \
     && apt-get update \
     && apt-get install -y --no-install-recommends \
         cuda-nvcc-$CUDA cuda-cudart-dev-$CUDA cuda-driver-dev-$CUDA libcublas-dev-$CUDA \
-    && rm -rf /var/lib/apt/lists/* /tmp/keyring.deb
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /tmp/keyring.deb
 # The driver's own library is the host's and comes with the card; the tool kit's stand-in is enough to link.
 ENV PATH=/usr/local/cuda/bin:$PATH CUDA_PATH=/usr/local/cuda CUDAHOSTCXX=clang++-19 \
     LIBRARY_PATH=/usr/local/cuda/lib64/stubs
@@ -83,7 +83,7 @@ RUN curl --proto '=https' -fsSL https://repo.radeon.com/rocm/rocm.gpg.key -o /et
         > /etc/apt/sources.list.d/rocm.list \
     && apt-get update \
     && apt-get install -y --no-install-recommends hip-dev hipblas-dev rocblas-dev rocm-device-libs rocm-llvm \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 ENV PATH=/opt/rocm/bin:$PATH ROCM_PATH=/opt/rocm HIP_PATH=/opt/rocm HIPCXX=/opt/rocm/llvm/bin/clang++
 COPY . .
 RUN --mount=type=cache,target=/root/.cargo/registry,sharing=locked \
@@ -93,7 +93,7 @@ RUN --mount=type=cache,target=/root/.cargo/registry,sharing=locked \
 FROM rust AS compile-relay
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gzip python3 python3-venv util-linux \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN --mount=type=cache,target=/root/.cargo/registry,sharing=locked \
     --mount=type=cache,target=/root/.cache/heliograph,id=heliograph-relay,sharing=locked \
@@ -134,13 +134,14 @@ FROM ${DEBIAN_IMAGE} AS runtime
 RUN groupadd --gid 10001 heliograph \
     && useradd --uid 10001 --gid heliograph --no-create-home --home-dir /tmp --shell /usr/sbin/nologin heliograph
 
-# What every rig has: libraries of the compiler and of TLS, and a folder for models that belongs to the account, so that
+# What every rig has: libraries of C++ and of TLS (that of OpenMP lies beside the program, since its package brings all of
+# LLVM), and a folder for models that belongs to the account, so that
 # a new volume there does too.
 FROM runtime AS rig-runtime
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates libgcc-s1 libomp5-19 libssl3 libstdc++6 \
+    && apt-get install -y --no-install-recommends ca-certificates libgcc-s1 libssl3 libstdc++6 \
     && update-ca-certificates \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 RUN install -d -o heliograph -g heliograph -m 0755 /var/cache/heliograph
 # HOME is what libraries write caches to; /tmp is a tmpfs where the root is read-only.
 ENV HOME=/tmp XDG_CACHE_HOME=/var/cache HELIOGRAPH_METRICS_PORT=9464
@@ -170,7 +171,7 @@ FROM rig-runtime AS rig-vulkan
 USER root
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libvulkan1 mesa-vulkan-drivers \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 COPY --from=rig /rig /opt/heliograph
 COPY --from=rig /rig-gpu /opt/heliograph
 RUN test -f /opt/heliograph/libggml-vulkan.so
@@ -186,7 +187,7 @@ ADD ${CUDA_KEYRING} /tmp/keyring.deb
 RUN dpkg -i /tmp/keyring.deb \
     && apt-get update \
     && apt-get install -y --no-install-recommends cuda-cudart-$CUDA libcublas-$CUDA \
-    && rm -rf /var/lib/apt/lists/* /tmp/keyring.deb
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /tmp/keyring.deb
 COPY --from=cuda /rig /opt/heliograph
 COPY --from=cuda /rig-gpu /opt/heliograph
 RUN test -f /opt/heliograph/libggml-cuda.so
@@ -203,7 +204,7 @@ RUN chmod 644 /etc/apt/keyrings/rocm.asc \
         > /etc/apt/sources.list.d/rocm.list \
     && apt-get update \
     && apt-get install -y --no-install-recommends hip-runtime-amd hipblas rocblas \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 COPY --from=rocm /rig /opt/heliograph
 COPY --from=rocm /rig-gpu /opt/heliograph
 RUN test -f /opt/heliograph/libggml-hip.so
@@ -214,7 +215,7 @@ FROM runtime AS relay
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && update-ca-certificates \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 RUN install -d -o heliograph -g heliograph -m 0700 /var/lib/heliograph
 COPY --from=relay-artefacts /relay /opt/heliograph/relay
 COPY --chmod=0755 docker/relay-start docker/relay-health /opt/heliograph/relay/

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::artefacts::{build_rig, build_worker_and_pages, files_below};
 use crate::console::say;
@@ -133,10 +133,25 @@ fn rig(places: &Places, backends: &[Backend]) -> Result<()> {
         };
         copy(&places.rig().join(name), &folder.join(name))?;
     }
-    let contents = Contents::of(places, &[Part::native("node-container", &features)])?;
+    copy(&open_mp()?, &rig.join(OPEN_MP))?;
+    let mut contents = Contents::of(places, &[Part::native("node-container", &features)])?;
+    contents.add_open_mp();
     contents.write(&rig.join("contents.cdx.json"))?;
     say(&format!("laid out {}", rig.display()));
     Ok(())
+}
+
+/// The library of OpenMP that clang links. It lies beside the rig, since its package would bring all of LLVM along.
+const OPEN_MP: &str = "libomp.so.5";
+
+fn open_mp() -> Result<PathBuf> {
+    let path = Path::new("/usr/lib/llvm-19/lib").join(OPEN_MP);
+    ensure!(
+        path.is_file(),
+        "there is no {}; install libomp-19-dev",
+        path.display()
+    );
+    Ok(path)
 }
 
 /// What the name of a back-end's library contains.

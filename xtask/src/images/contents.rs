@@ -110,6 +110,16 @@ impl Contents {
         Ok(())
     }
 
+    /// LLVM's library of OpenMP, which comes from the distribution's compiler.
+    pub(super) fn add_open_mp(&mut self) {
+        let reference = "pkg:deb/debian/libomp5-19".to_owned();
+        let component = json!({
+            "type": "library", "name": "libomp5-19", "bom-ref": reference, "purl": reference,
+            "licenses": [{"expression": "Apache-2.0 WITH LLVM-exception"}],
+        });
+        self.components.insert(reference, component);
+    }
+
     /// Writes the file.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let components: Vec<&Value> = self.components.values().collect();
