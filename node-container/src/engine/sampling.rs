@@ -1,6 +1,6 @@
 //! How the next token is drawn.
 //!
-//! Order, as in llama.cpp: biases, penalties, `top_k`, `top_p`, `min_p`, temperature, draw. What a request leaves out is
+//! Order, as in llama.cpp: biases, penalties, `top_k`, `top_p`, `min_p`, temperature ([`select`]), draw. What a request leaves out is
 //! taken from [`Defaults`]: llama.cpp's own, unless the model file recommends others (`general.sampling.*`).
 //! Temperature 0 always takes the likeliest token.
 //!
@@ -19,15 +19,16 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
-use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 use nix::time::{ClockId, clock_gettime};
 use protocol::chat::Sampling;
 use protocol::{ChatRequest, ErrorCode, Failure};
 
 use super::grammar;
 use randomness::Randomness;
+use select::{Rules, Selection};
 
 mod randomness;
+mod select;
 
 /// What holds where a request says nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,12 +96,14 @@ pub enum DrawError {
 /// Draws the tokens of one answer.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    chain: LlamaSampler,
+    selection: Selection,
     grammar: Option<LlamaSampler>,
     /// Without it the likeliest token is drawn.
     randomness: Option<Randomness>,
     /// Tokens of the answer so far.
     position: u32,
+    /// A row without what is not allowed.
+    allowed: Vec<f32>,
 }
 
 impl Sampler {
@@ -109,17 +112,16 @@ impl Sampler {
         model: &LlamaModel,
         defaults: Defaults,
         request: &ChatRequest,
-        answer_tokens_max: u32,
         seed: u64,
     ) -> Result<Self, Failure> {
-        let sampling = &request.sampling;
-        let temperature = sampling.temperature.unwrap_or(defaults.temperature);
+        let rules = rules(model, defaults, &request.sampling)?;
+        let is_random = rules.temperature != 0.0;
         Ok(Self {
-            chain: chain(model, defaults, sampling, answer_tokens_max)?,
+            selection: Selection::new(rules),
             grammar: grammar::sampler(model, &request.response_format)?,
-            randomness: (temperature != 0.0)
-                .then(|| Randomness::new(sampling.seed.unwrap_or(seed))),
+            randomness: is_random.then(|| Randomness::new(request.sampling.seed.unwrap_or(seed))),
             position: 0,
+            allowed: Vec::new(),
         })
     }
 
@@ -135,7 +137,7 @@ impl Sampler {
                 return Err(DrawError::TooSlow);
             }
         }
-        self.chain.accept(token);
+        self.selection.accept(token);
         self.position += 1;
         Ok(())
     }
@@ -155,9 +157,12 @@ impl Sampler {
         logits: &[f32],
         fits: impl Fn(LlamaToken) -> bool,
     ) -> Result<LlamaToken, DrawError> {
+        if self.grammar.is_none() {
+            return self.draw_any(logits, fits).ok_or(DrawError::NoToken);
+        }
         let began = thread_time();
         let token = self.draw_any(logits, fits).ok_or(DrawError::NoToken)?;
-        if self.grammar.is_some() && spent_since(began) > DRAW_TIME_MAX {
+        if spent_since(began) > DRAW_TIME_MAX {
             return Err(DrawError::TooSlow);
         }
         Ok(token)
@@ -168,48 +173,63 @@ impl Sampler {
         logits: &[f32],
         fits: impl Fn(LlamaToken) -> bool,
     ) -> Option<LlamaToken> {
-        let mut token = self.select(candidates(logits))?;
+        let mut token = select(&mut self.selection, self.randomness, self.position, logits)?;
         let is_allowed = fits(token)
             && self
                 .grammar
                 .as_mut()
                 .is_none_or(|grammar| allows(grammar, token));
         if !is_allowed {
-            let mut allowed = candidates(logits);
-            allowed.data.retain(|candidate| fits(candidate.id()));
-            if let Some(grammar) = &mut self.grammar {
-                grammar.apply(&mut allowed);
-            }
-            allowed
-                .data
-                .retain(|candidate| candidate.logit().is_finite());
-            token = self.select(allowed)?;
+            self.allow(logits, fits);
+            let row = &self.allowed;
+            token = select(&mut self.selection, self.randomness, self.position, row)?;
         }
         if let Some(grammar) = &mut self.grammar {
             grammar.try_accept(token).ok()?;
         }
-        self.chain.accept(token);
+        self.selection.accept(token);
         self.position += 1;
         Some(token)
     }
 
-    fn select(&mut self, mut candidates: LlamaTokenDataArray) -> Option<LlamaToken> {
-        if candidates.data.is_empty() {
-            return None;
+    /// Makes a row in which nothing else can be drawn than what is allowed.
+    fn allow(&mut self, logits: &[f32], fits: impl Fn(LlamaToken) -> bool) {
+        let mut allowed = candidates(logits);
+        allowed.data.retain(|candidate| fits(candidate.id()));
+        if let Some(grammar) = &mut self.grammar
+            && !allowed.data.is_empty()
+        {
+            grammar.apply(&mut allowed);
         }
-        self.chain.apply(&mut candidates);
-        match &self.randomness {
-            Some(randomness) => randomness.draw(
-                self.position,
-                candidates
-                    .data
-                    .iter()
-                    .map(|candidate| (candidate.id().0, candidate.logit())),
-            ),
-            None => return candidates.selected_token(),
+        self.allowed.clear();
+        self.allowed.resize(logits.len(), f32::NEG_INFINITY);
+        for candidate in &allowed.data {
+            let place = usize::try_from(candidate.id().0).ok();
+            if let Some(logit) = place.and_then(|place| self.allowed.get_mut(place)) {
+                *logit = candidate.logit();
+            }
         }
-        .map(LlamaToken::new)
     }
+}
+
+fn select(
+    selection: &mut Selection,
+    randomness: Option<Randomness>,
+    position: u32,
+    row: &[f32],
+) -> Option<LlamaToken> {
+    let candidates = selection.candidates(row);
+    let id = match randomness {
+        Some(randomness) => randomness.draw(
+            position,
+            candidates
+                .iter()
+                .map(|candidate| (candidate.id, candidate.logit)),
+        ),
+        None => candidates.first().map(|candidate| candidate.id),
+    };
+    id.and_then(|id| i32::try_from(id).ok())
+        .map(LlamaToken::new)
 }
 
 /// The computing time that this thread has used; nothing where the system does not tell.
@@ -239,57 +259,31 @@ fn allows(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
         .is_some_and(|candidate| candidate.logit().is_finite())
 }
 
-fn chain(
-    model: &LlamaModel,
-    defaults: Defaults,
-    sampling: &Sampling,
-    answer_tokens_max: u32,
-) -> Result<LlamaSampler, Failure> {
-    let vocabulary = model.vocab().n_tokens();
-    let mut samplers = Vec::new();
-    if !sampling.logit_bias.is_empty() {
-        let biases = sampling
+fn rules(model: &LlamaModel, defaults: Defaults, sampling: &Sampling) -> Result<Rules, Failure> {
+    let vocabulary = u32::try_from(model.vocab().n_tokens()).unwrap_or(0);
+    for bias in &sampling.logit_bias {
+        if bias.token >= vocabulary {
+            return Err(Failure::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "logit_bias names token {}, but this model's vocabulary has {vocabulary} tokens",
+                    bias.token
+                ),
+            )
+            .with_param("logit_bias"));
+        }
+    }
+    Ok(Rules {
+        temperature: sampling.temperature.unwrap_or(defaults.temperature),
+        top_k: sampling.top_k.unwrap_or(defaults.top_k),
+        top_p: sampling.top_p.unwrap_or(defaults.top_p),
+        min_p: sampling.min_p.unwrap_or(defaults.min_p),
+        frequency_penalty: sampling.frequency_penalty.unwrap_or(0.0),
+        presence_penalty: sampling.presence_penalty.unwrap_or(0.0),
+        biases: sampling
             .logit_bias
             .iter()
-            .map(|bias| {
-                i32::try_from(bias.token)
-                    .ok()
-                    .filter(|token| *token < vocabulary)
-                    .map(|token| LlamaLogitBias::new(LlamaToken::new(token), bias.bias))
-                    .ok_or_else(|| {
-                        Failure::new(
-                            ErrorCode::InvalidRequest,
-                            format!(
-                                "logit_bias names token {}, but this model's vocabulary has {vocabulary} tokens",
-                                bias.token
-                            ),
-                        )
-                        .with_param("logit_bias")
-                    })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        samplers.push(LlamaSampler::logit_bias(vocabulary, &biases));
-    }
-    let frequency = sampling.frequency_penalty.unwrap_or(0.0);
-    let presence = sampling.presence_penalty.unwrap_or(0.0);
-    if frequency != 0.0 || presence != 0.0 {
-        let window = i32::try_from(answer_tokens_max).unwrap_or(i32::MAX);
-        samplers.push(LlamaSampler::penalties(
-            vocabulary, window, 1.0, frequency, presence,
-        ));
-    }
-    let temperature = sampling.temperature.unwrap_or(defaults.temperature);
-    if temperature == 0.0 {
-        samplers.push(LlamaSampler::greedy());
-    } else {
-        let top_k = sampling.top_k.unwrap_or(defaults.top_k);
-        // 0 means all, in the request and in llama.cpp alike.
-        samplers.push(LlamaSampler::top_k(i32::try_from(top_k).unwrap_or(0)));
-        let top_p = sampling.top_p.unwrap_or(defaults.top_p);
-        samplers.push(LlamaSampler::top_p(top_p, 1));
-        let min_p = sampling.min_p.unwrap_or(defaults.min_p);
-        samplers.push(LlamaSampler::min_p(min_p, 1));
-        samplers.push(LlamaSampler::temp(temperature));
-    }
-    Ok(LlamaSampler::chain(samplers, true))
+            .map(|bias| (bias.token, bias.bias))
+            .collect(),
+    })
 }

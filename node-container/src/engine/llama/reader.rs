@@ -218,7 +218,7 @@ impl<'m> Reader<'m> {
                 "the node has no source of randomness",
             )
         })?;
-        let sampler = Sampler::new(self.model, self.defaults, request, left, seed)?;
+        let sampler = Sampler::new(self.model, self.defaults, request, seed)?;
         self.go_on(job, (prompt, view), prompt_tokens, sampler)
     }
 

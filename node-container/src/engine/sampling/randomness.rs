@@ -20,12 +20,12 @@ impl Randomness {
     pub(super) fn draw(
         self,
         position: u32,
-        candidates: impl Iterator<Item = (i32, f32)>,
-    ) -> Option<i32> {
+        candidates: impl Iterator<Item = (u32, f32)>,
+    ) -> Option<u32> {
         let row = mix(mix(self.seed) ^ u64::from(position));
-        let mut best: Option<(i32, f64)> = None;
+        let mut best: Option<(u32, f64)> = None;
         for (token, logit) in candidates {
-            let number = mix(row ^ u64::from(token.cast_unsigned()));
+            let number = mix(row ^ u64::from(token));
             let score = f64::from(logit) + gumbel(number);
             // False for what is not a number, which is thus never drawn.
             if score > best.map_or(f64::NEG_INFINITY, |(_, score)| score) {
@@ -62,8 +62,8 @@ mod tests {
 
     const LOGITS: [f32; 4] = [1.0, 0.0, 2.0, f32::NEG_INFINITY];
 
-    fn row() -> impl Iterator<Item = (i32, f32)> {
-        (0i32..).zip(LOGITS)
+    fn row() -> impl Iterator<Item = (u32, f32)> {
+        (0u32..).zip(LOGITS)
     }
 
     #[test]
