@@ -17,7 +17,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
 use crate::config::CACHED_CONVERSATIONS_MIN;
-use crate::engine::llama::LlamaOptions;
+use crate::engine::llama::{CacheType, LlamaOptions};
 use asking::Asking;
 
 /// The word that selects this instead of running a node.
@@ -37,6 +37,14 @@ pub(crate) struct Options {
     /// Threads that compute [default: chosen at start].
     #[arg(long, value_name = "COUNT")]
     threads: Option<u32>,
+
+    /// Prompt tokens per step at most [default: chosen at start].
+    #[arg(long, value_name = "TOKENS")]
+    batch: Option<u32>,
+
+    /// How the cache holds its numbers.
+    #[arg(long, value_enum, default_value = "f16")]
+    cache_type: CacheType,
 
     /// Chats at once; one measurement for each number.
     #[arg(long, value_name = "COUNT,…", value_delimiter = ',', default_value = "1,4,8",
@@ -115,13 +123,16 @@ fn try_run(options: &Options) -> anyhow::Result<()> {
         Some(tokens) => (pauses::STREAMS + 1, tokens.max(pauses::room())),
         None => (most, options.prompt_tokens),
     };
+    let slots = options.slots.unwrap_or(streams).max(streams);
     let mut asking = Asking::begin(
         LlamaOptions {
-            slots: options.slots.unwrap_or(streams).max(streams),
-            context_tokens: Some(longest + options.generate + TEMPLATE_TOKENS),
-            threads: options.threads.unwrap_or(1),
+            slots,
             // As a node has it.
-            cached_conversations: streams.max(CACHED_CONVERSATIONS_MIN),
+            cached_conversations: slots.max(CACHED_CONVERSATIONS_MIN),
+            context_tokens: Some(longest + options.generate + TEMPLATE_TOKENS),
+            threads: options.threads,
+            prompt_batch: options.batch,
+            cache_type: options.cache_type,
             ..LlamaOptions::new(options.model_file.clone())
         },
         options.temperature,

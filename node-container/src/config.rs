@@ -7,6 +7,9 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, NODE_SLOTS_MAX};
 
+use crate::engine::llama::CacheType;
+use crate::engine::tuning::PROMPT_BATCH_MAX;
+
 /// Shorter contexts hold no useful conversation.
 const CONTEXT_TOKENS_MIN: u32 = 64;
 
@@ -49,10 +52,25 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(i64::from(CONTEXT_TOKENS_MIN)..))]
     pub context: Option<u32>,
 
-    /// Threads that compute. More than there are free cores is much slower than fewer [default: half of the cores].
+    /// Threads that compute. More than there are free cores is much slower than fewer [default: found by a short run at start].
     #[arg(long, env = "HELIOGRAPH_THREADS", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
+
+    /// Prompt tokens per step at most [default: found by a short run at start].
+    #[arg(long, env = "HELIOGRAPH_BATCH", value_name = "TOKENS",
+        value_parser = clap::value_parser!(u32).range(16..=i64::from(PROMPT_BATCH_MAX)))]
+    pub batch: Option<u32>,
+
+    /// How the cache holds its numbers; `q8_0` takes about half the memory and is a little less exact.
+    #[arg(
+        long,
+        env = "HELIOGRAPH_CACHE_TYPE",
+        value_name = "TYPE",
+        value_enum,
+        default_value = "f16"
+    )]
+    pub cache_type: CacheType,
 
     /// Finished conversations that stay in the cache, so that their follow-ups are quick. They share the slots' context
     /// and give way to running jobs. 0 keeps none [default: as many as slots, but at least 4].
@@ -99,14 +117,6 @@ impl Config {
             return Err("--key: that is no node key; it has spaces, is not ASCII or is too long");
         }
         Ok(())
-    }
-
-    /// The number of threads that compute.
-    pub fn threads(&self) -> u32 {
-        self.threads.unwrap_or_else(|| {
-            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            u32::try_from(cores / 2).unwrap_or(1).max(1)
-        })
     }
 }
 

@@ -15,6 +15,7 @@ pub mod llama;
 pub mod logprobs;
 pub mod sampling;
 pub mod stop;
+pub mod tuning;
 pub mod vision;
 pub mod vocabulary;
 

@@ -39,7 +39,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let options = Options::parse_from(std::iter::once(OsString::from(COMMAND)).chain(arguments));
     let options = LlamaOptions {
         context_tokens: options.context,
-        threads: options.threads,
+        threads: Some(options.threads),
         ..LlamaOptions::new(options.model_file)
     };
     let done = with_scorer(&options, score_lines)

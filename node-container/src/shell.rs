@@ -74,7 +74,9 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     let options = LlamaOptions {
         slots: config.slots,
         context_tokens: config.context,
-        threads: config.threads(),
+        threads: config.threads,
+        prompt_batch: config.batch,
+        cache_type: config.cache_type,
         cached_conversations: config.cached_conversations(),
         projector_file: config.projector.clone(),
         chat_template: config.read_chat_template()?,
@@ -90,7 +92,9 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         mib = loaded.model_bytes >> 20,
         context = loaded.context_tokens,
         slots = config.slots,
-        threads = config.threads(),
+        threads = loaded.tuned.threads,
+        prompt_batch = loaded.tuned.prompt_batch.alone,
+        prompt_batch_beside = loaded.tuned.prompt_batch.beside,
         devices = loaded.devices.join(", "),
         "model loaded"
     );

@@ -9,7 +9,7 @@
 //! - Prompt and answer together fit the slot's context. There is no context shift: at its end an answer ends with
 //!   `length`, and a `max_tokens` that would go beyond it is cut down to what is left.
 //! - On an otherwise idle engine the same request with the same seed gives the same text: batch sizes and threads are
-//!   fixed, and a request that names a seed takes nothing from the cache. Without a seed the beginning of the prompt may
+//!   fixed once the engine has started ([`tuning`]), and a request that names a seed takes nothing from the cache. Without a seed the beginning of the prompt may
 //!   have been read in other pieces, for another job ([`cache`]); numbers then differ in their last digits, and now and
 //!   then another token is the likeliest.
 //! - An answer that another attempt began goes on at that very byte ([`given`]). It costs a prompt's reading of what is
@@ -17,6 +17,7 @@
 //! - A paused job keeps its slot and its place in the cache, and is left out of decode steps.
 
 mod cache;
+mod context;
 mod given;
 mod load;
 mod look;
@@ -24,6 +25,7 @@ mod looking;
 pub mod perplexity;
 mod pictures;
 mod reader;
+mod sharing;
 mod slot;
 
 use std::collections::VecDeque;
@@ -34,25 +36,21 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use protocol::{ErrorCode, Failure, FinishReason, JobRequest, PrefixHash, Usage};
 
+use super::tuning::{self, PromptBatch};
 use super::vision::Projector;
 use super::vocabulary::Vocabulary;
 use super::{Command, Engine, EngineEvent, JobKey};
 use cache::Cache;
 use reader::{Done, Job, Prepared, Task, Ticket};
+use sharing::Prompt;
 use slot::{Ending, Slot};
 
-pub use load::{LlamaOptions, LoadError, Loaded, Spawned, spawn, with_vocabulary};
+pub use load::{CacheType, LlamaOptions, LoadError, Loaded, Spawned, spawn, with_vocabulary};
 pub use looking::look_at;
 
-/// Prompt tokens per step while nobody is answering: large enough for full speed, small enough that `Stop` is prompt
-/// on one slow thread.
-const PREFILL_TOKENS_ALONE: usize = 256;
-
-/// Prompt tokens per step beside running answers: they wait this much longer for each token.
-const PREFILL_TOKENS_BESIDE: usize = 64;
-
 /// Tokens of one batch at most: every slot's newest one, and a piece of a prompt.
-const BATCH_TOKENS_MAX: usize = protocol::limits::NODE_SLOTS_MAX as usize + PREFILL_TOKENS_ALONE;
+const BATCH_TOKENS_MAX: usize =
+    protocol::limits::NODE_SLOTS_MAX as usize + tuning::PROMPT_BATCH_MAX as usize;
 
 /// Decode steps that fail one after another before the engine gives up.
 const FAILURES_MAX: u32 = 3;
@@ -77,6 +75,11 @@ struct LlamaEngine<'m> {
     context: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
     context_tokens: u32,
+    prompt_batch: PromptBatch,
+    /// Prompts that the next step reads; a buffer.
+    prompts: Vec<Prompt>,
+    /// How many jobs were admitted.
+    admitted: u64,
     /// Each has a slot in hand until the reader is done with it.
     reading: Vec<Reading>,
     reader: Sender<Task>,
@@ -171,6 +174,8 @@ impl LlamaEngine<'_> {
             return;
         }
         slot.pause(reading.is_paused);
+        self.admitted += 1;
+        slot.set_number(self.admitted);
         // There is one: jobs in the reader count as taken slots.
         let mut places = self.slots.iter_mut().enumerate();
         if let Some((index, place)) = places.find(|(_, place)| place.is_none()) {
@@ -240,21 +245,36 @@ impl LlamaEngine<'_> {
     fn compose(&mut self) -> bool {
         self.batch.clear();
         self.stop_following();
-        let active = (0..).zip(&self.slots).filter_map(|(index, slot)| {
-            let waits = |slot: &&Slot| slot.is_paused() || self.cache.is_following(index);
-            slot.as_ref().filter(|slot| !waits(slot))
-        });
-        let reading = active.clone().filter(|slot| slot.is_reading()).count();
-        let chunk = if reading == active.count() {
-            PREFILL_TOKENS_ALONE
+        self.prompts.clear();
+        let mut is_alone = true;
+        for (place, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot else { continue };
+            if slot.is_paused() || self.cache.is_following(place) {
+                continue;
+            }
+            if slot.is_reading() {
+                let unread = self.cache.share(place, slot.prefilled(), slot.unread());
+                self.prompts.push(Prompt {
+                    place,
+                    number: slot.number(),
+                    unread,
+                    share: 0,
+                });
+            } else {
+                is_alone = false;
+            }
+        }
+        let tokens = if is_alone {
+            self.prompt_batch.alone
         } else {
-            PREFILL_TOKENS_BESIDE
+            self.prompt_batch.beside
         };
-        let share = chunk.checked_div(reading).unwrap_or(0).max(1);
+        sharing::divide(usize::try_from(tokens).unwrap_or(1), &mut self.prompts);
         let mut fits = true;
-        for ((index, sequence), slot) in (0..).zip(0i32..).zip(&mut self.slots) {
+        for (place, (sequence, slot)) in (0i32..).zip(&mut self.slots).enumerate() {
             if let Some(slot) = slot {
-                let share = self.cache.share(index, slot.prefilled(), share);
+                let prompt = self.prompts.iter().find(|prompt| prompt.place == place);
+                let share = prompt.map_or(0, |prompt| prompt.share);
                 fits &= slot.plan(&mut self.batch, sequence, share);
             }
         }

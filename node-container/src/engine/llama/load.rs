@@ -2,15 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::Read as _;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use chat_format::template::{ChatTemplate, SpecialTokens, TemplateError};
-use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::LlamaBackendDeviceType;
 use llama_cpp_2::llama_backend::{LlamaBackend, load_backends, load_backends_from_path};
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
@@ -25,7 +23,8 @@ use super::cache::{Cache, spare_sequences};
 use super::looking;
 use super::reader::{Done, Reader, Task};
 use super::slot::Slot;
-use super::{BATCH_TOKENS_MAX, LlamaEngine};
+use super::{BATCH_TOKENS_MAX, LlamaEngine, context};
+use crate::engine::tuning::{self, Tuned};
 use crate::engine::vision::{Projector, VisionError};
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, EngineEvent, run};
@@ -45,8 +44,12 @@ pub struct LlamaOptions {
     pub slots: u32,
     /// Tokens per slot; without it, 8192 or what the model was trained for, whichever is less.
     pub context_tokens: Option<u32>,
-    /// Threads that compute.
-    pub threads: u32,
+    /// Threads that compute; without it, found by a short run ([`tuning`]).
+    pub threads: Option<u32>,
+    /// Prompt tokens per step at most; without it, found by a short run.
+    pub prompt_batch: Option<u32>,
+    /// How the cache holds its numbers.
+    pub cache_type: CacheType,
     /// Finished conversations that stay in the cache, so that follow-ups are quick; 0 keeps none.
     pub cached_conversations: u32,
     /// What lets the model see, a GGUF file.
@@ -62,12 +65,25 @@ impl LlamaOptions {
             model_file,
             slots: 1,
             context_tokens: None,
-            threads: 1,
+            threads: Some(1),
+            prompt_batch: Some(tuning::PROMPT_BATCH_MAX / 2),
+            cache_type: CacheType::F16,
             cached_conversations: 0,
             projector_file: None,
             chat_template: None,
         }
     }
+}
+
+/// How the cache of a context holds its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CacheType {
+    /// 16 bits each.
+    F16,
+    /// 8 bits and a scale for each 32: about half the memory, a little less exact.
+    #[value(name = "q8_0")]
+    Q8,
 }
 
 /// What was loaded.
@@ -81,6 +97,8 @@ pub struct Loaded {
     pub devices: Vec<String>,
     /// Whether pictures can be shown to it.
     pub has_vision: bool,
+    /// Threads, and how prompts are read: set, or found at start.
+    pub tuned: Tuned,
 }
 
 /// Why there is no engine.
@@ -198,12 +216,13 @@ fn live(
     let (to_reader, tasks) = channel();
     let (to_engine, done) = channel();
     let vocabulary = vocabulary(&model);
-    let projector = projector(&model, options)?;
+    let tuned = context::tune(&model, options, has_accelerator());
+    let projector = projector(&model, options, tuned.threads)?;
     let mut engine = LlamaEngine::new(
         &model,
         &vocabulary,
         options,
-        context_tokens,
+        (context_tokens, tuned),
         (to_reader, done),
     )?;
     engine.projector = projector.as_ref();
@@ -215,6 +234,7 @@ fn live(
             .map(|device| device.description)
             .collect(),
         has_vision: projector.is_some(),
+        tuned,
     };
     let reader = Reader::new(
         &model,
@@ -254,12 +274,13 @@ fn live(
 pub(super) fn projector<'m>(
     model: &'m LlamaModel,
     options: &LlamaOptions,
+    threads: u32,
 ) -> Result<Option<Projector<'m>>, LoadError> {
     let Some(path) = &options.projector_file else {
         return Ok(None);
     };
     check_magic(path)?;
-    let projector = Projector::load(path, model, options.threads, BATCH_TOKENS_MAX)?;
+    let projector = Projector::load(path, model, threads, BATCH_TOKENS_MAX)?;
     Ok(Some(projector))
 }
 
@@ -334,7 +355,7 @@ fn check_magic(path: &Path) -> Result<(), LoadError> {
 }
 
 /// llama.cpp's process-wide state, made at first use and kept.
-fn backend() -> Result<&'static LlamaBackend, LoadError> {
+pub(super) fn backend() -> Result<&'static LlamaBackend, LoadError> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let backend = BACKEND.get_or_init(|| {
         llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
@@ -363,40 +384,8 @@ fn load_compute_libraries() {
     }
 }
 
-/// A cache for all slots.
-pub(super) fn new_context<'m>(
-    model: &'m LlamaModel,
-    options: &LlamaOptions,
-    context_tokens: u32,
-) -> Result<LlamaContext<'m>, LoadError> {
-    let failed = |error: String| LoadError::Context {
-        slots: options.slots,
-        context_tokens,
-        error,
-    };
-    let total = context_tokens
-        .checked_mul(options.slots)
-        .and_then(NonZeroU32::new)
-        .ok_or_else(|| failed("that is no possible number of tokens".to_owned()))?;
-    let batch_tokens = u32::try_from(BATCH_TOKENS_MAX).unwrap_or(u32::MAX);
-    let threads = i32::try_from(options.threads).unwrap_or(1);
-    let params = LlamaContextParams::default()
-        .with_n_ctx(Some(total))
-        .with_n_seq_max(options.slots + spares(options))
-        // A model with a sliding window keeps no more than its windows; the prefix cache makes do with that.
-        .with_swa_full(false)
-        .with_kv_unified(true)
-        .with_n_batch(batch_tokens)
-        .with_n_ubatch(batch_tokens)
-        .with_n_threads(threads)
-        .with_n_threads_batch(threads);
-    model
-        .new_context(backend()?, params)
-        .map_err(|error| failed(error.to_string()))
-}
-
 /// Sequences for what the prefix cache holds.
-fn spares(options: &LlamaOptions) -> u32 {
+pub(super) fn spares(options: &LlamaOptions) -> u32 {
     spare_sequences(options.slots, options.cached_conversations)
 }
 
@@ -405,7 +394,7 @@ impl<'m> LlamaEngine<'m> {
         model: &'m LlamaModel,
         vocabulary: &'m Vocabulary,
         options: &LlamaOptions,
-        context_tokens: u32,
+        (context_tokens, tuned): (u32, Tuned),
         (reader, done): (Sender<Task>, Receiver<Done>),
     ) -> Result<Self, LoadError> {
         let failed = |error: String| LoadError::Context {
@@ -413,8 +402,14 @@ impl<'m> LlamaEngine<'m> {
             context_tokens,
             error,
         };
-        let mut context = new_context(model, options, context_tokens)?;
-        let mut batch = LlamaBatch::new(BATCH_TOKENS_MAX, 1);
+        let mut batch_tokens = options.slots + tuned.prompt_batch.alone;
+        if options.projector_file.is_some() {
+            // A picture is read in one piece.
+            batch_tokens = u32::try_from(BATCH_TOKENS_MAX).unwrap_or(u32::MAX);
+        }
+        let mut context =
+            context::engine_context(model, options, context_tokens, batch_tokens, tuned.threads)?;
+        let mut batch = LlamaBatch::new(usize::try_from(batch_tokens).unwrap_or(1), 1);
         // One step now finds out whether this machine can compute the model at all, and makes the first answer quick.
         batch
             .add(LlamaToken::new(0), 0, &[0], true)
@@ -433,6 +428,9 @@ impl<'m> LlamaEngine<'m> {
             context,
             batch,
             context_tokens,
+            prompt_batch: tuned.prompt_batch,
+            prompts: Vec::new(),
+            admitted: 0,
             reading: Vec::new(),
             reader,
             done,
@@ -443,6 +441,18 @@ impl<'m> LlamaEngine<'m> {
             is_reader_gone: false,
         })
     }
+}
+
+/// Whether something else than the processor computes.
+fn has_accelerator() -> bool {
+    llama_cpp_2::list_llama_ggml_backend_devices()
+        .iter()
+        .any(|device| match device.device_type {
+            LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu => true,
+            LlamaBackendDeviceType::Cpu
+            | LlamaBackendDeviceType::Accelerator
+            | LlamaBackendDeviceType::Unknown => false,
+        })
 }
 
 pub(super) fn context_tokens(model: &LlamaModel, options: &LlamaOptions) -> Result<u32, LoadError> {

@@ -78,7 +78,7 @@ pub fn look_at(
     picture: &Picture,
 ) -> Result<Option<Vec<Vec<f32>>>, LoadError> {
     let model = load_model(options)?;
-    let Some(projector) = projector(&model, options)? else {
+    let Some(projector) = projector(&model, options, options.threads.unwrap_or(1))? else {
         return Ok(None);
     };
     let Ok(sight) = projector.prepare(picture) else {

@@ -7,7 +7,8 @@ use protocol::{ChatRequest, Failure};
 use serde::{Deserialize, Serialize};
 
 use super::BATCH_TOKENS_MAX;
-use super::load::{LoadError, chat_template, context_tokens, load_model, new_context, vocabulary};
+use super::context::engine_context;
+use super::load::{LoadError, chat_template, context_tokens, load_model, vocabulary};
 use super::reader::Reader;
 use super::{LlamaOptions, slot};
 use crate::engine::logprobs::token_logprob;
@@ -56,8 +57,10 @@ pub fn with_scorer<T>(
     let template = chat_template(&model, options)?;
     let context_tokens = context_tokens(&model, options)?;
     let vocabulary = vocabulary(&model);
+    let batch_tokens = u32::try_from(BATCH_TOKENS_MAX).unwrap_or(u32::MAX);
+    let threads = options.threads.unwrap_or(1);
     let mut scorer = Scorer {
-        context: new_context(&model, options, context_tokens)?,
+        context: engine_context(&model, options, context_tokens, batch_tokens, threads)?,
         reader: Reader::new(&model, &vocabulary, template, context_tokens, None),
         context_tokens,
     };

@@ -76,6 +76,8 @@ pub(super) struct Slot {
     /// Tokens beyond the context.
     drawn: u32,
     is_paused: bool,
+    /// In which order it was admitted.
+    number: u64,
 }
 
 impl Slot {
@@ -90,6 +92,7 @@ impl Slot {
             row: None,
             drawn: 0,
             is_paused: false,
+            number: 0,
         }
     }
 
@@ -158,6 +161,21 @@ impl Slot {
 
     pub(super) const fn is_reading(&self) -> bool {
         self.newest.is_none()
+    }
+
+    /// In which order it was admitted.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Says in which order it was admitted.
+    pub(super) const fn set_number(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    /// Tokens of the context that are not in the cache yet.
+    pub(super) fn unread(&self) -> usize {
+        self.work.context.len().saturating_sub(self.prefilled)
     }
 
     /// Whether it is left out of decode steps; its place in the cache stays.

@@ -160,10 +160,11 @@ impl Selection {
     fn keep_many(&mut self, row: &[f32], most: usize) {
         self.keep_above(f32::NEG_INFINITY, row);
         if self.kept.len() > most {
-            self.kept.select_nth_unstable_by(most, order);
+            self.kept
+                .select_nth_unstable_by(most, |one, other| order(*one, *other));
             self.kept.truncate(most);
         }
-        self.kept.sort_unstable_by(order);
+        self.kept.sort_unstable_by(|one, other| order(*one, *other));
     }
 
     /// Keeps every token that `top_p` and `min_p` could leave over of the whole row.
@@ -183,7 +184,7 @@ impl Selection {
         }
         self.keep_above(floor, row);
         if self.rules.top_p < 1.0 {
-            self.kept.sort_unstable_by(order);
+            self.kept.sort_unstable_by(|one, other| order(*one, *other));
         }
     }
 
@@ -234,7 +235,7 @@ impl Selection {
 }
 
 /// Likeliest first, of equals the lower id.
-fn order(one: &Candidate, other: &Candidate) -> Ordering {
+fn order(one: Candidate, other: Candidate) -> Ordering {
     let by_logit = other.logit.total_cmp(&one.logit);
     by_logit.then(one.id.cmp(&other.id))
 }
@@ -267,10 +268,8 @@ fn for_each_above(
         Part::AsIs(first, logits) => {
             for (strides, stride) in (0..).zip(logits.chunks(STRIDE)) {
                 // Without a branch per entry: nearly all strides have none that is better.
-                if !stride
-                    .iter()
-                    .fold(false, |any, logit| any | (*logit > floor))
-                {
+                let better: usize = stride.iter().map(|logit| usize::from(*logit > floor)).sum();
+                if better == 0 {
                     continue;
                 }
                 for (offset, logit) in (0..).zip(stride.iter().copied()) {
