@@ -44,8 +44,8 @@ async function answer(sequence, tokens, generate, seed) {
 }
 
 const prompts = plan.prompts.map((text) => model.tokenize(text, true));
-// Every sequence has run once, and holds the template.
-const warmUp = model.tokenize(plan.warmUp, true);
+// Every sequence has run once, on what no prompt begins with.
+const warmUp = model.tokenize(plan.warmUp);
 await Promise.all(sequences.map((sequence) => answer(sequence, warmUp, 4, 1)));
 const streams = await Promise.all(prompts.map(async (tokens, index) => {
     if (plan.staggerMs > 0)

@@ -35,12 +35,17 @@ use case::Case;
 use cores::Cores;
 use engines::{Engine, Peer};
 use summary::Results;
+use turns::Talker;
 
 /// Threads that compute, of every engine.
 const THREADS: u32 = 1;
 
 /// How answers are chosen, by every engine: this, and nothing else.
 const TEMPERATURE: f32 = 0.8;
+
+/// What others are made to read before the clock starts. No prompt begins with it: who keeps what was read must not find
+/// the template there, since `rig bench` does not find it either.
+const WARM_UP: &str = "Once upon a time there was a keeper of a lighthouse, who counted the waves.";
 
 /// Room in a context beside prompt and answer.
 const ROOM_TOKENS: u32 = 64;
@@ -121,7 +126,13 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
             stage.speed(&engines, round, &mut results)?;
         }
         if has(Part::Network) {
-            results.network.push(network::measure(&stage, round)?);
+            go_on()?;
+            let pair = network::measure(&stage, round)?;
+            say(&format!(
+                "  8 chats: the network {:.1} tokens/s, the rig alone {:.1}",
+                pair.network.total_tokens_per_s, pair.alone.total_tokens_per_s
+            ));
+            results.network.push(pair);
         }
         if has(Part::Pauses) {
             stage.pauses(&engines, round, &mut results)?;
@@ -170,10 +181,24 @@ impl Stage<'_> {
     }
 
     fn second_turns(&self, gemma: &Path, round: u64, results: &mut Results) -> Result<()> {
-        for (name, model) in [("smollm2", self.model), ("gemma3", gemma)] {
+        // A base model: it has no template of its own.
+        let template = self.places.root.join("benches/gemma.jinja");
+        let talkers = [
+            Talker {
+                name: "smollm2",
+                model: self.model,
+                template: None,
+            },
+            Talker {
+                name: "gemma3",
+                model: gemma,
+                template: Some(&template),
+            },
+        ];
+        for talker in talkers {
             go_on()?;
-            let turns = turns::measure(self, model, round)?;
-            results.turns.entry(name).or_default().push(turns);
+            let turns = turns::measure(self, talker, round)?;
+            results.turns.entry(talker.name).or_default().push(turns);
         }
         Ok(())
     }
@@ -189,12 +214,6 @@ fn go_on() -> Result<()> {
 /// The number of a question: another in each round, so that nobody has read it before.
 const fn seed(round: u64, number: u64) -> u64 {
     round * 100 + number
-}
-
-/// What others are made to read before the clock starts, as `rig bench` has read something of its template by then: who
-/// keeps what was read has the template in the cache, and nothing else.
-fn warm_up() -> String {
-    streams::prompt(0, 0)
 }
 
 /// What the users of a case ask, as a model reads it.

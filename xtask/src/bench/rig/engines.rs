@@ -145,7 +145,7 @@ fn node(stage: &Stage<'_>, installed: &NodeLlama, case: Case, round: u64) -> Res
         "staggerMs": case.stagger_ms(),
         "temperature": TEMPERATURE,
         "seed": round,
-        "warmUp": super::warm_up(),
+        "warmUp": super::WARM_UP,
         "prompts": super::prompts(case, round),
     });
     let mut command = stage.cores.engine(&installed.node);

@@ -53,7 +53,7 @@ impl Server {
             _process: process,
         };
         let question = Question {
-            prompt: super::warm_up(),
+            prompt: super::WARM_UP.to_owned(),
             tokens: 4,
             seed: 1,
         };
