@@ -1,5 +1,7 @@
 //! What an operator sets: flags, or environment variables of the same names with `HELIOGRAPH_` before them.
 
+mod models;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -7,11 +9,13 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, NODE_SLOTS_MAX};
 
+pub use models::{CacheFlags, ModelFlags};
+
 use crate::engine::llama::CacheType;
 use crate::engine::tuning::PROMPT_BATCH_MAX;
 
 /// Shorter contexts hold no useful conversation.
-const CONTEXT_TOKENS_MIN: u32 = 64;
+pub(crate) const CONTEXT_TOKENS_MIN: u32 = 64;
 
 /// With one slot, the conversations of a few users take turns.
 pub(crate) const CACHED_CONVERSATIONS_MIN: u32 = 4;
@@ -34,13 +38,9 @@ pub struct Config {
     #[arg(long, env = "HELIOGRAPH_KEY", value_name = "KEY", hide_env_values = true, value_parser = any_key)]
     pub key: Option<NodeKey>,
 
-    /// The catalog id under which the model is offered.
-    #[arg(long, env = "HELIOGRAPH_MODEL", value_name = "ID", value_parser = parse_name)]
-    pub model: String,
-
-    /// The model, a GGUF file.
-    #[arg(long, env = "HELIOGRAPH_MODEL_FILE", value_name = "PATH")]
-    pub model_file: PathBuf,
+    /// Which model, and where it lies.
+    #[command(flatten)]
+    pub models: ModelFlags,
 
     /// Jobs at once.
     #[arg(long, env = "HELIOGRAPH_SLOTS", value_name = "COUNT", default_value_t = 2,
@@ -266,6 +266,23 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn a_model_is_an_id_a_path_an_address_or_auto() {
+        let named = |model: &str| {
+            let flags = ["--relay", "ws://x", "--model", model];
+            parse(&flags).map(|config| config.models.model)
+        };
+        assert_eq!(named("auto"), Ok(model_files::Named::Auto));
+        assert_eq!(
+            named("./a.gguf"),
+            Ok(model_files::Named::Path("./a.gguf".into()))
+        );
+        let error = named("http://models.example/a.gguf").expect_err("refused");
+        assert!(error.contains("https://"), "{error}");
+        let error = parse(&["--relay", "ws://x", "--sha256", "12"]).expect_err("refused");
+        assert!(error.contains("64 hexadecimal"), "{error}");
     }
 
     #[test]

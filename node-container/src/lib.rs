@@ -15,5 +15,6 @@ pub mod config;
 pub mod engine;
 pub mod health;
 pub mod log;
+pub mod models;
 pub mod perplexity;
 pub mod shell;

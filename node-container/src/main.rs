@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use node_container::config::Config;
-use node_container::{bench, health, log, perplexity, shell};
+use node_container::{bench, health, log, models, perplexity, shell};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -25,6 +25,13 @@ fn main() -> ExitCode {
         .is_some()
     {
         return health::run(arguments);
+    }
+    if arguments
+        .next_if(|first| first == models::COMMAND)
+        .is_some()
+    {
+        log::start();
+        return models::run(arguments);
     }
     let config = Config::parse();
     if let Err(message) = config.check() {

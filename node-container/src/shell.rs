@@ -28,6 +28,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::config::Config;
 use crate::engine::llama::{self, LlamaOptions, Loaded, Spawned};
 use crate::engine::{Command, EngineEvent};
+use crate::models::{self, Chosen};
 use job_log::JobLog;
 use produced::ProducedLog;
 use socket::{DialError, Heard, Socket};
@@ -69,8 +70,21 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     }
     // A failure means that a provider is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::listen()?
+    };
+    let Some(chosen) = runtime.block_on(chosen(config, &mut signals))? else {
+        // What still hashes need not be waited for.
+        runtime.shutdown_background();
+        tracing::info!("stopped before the model was there; what was fetched is kept");
+        return Ok(0);
+    };
     let (event_sender, mut events) = unbounded_channel();
-    tracing::info!(file = %config.model_file.display(), "loading the model");
+    tracing::info!(file = %chosen.weights.display(), "loading the model");
     let options = LlamaOptions {
         slots: config.slots,
         context_tokens: config.context,
@@ -80,7 +94,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         cached_conversations: config.cached_conversations(),
         projector_file: config.projector.clone(),
         chat_template: config.read_chat_template()?,
-        ..LlamaOptions::new(config.model_file.clone())
+        ..LlamaOptions::new(chosen.weights.clone())
     };
     let Spawned {
         loaded,
@@ -88,7 +102,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         thread,
     } = llama::spawn(options, event_sender)?;
     tracing::info!(
-        model = %config.model,
+        model = chosen.id,
         mib = loaded.model_bytes >> 20,
         context = loaded.context_tokens,
         slots = config.slots,
@@ -100,10 +114,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     );
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
-    let session = NodeSession::new(session_config(config, &loaded), seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let session = NodeSession::new(session_config(config, &chosen, &loaded), seed);
     runtime.block_on(async {
         let mut shell = Shell {
             config,
@@ -117,20 +128,28 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
             drain_until: None,
             ending: None,
         };
-        let code = shell.drive(&mut events).await?;
+        let code = shell.drive(&mut events, &mut signals).await;
         shell.end(&mut events, thread).await;
         Ok(code)
     })
 }
 
-fn session_config(config: &Config, loaded: &Loaded) -> node_session::Config {
+/// The model's files, or nothing where a signal came before they were there.
+async fn chosen(config: &Config, signals: &mut Signals) -> anyhow::Result<Option<Chosen>> {
+    tokio::select! {
+        chosen = models::choose(config) => chosen.map(Some),
+        () = signals.next() => Ok(None),
+    }
+}
+
+fn session_config(config: &Config, chosen: &Chosen, loaded: &Loaded) -> node_session::Config {
     node_session::Config {
         name: config.name.clone(),
         class: NodeClass::Rig,
         software: concat!("rig/", env!("CARGO_PKG_VERSION")).to_owned(),
         slots: config.slots,
         models: vec![ModelOffer {
-            model: config.model.clone(),
+            model: chosen.id.clone(),
             runtime: RUNTIME.to_owned(),
             context_tokens: loaded.context_tokens,
             capabilities: Capabilities {
@@ -195,19 +214,21 @@ struct Shell<'c> {
 
 impl Shell<'_> {
     /// Returns the exit code.
-    async fn drive(&mut self, events: &mut UnboundedReceiver<EngineEvent>) -> anyhow::Result<u8> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn drive(
+        &mut self,
+        events: &mut UnboundedReceiver<EngineEvent>,
+        signals: &mut Signals,
+    ) -> u8 {
         self.act();
         loop {
             match self.ending {
                 Some(End::Drained) => {
                     tracing::info!("drained");
-                    return Ok(0);
+                    return 0;
                 }
                 Some(end @ End::Refused { .. }) => {
                     tracing::error!("{end}");
-                    return Ok(EXIT_REFUSED);
+                    return EXIT_REFUSED;
                 }
                 None => {}
             }
@@ -218,23 +239,23 @@ impl Shell<'_> {
                 event = events.recv() => {
                     let Some(event) = event else {
                         tracing::error!("the engine died");
-                        return Ok(EXIT_ENGINE);
+                        return EXIT_ENGINE;
                     };
                     self.jobs.engine_said(&event);
                     self.produced.engine_said(&event);
                     self.handle(Input::Engine(event));
                 }
                 () = sleep_until(tick_at) => self.handle(Input::Tick),
-                () = either(&mut terminate, &mut interrupt) => {
+                () = signals.next() => {
                     if drain_until.is_some() {
                         tracing::warn!("second signal: ending now");
-                        return Ok(EXIT_SIGNAL);
+                        return EXIT_SIGNAL;
                     }
                     self.drain();
                 }
                 () = sleep_until(drain_until.unwrap_or(tick_at)), if drain_until.is_some() => {
                     tracing::warn!(jobs = self.session.job_count(), "drain time is over; giving up the rest");
-                    return Ok(0);
+                    return 0;
                 }
             }
             self.act();
@@ -387,10 +408,25 @@ async fn engine_end(events: &mut UnboundedReceiver<EngineEvent>, thread: JoinHan
     }
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+/// SIGTERM and Ctrl-C, from the start on: one that comes while the model loads is heard after that.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

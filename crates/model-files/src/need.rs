@@ -29,8 +29,8 @@ pub struct Use {
     pub sequences: u32,
     /// Tokens computed at once.
     pub batch_tokens: u32,
-    /// Bytes of one number in the cache: 2 for f16.
-    pub number_bytes: u32,
+    /// Bytes of 32 numbers in the cache: 64 for f16, 34 for `q8_0`.
+    pub block_bytes: u32,
     /// Whether layers with a window keep everything all the same.
     pub is_window_full: bool,
 }
@@ -74,7 +74,8 @@ pub fn need(shape: &Shape, weights: u64, projector: u64, how: &Use) -> Need {
         [shape.kv_heads, shape.embedding, shape.vocabulary].map(u64::from);
     let per_cell = heads
         .saturating_mul(u64::from(shape.key_size).saturating_add(u64::from(shape.value_size)))
-        .saturating_mul(u64::from(how.number_bytes));
+        .saturating_mul(u64::from(how.block_bytes))
+        / 32;
     let layer_cells = u64::from(shape.layers.saturating_sub(window_layers))
         .saturating_mul(cells)
         .saturating_add(u64::from(window_layers).saturating_mul(window_cells));
@@ -115,7 +116,7 @@ mod tests {
             slots: 2,
             sequences: 2,
             batch_tokens: 512,
-            number_bytes: 2,
+            block_bytes: 64,
             is_window_full: false,
         }
     }
@@ -203,7 +204,7 @@ mod tests {
             slots: u32::MAX,
             sequences: u32::MAX,
             batch_tokens: u32::MAX,
-            number_bytes: 4,
+            block_bytes: 128,
             is_window_full: true,
         };
         assert_eq!(need(&shape, u64::MAX, 1, &how).total(), u64::MAX);

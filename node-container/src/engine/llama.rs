@@ -45,7 +45,9 @@ use reader::{Done, Job, Prepared, Task, Ticket};
 use sharing::Prompt;
 use slot::{Ending, Slot};
 
-pub use load::{CacheType, LlamaOptions, LoadError, Loaded, Spawned, spawn, with_vocabulary};
+pub use load::{
+    CacheType, LlamaOptions, LoadError, Loaded, Spawned, devices, spawn, with_vocabulary,
+};
 pub use looking::look_at;
 
 /// Tokens of one batch at most: every slot's newest one, and a piece of a prompt.

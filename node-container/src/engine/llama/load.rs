@@ -8,13 +8,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use chat_format::template::{ChatTemplate, SpecialTokens, TemplateError};
-use llama_cpp_2::LlamaBackendDeviceType;
 use llama_cpp_2::llama_backend::{LlamaBackend, load_backends, load_backends_from_path};
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
+use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType};
 use tokio::sync::mpsc::{
     UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
@@ -369,6 +369,12 @@ pub(super) fn backend() -> Result<&'static LlamaBackend, LoadError> {
         }
         Ok(backend) => Ok(backend),
     }
+}
+
+/// What llama.cpp can compute on here, with the memory of each.
+pub fn devices() -> Result<Vec<LlamaBackendDevice>, LoadError> {
+    backend()?;
+    Ok(llama_cpp_2::list_llama_ggml_backend_devices())
 }
 
 /// One library per kind of processor; llama.cpp picks the best that runs here. An image has them beside the program,

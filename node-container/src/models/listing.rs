@@ -1,0 +1,78 @@
+//! `rig models`: what of the catalog fits this machine.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use model_files::Wanted;
+use protocol::limits::NODE_SLOTS_MAX;
+
+use super::{cache, catalog, choice, memory, usual_use};
+use crate::config::{CONTEXT_TOKENS_MIN, CacheFlags};
+
+/// The word that selects this instead of running a node.
+pub const COMMAND: &str = "models";
+
+/// Lists the models of the catalog, what each needs on this machine, and whether it fits.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "rig models", args_override_self = true)]
+struct Options {
+    #[command(flatten)]
+    cache: CacheFlags,
+    /// Jobs at once.
+    #[arg(long, env = "HELIOGRAPH_SLOTS", value_name = "COUNT", default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(NODE_SLOTS_MAX)))]
+    slots: u32,
+    /// Tokens of prompt and answer together, for each slot.
+    #[arg(long, env = "HELIOGRAPH_CONTEXT", value_name = "TOKENS",
+        value_parser = clap::value_parser!(u32).range(i64::from(CONTEXT_TOKENS_MIN)..))]
+    context: Option<u32>,
+}
+
+/// Prints the list. 0 unless something cannot be read.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = Options::parse_from(std::iter::once(OsString::from(COMMAND)).chain(arguments));
+    match list(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list(options: &Options) -> anyhow::Result<()> {
+    let memory = memory::read()?;
+    let catalog = catalog(&options.cache)?;
+    let cache = cache(&options.cache)?;
+    let mut candidates = choice::candidates(&catalog, |max| {
+        usual_use(options.slots, options.context, max)
+    });
+    for candidate in &mut candidates {
+        let files = catalog.model(&candidate.id).map(|model| &model.files[..]);
+        candidate.is_cached = files.unwrap_or_default().iter().all(|file| {
+            let wanted = Wanted::of_catalog(file);
+            cache.join(wanted.folder()).join(&wanted.name).is_file()
+        });
+    }
+    let mut out = std::io::stdout().lock();
+    for line in choice::table(&candidates, &memory) {
+        writeln!(out, "{line}")?;
+    }
+    let best = choice::best(&candidates, &memory).map_or("none fits", |best| &best.id);
+    writeln!(out, "--model auto would run: {best}")?;
+    let cached: Vec<&str> = candidates
+        .iter()
+        .filter(|candidate| candidate.is_cached)
+        .map(|candidate| &candidate.id[..])
+        .collect();
+    let cached = if cached.is_empty() {
+        "nothing".to_owned()
+    } else {
+        cached.join(", ")
+    };
+    writeln!(out, "in the cache {}: {cached}", cache.display())?;
+    out.flush().context("standard output")
+}

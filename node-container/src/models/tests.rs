@@ -1,0 +1,87 @@
+//! Which model is chosen, for machines that are not here.
+
+use catalog::Catalog;
+use model_files::need::Use;
+
+use super::memory::Memory;
+use super::{CATALOG, Candidate, choice, usual_use};
+
+const GB: u64 = 1_000_000_000;
+
+fn machine(free: u64) -> Memory {
+    Memory {
+        device: "a card".to_owned(),
+        free,
+        total: free,
+        parts: 1,
+    }
+}
+
+fn candidates(how: impl Fn(u32) -> Use) -> Vec<Candidate> {
+    choice::candidates(&Catalog::parse(CATALOG).expect("valid"), how)
+}
+
+#[test]
+fn auto_takes_the_largest_that_fits_with_its_context_and_slots() {
+    let two = candidates(|max| usual_use(2, None, max));
+    let best = |free: u64| choice::best(&two, &machine(free)).map(|best| best.id.clone());
+    assert_eq!(best(80 * GB).as_deref(), Some("atlas-30b"));
+    assert_eq!(best(24 * GB).as_deref(), Some("atlas-30b"));
+    assert_eq!(best(8 * GB).as_deref(), Some("smollm2-135m"));
+    assert_eq!(best(GB / 2), None);
+    // With many slots the same card holds less.
+    let many = candidates(|max| usual_use(16, Some(32_768), max));
+    let best = choice::best(&many, &machine(24 * GB)).expect("one fits");
+    assert_eq!(best.id, "smollm2-135m");
+}
+
+#[test]
+fn models_for_browsers_are_no_candidates() {
+    let ids: Vec<String> = candidates(|max| usual_use(1, None, max))
+        .into_iter()
+        .map(|candidate| candidate.id)
+        .collect();
+    assert_eq!(ids, ["smollm2-135m", "atlas-30b", "atlas-vision-27b"]);
+}
+
+#[test]
+fn what_barely_fits_does_not_and_each_card_has_its_own_scratch() {
+    let one = candidates(|max| usual_use(1, None, max)).remove(0);
+    let total = one.need.total();
+    assert!(!machine(total).fits(&one.need));
+    assert!(machine(total + total / 10).fits(&one.need));
+    let cards = Memory {
+        parts: 2,
+        ..machine(total + total / 10)
+    };
+    assert!(!cards.fits(&one.need));
+}
+
+#[test]
+fn the_table_says_the_whole_sum() {
+    let lines = choice::table(
+        &candidates(|max| usual_use(2, None, max)),
+        &machine(24 * GB),
+    );
+    assert_eq!(lines.len(), 5);
+    assert!(lines[0].contains("24.0 GB free"), "{}", lines[0]);
+    let words: Vec<&str> = lines[2].split_whitespace().collect();
+    assert_eq!(
+        words,
+        [
+            "smollm2-135m",
+            "2",
+            "x",
+            "8192",
+            "98.3",
+            "MB",
+            "377",
+            "MB",
+            "123",
+            "MB",
+            "599",
+            "MB",
+            "yes"
+        ]
+    );
+}
