@@ -123,8 +123,7 @@ impl Config {
 impl Config {
     /// How many finished conversations stay in the cache.
     pub fn cached_conversations(&self) -> u32 {
-        self.cached_conversations
-            .unwrap_or(self.slots.max(CACHED_CONVERSATIONS_MIN))
+        cached_conversations(self.cached_conversations, self.slots)
     }
 
     /// The template that replaces the model file's own.
@@ -147,6 +146,11 @@ impl Config {
             text.with_context(|| format!("--chat-template: cannot read {}", path.display()))?;
         Ok(Some(text))
     }
+}
+
+/// How many finished conversations are kept, where the operator may have said.
+pub(crate) fn cached_conversations(wanted: Option<u32>, slots: u32) -> u32 {
+    wanted.unwrap_or(slots.max(CACHED_CONVERSATIONS_MIN))
 }
 
 /// A relay's WebSocket address for nodes.

@@ -20,6 +20,7 @@ use model_files::need::{Need, Use, need};
 use model_files::{FetchError, FileUrl, Named, Reporter, Settings, Wanted, fetch, gguf};
 
 use crate::config::{CacheFlags, Config};
+use crate::engine::llama::spare_sequences;
 pub use choice::Candidate;
 pub use listing::{COMMAND, run};
 pub use memory::Memory;
@@ -66,19 +67,39 @@ pub fn cache(flags: &CacheFlags) -> anyhow::Result<PathBuf> {
         .context("there is no place for a cache of models: HOME is not set; use --cache")
 }
 
-/// How this rig would run a model.
-pub fn how(config: &Config, context_max: u32) -> Use {
-    usual_use(config.slots, config.context, context_max)
+/// What decides how much room the rig's cache has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Jobs at once.
+    pub slots: u32,
+    /// Tokens per slot, where the operator says.
+    pub context_tokens: Option<u32>,
+    /// Finished conversations that are kept.
+    pub cached_conversations: u32,
 }
 
-fn usual_use(slots: u32, context: Option<u32>, context_max: u32) -> Use {
-    Use {
-        context_tokens: context.unwrap_or(CONTEXT_TOKENS_DEFAULT).min(context_max),
-        slots,
-        sequences: slots,
-        batch_tokens: BATCH_TOKENS,
-        block_bytes: F16_BLOCK_BYTES,
-        is_window_full: true,
+impl Room {
+    fn of(config: &Config) -> Self {
+        Self {
+            slots: config.slots,
+            context_tokens: config.context,
+            cached_conversations: config.cached_conversations(),
+        }
+    }
+
+    /// How a model with a context of at most so many tokens is run: the same numbers as the engine's own context has.
+    pub fn how(self, context_max: u32) -> Use {
+        Use {
+            context_tokens: self
+                .context_tokens
+                .unwrap_or(CONTEXT_TOKENS_DEFAULT)
+                .min(context_max),
+            slots: self.slots,
+            sequences: self.slots + spare_sequences(self.slots, self.cached_conversations),
+            batch_tokens: BATCH_TOKENS,
+            block_bytes: F16_BLOCK_BYTES,
+            is_window_full: false,
+        }
     }
 }
 
@@ -128,7 +149,7 @@ async fn chosen(config: &Config, memory: &Memory) -> anyhow::Result<Chosen> {
         }
         (Named::Auto, None) => {
             let catalog = catalog(&flags.cache)?;
-            let candidates = choice::candidates(&catalog, |max| how(config, max));
+            let candidates = choice::candidates(&catalog, |max| Room::of(config).how(max));
             for line in choice::table(&candidates, memory) {
                 tracing::info!("{line}");
             }
@@ -203,7 +224,8 @@ pub fn need_of_files(
 /// Says before loading what the model will need here, and warns where that is more than there is.
 fn tell_need(config: &Config, chosen: &Chosen, memory: &Memory) {
     let projector = chosen.projector.as_deref();
-    let Some((need, how)) = need_of_files(&chosen.weights, projector, |max| how(config, max))
+    let Some((need, how)) =
+        need_of_files(&chosen.weights, projector, |max| Room::of(config).how(max))
     else {
         return;
     };

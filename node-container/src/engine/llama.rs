@@ -45,6 +45,7 @@ use reader::{Done, Job, Prepared, Task, Ticket};
 use sharing::Prompt;
 use slot::{Ending, Slot};
 
+pub(crate) use cache::spare_sequences;
 pub use load::{
     CacheType, LlamaOptions, LoadError, Loaded, Spawned, devices, spawn, with_vocabulary,
 };

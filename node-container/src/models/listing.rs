@@ -9,8 +9,8 @@ use clap::Parser;
 use model_files::Wanted;
 use protocol::limits::NODE_SLOTS_MAX;
 
-use super::{cache, catalog, choice, memory, usual_use};
-use crate::config::{CONTEXT_TOKENS_MIN, CacheFlags};
+use super::{Room, cache, catalog, choice, memory};
+use crate::config::{CONTEXT_TOKENS_MIN, CacheFlags, cached_conversations};
 
 /// The word that selects this instead of running a node.
 pub const COMMAND: &str = "models";
@@ -29,6 +29,10 @@ struct Options {
     #[arg(long, env = "HELIOGRAPH_CONTEXT", value_name = "TOKENS",
         value_parser = clap::value_parser!(u32).range(i64::from(CONTEXT_TOKENS_MIN)..))]
     context: Option<u32>,
+    /// Finished conversations that stay in the cache.
+    #[arg(long, env = "HELIOGRAPH_CACHED_CONVERSATIONS", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(NODE_SLOTS_MAX)))]
+    cached_conversations: Option<u32>,
 }
 
 /// Prints the list. 0 unless something cannot be read.
@@ -47,9 +51,12 @@ fn list(options: &Options) -> anyhow::Result<()> {
     let memory = memory::read()?;
     let catalog = catalog(&options.cache)?;
     let cache = cache(&options.cache)?;
-    let mut candidates = choice::candidates(&catalog, |max| {
-        usual_use(options.slots, options.context, max)
-    });
+    let room = Room {
+        slots: options.slots,
+        context_tokens: options.context,
+        cached_conversations: cached_conversations(options.cached_conversations, options.slots),
+    };
+    let mut candidates = choice::candidates(&catalog, |max| room.how(max));
     for candidate in &mut candidates {
         let files = catalog.model(&candidate.id).map(|model| &model.files[..]);
         candidate.is_cached = files.unwrap_or_default().iter().all(|file| {

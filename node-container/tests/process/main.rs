@@ -1,6 +1,8 @@
 //! The `rig` program against a relay of straw: what it says, when it comes back, how it ends.
 
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod rig;

@@ -13,12 +13,18 @@ use crate::relay::{Connection, Record, Relay, model_file};
 pub(crate) const KEY: &str = "hgn-process-test-key";
 
 pub(crate) fn rig(relay: &Relay, log: &std::path::Path) -> Command {
+    let mut command = rig_without_model(relay, log);
+    command
+        .args(["--model", "test-model", "--model-file"])
+        .arg(model_file());
+    command
+}
+
+pub(crate) fn rig_without_model(relay: &Relay, log: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rig"));
     command
-        .args(["--relay", &relay.url(), "--model", "test-model"])
+        .args(["--relay", &relay.url()])
         .args(["--slots", "2", "--context", "512", "--threads", "1"])
-        .arg("--model-file")
-        .arg(model_file())
         .env("HELIOGRAPH_KEY", KEY)
         // Nothing may depend on where it is started from, or on what cargo sets for tests.
         .env_remove("LD_LIBRARY_PATH")

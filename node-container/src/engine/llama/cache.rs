@@ -134,7 +134,7 @@ impl Cache {
 }
 
 /// How many sequences a context needs beside those of its slots.
-pub(super) fn spare_sequences(slots: u32, cached_conversations: u32) -> u32 {
+pub(crate) fn spare_sequences(slots: u32, cached_conversations: u32) -> u32 {
     cached_conversations.min(SEQUENCES_MAX.saturating_sub(slots))
 }
 
