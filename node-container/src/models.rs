@@ -106,7 +106,10 @@ impl Room {
 /// Decides what to run, fetches what is missing, and says what it needs.
 pub async fn choose(config: &Config) -> anyhow::Result<Chosen> {
     let memory = memory::read()?;
-    let chosen = chosen(config, &memory).await?;
+    let mut chosen = chosen(config, &memory).await?;
+    if config.projector.is_some() {
+        chosen.projector.clone_from(&config.projector);
+    }
     tell_need(config, &chosen, &memory);
     Ok(chosen)
 }
@@ -171,7 +174,9 @@ async fn from_catalog(config: &Config, model: &Model) -> anyhow::Result<Chosen> 
         )
     })?;
     let weights = get(config, &Wanted::of_catalog(weights)).await?;
-    let projector = match model.projector() {
+    // The operator's own goes before the catalog's.
+    let wanted = model.projector().filter(|_| config.projector.is_none());
+    let projector = match wanted {
         Some(file) => Some(get(config, &Wanted::of_catalog(file)).await?),
         None => None,
     };

@@ -92,7 +92,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         prompt_batch: config.batch,
         cache_type: config.cache_type,
         cached_conversations: config.cached_conversations(),
-        projector_file: config.projector.clone(),
+        projector_file: chosen.projector.clone(),
         chat_template: config.read_chat_template()?,
         ..LlamaOptions::new(chosen.weights.clone())
     };
