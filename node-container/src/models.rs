@@ -18,9 +18,11 @@ use anyhow::{Context as _, bail};
 use catalog::{Catalog, Model};
 use model_files::need::{Need, Use, need};
 use model_files::{FetchError, FileUrl, Named, Reporter, Settings, Wanted, fetch, gguf};
+use protocol::limits::NODE_SLOTS_MAX;
 
 use crate::config::{CacheFlags, Config};
-use crate::engine::llama::spare_sequences;
+use crate::engine::llama::{CacheType, spare_sequences};
+use crate::engine::tuning::PROMPT_BATCH_MAX;
 pub use choice::Candidate;
 pub use listing::{COMMAND, run};
 pub use memory::Memory;
@@ -30,12 +32,6 @@ const CATALOG: &str = include_str!("../../catalog.toml");
 
 /// A context that fits most cards; the loader's default.
 const CONTEXT_TOKENS_DEFAULT: u32 = 8192;
-
-/// Tokens that are computed at once, at most.
-const BATCH_TOKENS: u32 = 512;
-
-/// Bytes of 32 numbers of the cache, which holds f16.
-const F16_BLOCK_BYTES: u32 = 64;
 
 /// The model that this rig runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +63,7 @@ pub fn cache(flags: &CacheFlags) -> anyhow::Result<PathBuf> {
         .context("there is no place for a cache of models: HOME is not set; use --cache")
 }
 
-/// What decides how much room the rig's cache has.
+/// What decides how much room the rig's cache and its batches take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// Jobs at once.
@@ -76,6 +72,10 @@ pub struct Room {
     pub context_tokens: Option<u32>,
     /// Finished conversations that are kept.
     pub cached_conversations: u32,
+    /// Prompt tokens per step, where the operator says; else the rig finds out later, and the most counts.
+    pub prompt_batch: Option<u32>,
+    /// What the cache holds.
+    pub cache_type: CacheType,
 }
 
 impl Room {
@@ -84,11 +84,19 @@ impl Room {
             slots: config.slots,
             context_tokens: config.context,
             cached_conversations: config.cached_conversations(),
+            prompt_batch: config.batch,
+            cache_type: config.cache_type,
         }
     }
 
-    /// How a model with a context of at most so many tokens is run: the same numbers as the engine's own context has.
-    pub fn how(self, context_max: u32) -> Use {
+    /// How a model with a context of at most so many tokens is run, with or without a picture encoder: the same numbers
+    /// as the engine's own context has (`engine/llama/context.rs`).
+    pub fn how(self, context_max: u32, has_projector: bool) -> Use {
+        let batch_tokens = if has_projector {
+            NODE_SLOTS_MAX + PROMPT_BATCH_MAX
+        } else {
+            self.slots + self.prompt_batch.unwrap_or(PROMPT_BATCH_MAX)
+        };
         Use {
             context_tokens: self
                 .context_tokens
@@ -96,8 +104,11 @@ impl Room {
                 .min(context_max),
             slots: self.slots,
             sequences: self.slots + spare_sequences(self.slots, self.cached_conversations),
-            batch_tokens: BATCH_TOKENS,
-            block_bytes: F16_BLOCK_BYTES,
+            batch_tokens,
+            block_bytes: match self.cache_type {
+                CacheType::F16 => 64,
+                CacheType::Q8 => 34,
+            },
             is_window_full: false,
         }
     }
@@ -152,7 +163,7 @@ async fn chosen(config: &Config, memory: &Memory) -> anyhow::Result<Chosen> {
         }
         (Named::Auto, None) => {
             let catalog = catalog(&flags.cache)?;
-            let candidates = choice::candidates(&catalog, |max| Room::of(config).how(max));
+            let candidates = choice::candidates(&catalog, Room::of(config));
             for line in choice::table(&candidates, memory) {
                 tracing::info!("{line}");
             }
@@ -209,14 +220,10 @@ async fn get(config: &Config, wanted: &Wanted) -> anyhow::Result<PathBuf> {
 }
 
 /// Reckons what local files need. None where the header cannot be read: the loader says better what is wrong.
-pub fn need_of_files(
-    weights: &Path,
-    projector: Option<&Path>,
-    how: impl FnOnce(u32) -> Use,
-) -> Option<(Need, Use)> {
+pub fn need_of_files(weights: &Path, projector: Option<&Path>, room: Room) -> Option<(Need, Use)> {
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
     let header = gguf::read(File::open(weights).ok()?).ok()?;
-    let how = how(header.context_tokens);
+    let how = room.how(header.context_tokens, projector.is_some());
     let need = need(
         &header.shape,
         bytes(weights),
@@ -229,9 +236,7 @@ pub fn need_of_files(
 /// Says before loading what the model will need here, and warns where that is more than there is.
 fn tell_need(config: &Config, chosen: &Chosen, memory: &Memory) {
     let projector = chosen.projector.as_deref();
-    let Some((need, how)) =
-        need_of_files(&chosen.weights, projector, |max| Room::of(config).how(max))
-    else {
+    let Some((need, how)) = need_of_files(&chosen.weights, projector, Room::of(config)) else {
         return;
     };
     let candidate = Candidate {

@@ -4,6 +4,7 @@ use catalog::{Catalog, Class, Runtime};
 use model_files::need::{Need, Use, need};
 use model_files::progress::in_units;
 
+use super::Room;
 use super::memory::Memory;
 
 /// A model and what it would need here.
@@ -19,9 +20,8 @@ pub struct Candidate {
     pub is_cached: bool,
 }
 
-/// The catalog's models that a rig can fetch and run, in the catalog's order. `how` tells how a model with such a
-/// context would be run.
-pub(super) fn candidates(catalog: &Catalog, how: impl Fn(u32) -> Use) -> Vec<Candidate> {
+/// The catalog's models that a rig can fetch and run, in the catalog's order.
+pub(super) fn candidates(catalog: &Catalog, room: Room) -> Vec<Candidate> {
     let models = catalog
         .models()
         .iter()
@@ -30,7 +30,7 @@ pub(super) fn candidates(catalog: &Catalog, how: impl Fn(u32) -> Use) -> Vec<Can
         .filter_map(|model| {
             let weights = model.weights()?;
             let shape = model.shape?;
-            let how = how(model.context_tokens);
+            let how = room.how(model.context_tokens, model.projector().is_some());
             let projector = model.projector().map_or(0, |file| file.bytes);
             Some(Candidate {
                 id: model.id.clone(),

@@ -9,6 +9,8 @@ use clap::Parser;
 use model_files::Wanted;
 use protocol::limits::NODE_SLOTS_MAX;
 
+use crate::engine::llama::CacheType;
+
 use super::{Room, cache, catalog, choice, memory};
 use crate::config::{CONTEXT_TOKENS_MIN, CacheFlags, cached_conversations};
 
@@ -33,6 +35,15 @@ struct Options {
     #[arg(long, env = "HELIOGRAPH_CACHED_CONVERSATIONS", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(0..=i64::from(NODE_SLOTS_MAX)))]
     cached_conversations: Option<u32>,
+    /// What the cache holds.
+    #[arg(
+        long,
+        env = "HELIOGRAPH_CACHE_TYPE",
+        value_name = "TYPE",
+        value_enum,
+        default_value = "f16"
+    )]
+    cache_type: CacheType,
 }
 
 /// Prints the list. 0 unless something cannot be read.
@@ -55,8 +66,10 @@ fn list(options: &Options) -> anyhow::Result<()> {
         slots: options.slots,
         context_tokens: options.context,
         cached_conversations: cached_conversations(options.cached_conversations, options.slots),
+        prompt_batch: None,
+        cache_type: options.cache_type,
     };
-    let mut candidates = choice::candidates(&catalog, |max| room.how(max));
+    let mut candidates = choice::candidates(&catalog, room);
     for candidate in &mut candidates {
         let files = catalog.model(&candidate.id).map(|model| &model.files[..]);
         candidate.is_cached = files.unwrap_or_default().iter().all(|file| {

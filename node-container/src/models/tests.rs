@@ -1,7 +1,8 @@
 //! Which model is chosen, for machines that are not here.
 
 use catalog::Catalog;
-use model_files::need::Use;
+
+use crate::engine::llama::CacheType;
 
 use super::memory::Memory;
 use super::{CATALOG, Candidate, Room, choice};
@@ -22,30 +23,32 @@ fn room(slots: u32, context_tokens: Option<u32>) -> Room {
         slots,
         context_tokens,
         cached_conversations: 4,
+        prompt_batch: None,
+        cache_type: CacheType::F16,
     }
 }
 
-fn candidates(how: impl Fn(u32) -> Use) -> Vec<Candidate> {
-    choice::candidates(&Catalog::parse(CATALOG).expect("valid"), how)
+fn candidates(room: Room) -> Vec<Candidate> {
+    choice::candidates(&Catalog::parse(CATALOG).expect("valid"), room)
 }
 
 #[test]
 fn auto_takes_the_largest_that_fits_with_its_context_and_slots() {
-    let two = candidates(|max| room(2, None).how(max));
+    let two = candidates(room(2, None));
     let best = |free: u64| choice::best(&two, &machine(free)).map(|best| best.id.clone());
     assert_eq!(best(80 * GB).as_deref(), Some("atlas-30b"));
     assert_eq!(best(24 * GB).as_deref(), Some("atlas-30b"));
     assert_eq!(best(8 * GB).as_deref(), Some("smollm2-135m"));
     assert_eq!(best(GB / 2), None);
     // With many slots the same card holds less.
-    let many = candidates(|max| room(16, Some(32_768)).how(max));
+    let many = candidates(room(16, Some(32_768)));
     let best = choice::best(&many, &machine(24 * GB)).expect("one fits");
     assert_eq!(best.id, "smollm2-135m");
 }
 
 #[test]
 fn models_for_browsers_are_no_candidates() {
-    let ids: Vec<String> = candidates(|max| room(1, None).how(max))
+    let ids: Vec<String> = candidates(room(1, None))
         .into_iter()
         .map(|candidate| candidate.id)
         .collect();
@@ -54,7 +57,7 @@ fn models_for_browsers_are_no_candidates() {
 
 #[test]
 fn what_barely_fits_does_not_and_each_card_has_its_own_scratch() {
-    let one = candidates(|max| room(1, None).how(max)).remove(0);
+    let one = candidates(room(1, None)).remove(0);
     let total = one.need.total();
     assert!(!machine(total).fits(&one.need));
     assert!(machine(total + total / 10).fits(&one.need));
@@ -67,7 +70,7 @@ fn what_barely_fits_does_not_and_each_card_has_its_own_scratch() {
 
 #[test]
 fn the_table_says_the_whole_sum() {
-    let lines = choice::table(&candidates(|max| room(2, None).how(max)), &machine(24 * GB));
+    let lines = choice::table(&candidates(room(2, None)), &machine(24 * GB));
     assert_eq!(lines.len(), 5);
     assert!(lines[0].contains("24.0 GB free"), "{}", lines[0]);
     let words: Vec<&str> = lines[2].split_whitespace().collect();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
+use node_container::engine::llama::CacheType;
 use node_container::models::{Room, need_of_files};
 use protocol::NodeToRelay;
 
@@ -44,6 +45,13 @@ async fn compare(name: &str, file: &Path, more: &[&str], room: Room) {
     command.args(["--context", &context]);
     let cached = room.cached_conversations.to_string();
     command.args(["--cached-conversations", &cached]);
+    let batch = room.prompt_batch.expect("given").to_string();
+    command.args(["--batch", &batch]);
+    let cache_type = match room.cache_type {
+        CacheType::F16 => "f16",
+        CacheType::Q8 => "q8_0",
+    };
+    command.args(["--cache-type", cache_type]);
     let child = command.env("RUST_LOG", "info").spawn().expect("rig starts");
     let mut connection = relay.accept(Some(KEY)).await;
     connection.message().await;
@@ -51,7 +59,7 @@ async fn compare(name: &str, file: &Path, more: &[&str], room: Room) {
     exit_code(child).await;
     let text = std::fs::read_to_string(&log).expect("the log");
     let used = buffers(&text);
-    let (need, _) = need_of_files(file, None, |max| room.how(max)).expect("a header");
+    let (need, _) = need_of_files(file, None, room).expect("a header");
     let off = need.total().abs_diff(used);
     assert!(
         off <= used / 10,
@@ -68,6 +76,8 @@ async fn what_a_model_needs_is_known_within_a_tenth() {
             slots,
             context_tokens: Some(context),
             cached_conversations: 4,
+            prompt_batch: Some(512),
+            cache_type: CacheType::F16,
         };
         compare("memory", &model_file(), &[], room).await;
     }
@@ -95,6 +105,8 @@ async fn what_a_model_with_a_sliding_window_needs_is_known_within_a_tenth() {
             slots,
             context_tokens: Some(context),
             cached_conversations,
+            prompt_batch: Some(256),
+            cache_type: CacheType::Q8,
         };
         compare("window", &file, &flags, room).await;
     }
