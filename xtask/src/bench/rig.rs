@@ -59,6 +59,9 @@ pub(crate) struct Options {
     /// These parts only; all of them otherwise
     #[arg(long, value_enum)]
     part: Vec<Part>,
+    /// Of the part `speed` these cases only, by their names in JSON; all of them otherwise
+    #[arg(long, value_parser = Case::parse)]
+    case: Vec<Case>,
     /// Whom to measure beside us; `--peers` alone means nobody
     #[arg(long, value_enum, num_args = 0.., value_delimiter = ',', default_values = ["node-llama-cpp", "llama-server"])]
     peers: Vec<Peer>,
@@ -123,7 +126,11 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
     for round in 1..=u64::from(rounds) {
         say(&format!("round {round} of {rounds}"));
         if has(Part::Speed) {
-            stage.speed(&engines, round, &mut results)?;
+            let cases = match &options.case[..] {
+                [] => &Case::ALL[..],
+                chosen => chosen,
+            };
+            stage.speed(cases, &engines, round, &mut results)?;
         }
         if has(Part::Network) {
             go_on()?;
@@ -150,8 +157,14 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
 }
 
 impl Stage<'_> {
-    fn speed(&self, engines: &[Engine], round: u64, results: &mut Results) -> Result<()> {
-        for case in Case::ALL {
+    fn speed(
+        &self,
+        cases: &[Case],
+        engines: &[Engine],
+        round: u64,
+        results: &mut Results,
+    ) -> Result<()> {
+        for &case in cases {
             for engine in engines {
                 go_on()?;
                 let figures = engine.measure(self, case, round)?;

@@ -47,6 +47,12 @@ impl Case {
         Self::Answers { streams, same }
     }
 
+    /// The case of this name.
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|case| case.name() == name);
+        found.ok_or_else(|| format!("one of {}", Self::ALL.map(Self::name).join(", ")))
+    }
+
     /// Its name in JSON.
     pub(super) fn name(self) -> String {
         match self {
