@@ -1,9 +1,9 @@
 //! The model file's own chat template (Jinja), rendered with minijinja as Hugging Face's `apply_chat_template` does.
 //!
 //! Templates are written for Jinja2 with trimmed blocks, loop controls, Python's methods, `raise_exception`,
-//! `strftime_now` and a `tojson` that writes like Python ([`environment`]); a template that needs more is refused when
+//! `strftime_now` and a `tojson` that writes like Python (`environment`); a template that needs more is refused when
 //! the model is loaded, not in the middle of a job. What a template cannot do is found out then too ([`Abilities`]),
-//! and made up for ([`conversation`]). What others wrote never becomes a control token ([`guard`]).
+//! and made up for (`conversation`). What others wrote never becomes a control token (`guard`).
 //!
 //! Known differences to Jinja2: `schema.items` without a call means the key and not the method; tuples show
 //! themselves as lists.
