@@ -6,7 +6,9 @@
 //! and made up for (`conversation`). What others wrote never becomes a control token (`guard`).
 //!
 //! Known differences to Jinja2: `schema.items` without a call means the key and not the method; tuples show
-//! themselves as lists.
+//! themselves as lists; there is nothing in `none` to loop over, which is no fault; what is joined to a text marked
+//! `safe` is not escaped for HTML; a template that joins the parts of a content with something of its own does so
+//! around an image too.
 
 mod abilities;
 mod conversation;
