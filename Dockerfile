@@ -52,6 +52,16 @@ FROM compilers AS compile-rig
 RUN apt-get update \
     && apt-get install -y --no-install-recommends glslc libvulkan-dev spirv-headers \
     && apt-get clean && rm -rf /var/lib/apt/lists/*
+# llama.cpp wants younger headers than bookworm's (VK_EXT_layer_settings). They are the next release's; nothing of them is
+# linked, the library that is loaded is bookworm's.
+ARG VULKAN_HEADERS=http://deb.debian.org/debian/pool/main/v/vulkan-loader/libvulkan-dev_1.4.309.0-1_amd64.deb
+ARG VULKAN_HEADERS_SHA256=8d329d465e16168afff58b1bd0dd6db46aac2cc3f56054a481b25a04e90b345a
+RUN curl -fsSLo /tmp/headers.deb "$VULKAN_HEADERS" \
+    && echo "$VULKAN_HEADERS_SHA256  /tmp/headers.deb" | sha256sum -c \
+    && dpkg-deb -x /tmp/headers.deb /tmp/headers \
+    && rm -r /usr/include/vulkan /usr/include/vk_video \
+    && cp -r /tmp/headers/usr/include/vulkan /tmp/headers/usr/include/vk_video /usr/include/ \
+    && rm -r /tmp/headers /tmp/headers.deb
 COPY . .
 RUN --mount=type=cache,target=/root/.cargo/registry,sharing=locked \
     --mount=type=cache,target=/root/.cache/heliograph,id=heliograph-rig,sharing=locked \
@@ -129,19 +139,18 @@ FROM relay-${ARTEFACTS} AS relay-artefacts
 
 # ── What runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# An account of its own, with a number that a host can be told about: files in volumes belong to it.
+# Certificates, C++ and TLS (OpenMP's library lies beside the rig, since its package brings all of LLVM); and an account
+# of its own, with a number that a host can be told about: files in volumes belong to it.
 FROM ${DEBIAN_IMAGE} AS runtime
-RUN groupadd --gid 10001 heliograph \
-    && useradd --uid 10001 --gid heliograph --no-create-home --home-dir /tmp --shell /usr/sbin/nologin heliograph
-
-# What every rig has: libraries of C++ and of TLS (that of OpenMP lies beside the program, since its package brings all of
-# LLVM), and a folder for models that belongs to the account, so that
-# a new volume there does too.
-FROM runtime AS rig-runtime
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libgcc-s1 libssl3 libstdc++6 \
     && update-ca-certificates \
     && apt-get clean && rm -rf /var/lib/apt/lists/*
+RUN groupadd --gid 10001 heliograph \
+    && useradd --uid 10001 --gid heliograph --no-create-home --home-dir /tmp --shell /usr/sbin/nologin heliograph
+
+# What every rig has: a folder for models that belongs to the account, so that a new volume there does too.
+FROM runtime AS rig-runtime
 RUN install -d -o heliograph -g heliograph -m 0755 /var/cache/heliograph
 # HOME is what libraries write caches to; /tmp is a tmpfs where the root is read-only.
 ENV HOME=/tmp XDG_CACHE_HOME=/var/cache HELIOGRAPH_METRICS_PORT=9464
@@ -212,10 +221,6 @@ USER 10001:10001
 LABEL network.heliograph.gpu="rocm"
 
 FROM runtime AS relay
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates \
-    && update-ca-certificates \
-    && apt-get clean && rm -rf /var/lib/apt/lists/*
 RUN install -d -o heliograph -g heliograph -m 0700 /var/lib/heliograph
 COPY --from=relay-artefacts /relay /opt/heliograph/relay
 COPY --chmod=0755 docker/relay-start docker/relay-health /opt/heliograph/relay/

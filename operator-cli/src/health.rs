@@ -66,7 +66,9 @@ fn look(rig: &Rig) -> Look {
     match (rig.state(), rig.health()) {
         ("running", "healthy") => Look::Healthy,
         ("running" | "restarting", "unhealthy") => {
-            let says = rig.health_says().unwrap_or("its health check fails");
+            let says = rig
+                .health_says()
+                .unwrap_or_else(|| "its health check fails".to_owned());
             Look::Never(format!("is not healthy: {says}"))
         }
         ("running", "none") => Look::Never(
@@ -74,7 +76,7 @@ fn look(rig: &Rig) -> Look {
         ),
         ("restarting", _) => Look::Not("ended and is started again".to_owned()),
         ("exited" | "dead" | "removing", _) => Look::Never(format!("ended: {}", reason(rig))),
-        (_, _) => Look::Not(rig.health_says().unwrap_or("starting").to_owned()),
+        (_, _) => Look::Not(rig.health_says().unwrap_or_else(|| "starting".to_owned())),
     }
 }
 
@@ -138,6 +140,13 @@ mod tests {
             0,
         );
         assert_eq!(look(&starting), Look::Not("downloading: 40 %".into()));
+        let json = rig(
+            State::RUNNING,
+            HealthStatusEnum::STARTING,
+            "{\"status\":\"loading\"}\n",
+            0,
+        );
+        assert_eq!(look(&json), Look::Not("loading".into()));
         let silent = rig(State::RUNNING, HealthStatusEnum::STARTING, "", 0);
         assert_eq!(look(&silent), Look::Not("starting".into()));
     }

@@ -114,15 +114,15 @@ impl Rig {
         }
     }
 
-    /// The last thing that its health check wrote.
-    pub(crate) fn health_says(&self) -> Option<&str> {
+    /// The last thing that its health check wrote: a word where it is the rig's own.
+    pub(crate) fn health_says(&self) -> Option<String> {
         let health = self.inspected.state.as_ref()?.health.as_ref()?;
         let output = health.log.as_ref()?.last()?.output.as_deref()?;
-        output
-            .lines()
-            .next()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
+        let line = output.lines().next().map(str::trim)?;
+        let status = serde_json::from_str::<serde_json::Value>(line)
+            .ok()
+            .and_then(|body| Some(body.get("status")?.as_str()?.to_owned()));
+        status.or_else(|| (!line.is_empty()).then(|| line.to_owned()))
     }
 
     /// The exit code, where it has ended.

@@ -5,6 +5,7 @@
 //! Network   relay (workerd), started by `xtask demo`        Rig   one more node, the real program
 //! Client    a well-behaved WebSocket client                 Api   /v1 over HTTP
 //! Tap       sits between a rig and the relay and listens    Tools python, node, Chromium
+//! Engine    runs containers, on a data root of its own
 //! Line      carries TCP to the relay until it is cut        soak  answers under a hail of kills
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod api;
 mod client;
+mod engine;
 mod line;
 mod network;
 mod programs;
@@ -25,6 +27,7 @@ mod wait;
 
 pub use api::{Api, EventStream};
 pub use client::{Answer, Client, ask, endless};
+pub use engine::{Engine, free_port};
 pub use line::Line;
 pub use network::{Network, Ready};
 pub use programs::{Output, Traces, run};

@@ -101,6 +101,24 @@ pub(crate) fn build_rig(places: &Places, features: &[&str]) -> Result<()> {
     rig(places, features)
 }
 
+/// Builds `heliograph` for the tests, and puts it where they look for it.
+pub(crate) fn build_heliograph(places: &Places) -> Result<()> {
+    let _claim = claim(places)?;
+    let mut step = Step::begin("heliograph");
+    run(
+        &mut step,
+        cargo_with(places, "build").args(["-p", "operator-cli"]),
+    )?;
+    let folder = places.root.join("build");
+    fs::create_dir_all(&folder)?;
+    copy_if_newer(
+        &places.target.join("debug/heliograph"),
+        &folder.join("heliograph"),
+    )?;
+    step.done_quietly();
+    Ok(())
+}
+
 /// Builds what wrangler deploys.
 pub(crate) fn build_worker_and_pages(places: &Places, tools: &Tools) -> Result<()> {
     let _claim = claim(places)?;

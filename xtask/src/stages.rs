@@ -5,7 +5,9 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::artefacts::{build_all, build_faulty_worker, build_worker_and_pages, cargo_with};
+use crate::artefacts::{
+    build_all, build_faulty_worker, build_heliograph, build_worker_and_pages, cargo_with,
+};
 use crate::clones::claim;
 use crate::console::{Step, say};
 use crate::places::Places;
@@ -67,6 +69,7 @@ fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
         Stage::System => {
             build_all(places, tools)?;
             build_faulty_worker(places, tools)?;
+            build_heliograph(places)?;
             let mut variables = variables(places, tools)?;
             variables.push((crate::BUILT, "1".into()));
             // Every test starts programs of its own on two cores: one after the other is quicker, and steadier.
