@@ -9,6 +9,7 @@ mod node;
 pub(crate) mod peers;
 mod python;
 mod rust;
+mod test_model;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ pub(crate) enum Purpose {
     Lint,
     /// Building the relay and the pages for an image: no C++ compiler, no model.
     Image,
-    /// Building, running and what only tests need: a browser.
+    /// Building, running and what only tests need: a browser, and a second model.
     Tests,
 }
 
@@ -58,6 +59,8 @@ pub(crate) struct Tools {
     pub(crate) esbuild: PathBuf,
     /// The model that the demo runs.
     pub(crate) model: ModelFile,
+    /// A model with sliding windows, for tests only; may be missing for other purposes.
+    pub(crate) test_model: PathBuf,
 }
 
 impl Tools {
@@ -99,6 +102,7 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
         ),
         worker_build: rust::CargoTool::new(places, "worker-build", "worker-build", &locks.worker),
         model: ModelFile::of_the_demo(places)?,
+        test_model: test_model::TestModel::at(places),
     };
     let debian = debian::missing(purpose);
     let toolchain = rust::missing(purpose)?;
@@ -113,6 +117,9 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
         if purpose != Purpose::Image {
             parts.model.install(places, &parts.python)?;
         }
+        if purpose == Purpose::Tests {
+            parts.test_model.install(places, &parts.python)?;
+        }
     }
     step.done_quietly();
     parts.tools()
@@ -125,6 +132,7 @@ struct Parts {
     wasm_bindgen: rust::CargoTool,
     worker_build: rust::CargoTool,
     model: ModelFile,
+    test_model: test_model::TestModel,
 }
 
 impl Parts {
@@ -134,6 +142,7 @@ impl Parts {
             && self.wasm_bindgen.is_there()
             && self.worker_build.is_there()
             && (purpose == Purpose::Image || self.model.is_there())
+            && (purpose != Purpose::Tests || self.test_model.is_there())
     }
 
     fn tools(self) -> Result<Tools> {
@@ -151,6 +160,7 @@ impl Parts {
             wasm_bindgen: self.wasm_bindgen.binary(),
             worker_build: self.worker_build.binary(),
             model: self.model,
+            test_model: self.test_model.path,
         })
     }
 }

@@ -125,6 +125,7 @@ pub(crate) fn variables(places: &Places, tools: &Tools) -> Result<Vec<(&'static 
     Ok(vec![
         ("HELIOGRAPH_XTASK", xtask.into()),
         ("HELIOGRAPH_MODEL_FILE", tools.model.path.clone().into()),
+        ("HELIOGRAPH_GEMMA_FILE", tools.test_model.clone().into()),
         ("HELIOGRAPH_NODE", tools.node().into()),
         ("HELIOGRAPH_NODE_MODULES", tools.node_modules.clone().into()),
         ("HELIOGRAPH_PYTHON", tools.python.clone().into()),

@@ -6,7 +6,9 @@ use crate::model::model_file;
 use node_container::engine::llama::{LlamaOptions, Loaded, Spawned, spawn};
 use node_container::engine::{Advance, Command, EngineEvent, JobKey};
 use protocol::chat::Sampling;
-use protocol::{Answer, ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, Role, Usage};
+use protocol::{
+    Answer, ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, PrefixHash, Role, Usage,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// The catalog id under which the model is asked for here.
@@ -54,6 +56,8 @@ pub(crate) struct Rig {
     events: UnboundedReceiver<EngineEvent>,
     thread: Option<JoinHandle<()>>,
     next_key: u64,
+    /// In how many steps the prompt was read of the job that was followed last.
+    pub(crate) read_steps: usize,
 }
 
 impl Rig {
@@ -79,6 +83,7 @@ impl Rig {
             events,
             thread: Some(thread),
             next_key: 1,
+            read_steps: 0,
         }
     }
 
@@ -88,6 +93,20 @@ impl Rig {
 
     /// Starts an answer of which the client has a part.
     pub(crate) fn start_from(&mut self, request: ChatRequest, answer: Option<Answer>) -> JobKey {
+        self.start_as(request, answer, None)
+    }
+
+    /// Starts a conversation that the relay gave a name.
+    pub(crate) fn start_named(&mut self, request: ChatRequest, name: PrefixHash) -> JobKey {
+        self.start_as(request, None, Some(name))
+    }
+
+    fn start_as(
+        &mut self,
+        request: ChatRequest,
+        answer: Option<Answer>,
+        prefix: Option<PrefixHash>,
+    ) -> JobKey {
         let key = JobKey(self.next_key);
         self.next_key += 1;
         self.send(Command::Start {
@@ -95,7 +114,7 @@ impl Rig {
             model: MODEL.to_owned(),
             request: Box::new(request.into()),
             answer: answer.map(Box::new),
-            prefix: None,
+            prefix,
         });
         key
     }
@@ -129,8 +148,10 @@ impl Rig {
             advances: Vec::new(),
             ending: Ending::Finished(FinishReason::Unknown, Usage::default()),
         };
+        self.read_steps = 0;
         loop {
             match self.event() {
+                EngineEvent::Progress { key: of, .. } if of == key => self.read_steps += 1,
                 EngineEvent::Step(advances) => {
                     for advance in advances.iter().filter(|advance| advance.key == key) {
                         told.take(advance);

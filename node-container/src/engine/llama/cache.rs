@@ -162,9 +162,24 @@ impl LlamaEngine<'_> {
         if self.cache.entries.is_off() {
             return;
         }
+        self.clear_for_seeded(index);
         self.reuse(index);
         self.follow(index);
         self.plan_checkpoints(index);
+    }
+
+    /// Where a job's tokens lie among others' changes the last digits of its numbers. So one that names a seed, and has
+    /// the engine to itself, finds the cache as it was at the beginning.
+    fn clear_for_seeded(&mut self, index: usize) {
+        let mut slots = self.slots.iter().enumerate();
+        let is_alone = slots.all(|(other, slot)| {
+            slot.as_ref()
+                .is_none_or(|slot| other == index && !slot.may_reuse())
+        });
+        if is_alone {
+            while self.evict_oldest() {}
+            self.context.clear_kv_cache();
+        }
     }
 
     /// Jobs that waited for another one's reading, and need not any more, share what it has read.
