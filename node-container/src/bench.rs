@@ -2,11 +2,13 @@
 //!
 //! Each line out is one measurement, as JSON with `--json`. A measurement starts `--streams` chats, all at once or
 //! `--stagger-ms` apart, each with a prompt of `--prompt-tokens` and an answer of exactly `--generate` tokens. With
-//! `--arriving-tokens` a long prompt arrives while seven chats stream, and what is measured is their pauses.
+//! `--arriving-tokens` a long prompt arrives while seven chats stream, and what is measured is their pauses. With
+//! `--turns` a conversation goes on, and what is measured is how long its first two answers take to begin.
 
 mod asking;
 mod measure;
 mod pauses;
+mod turns;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -71,6 +73,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TOKENS")]
     arriving_tokens: Option<u32>,
 
+    /// Instead of these: a conversation that begins with a question of this length, and its second turn.
+    #[arg(long, value_name = "TOKENS", conflicts_with = "arriving_tokens")]
+    turns: Option<u32>,
+
+    /// A Jinja chat template to use instead of the model file's own.
+    #[arg(long, value_name = "PATH")]
+    chat_template: Option<PathBuf>,
+
     /// How often each measurement is made.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     runs: u32,
@@ -119,11 +129,13 @@ fn try_run(options: &Options) -> anyhow::Result<()> {
         .enable_time()
         .build()?;
     let most = options.streams.iter().copied().max().unwrap_or(1);
-    let (streams, longest) = match options.arriving_tokens {
-        Some(tokens) => (pauses::STREAMS + 1, tokens.max(pauses::room())),
-        None => (most, options.prompt_tokens),
+    let (streams, longest) = match (options.arriving_tokens, options.turns) {
+        (Some(tokens), _) => (pauses::STREAMS + 1, tokens.max(pauses::room())),
+        (None, Some(tokens)) => (1, tokens + turns::room(options.generate)),
+        (None, None) => (most, options.prompt_tokens),
     };
     let slots = options.slots.unwrap_or(streams).max(streams);
+    let chat_template = options.chat_template.as_ref();
     let mut asking = Asking::begin(
         LlamaOptions {
             slots,
@@ -133,6 +145,7 @@ fn try_run(options: &Options) -> anyhow::Result<()> {
             threads: options.threads,
             prompt_batch: options.batch,
             cache_type: options.cache_type,
+            chat_template: chat_template.map(std::fs::read_to_string).transpose()?,
             ..LlamaOptions::new(options.model_file.clone())
         },
         options.temperature,
@@ -140,6 +153,11 @@ fn try_run(options: &Options) -> anyhow::Result<()> {
     )?;
     runtime.block_on(async {
         for run in 0..options.runs {
+            if let Some(tokens) = options.turns {
+                let measured = turns::measure(&mut asking, tokens, options.generate).await?;
+                write(options, run, &measured)?;
+                continue;
+            }
             if let Some(tokens) = options.arriving_tokens {
                 let measured = pauses::measure(&mut asking, tokens).await?;
                 write(options, run, &measured)?;

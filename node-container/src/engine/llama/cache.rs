@@ -174,7 +174,7 @@ impl LlamaEngine<'_> {
         let mut slots = self.slots.iter().enumerate();
         let is_alone = slots.all(|(other, slot)| {
             slot.as_ref()
-                .is_none_or(|slot| other == index && !slot.may_reuse())
+                .is_none_or(|slot| other == index && slot.is_seeded())
         });
         if is_alone {
             while self.evict_oldest() {}
@@ -254,8 +254,8 @@ impl LlamaEngine<'_> {
         });
     }
 
-    /// Makes room for what is evaluated next: running jobs win. Together they never need more than all cells, since each keeps to its
-    /// slot's context.
+    /// Makes room for what is evaluated next: running jobs win. Together they never need more than all cells, since each
+    /// keeps to its slot's context.
     pub(super) fn make_room(&mut self, tokens: usize) {
         let cells = usize::try_from(self.context.n_ctx()).unwrap_or(usize::MAX);
         let running: usize = self

@@ -283,8 +283,8 @@ impl<'m> Reader<'m> {
             sampler,
             answer,
             top_logprobs: request.top_logprobs,
-            // The same seed gives the same text only where the prompt is read in the same pieces.
-            may_reuse: request.sampling.seed.is_none() && is_in_line,
+            is_seeded: request.sampling.seed.is_some(),
+            is_in_line,
         });
         let over = if is_stopped {
             Some(FinishReason::Stop)

@@ -53,8 +53,10 @@ pub(super) struct Work {
     pub(super) sampler: Sampler,
     pub(super) answer: Answer,
     pub(super) top_logprobs: Option<u8>,
-    /// Whether what is in the cache already need not be read again.
-    pub(super) may_reuse: bool,
+    /// Whether the client wants the same text for the same seed.
+    pub(super) is_seeded: bool,
+    /// Whether places in the context are places in the cache.
+    pub(super) is_in_line: bool,
 }
 
 /// A running job.
@@ -129,7 +131,13 @@ impl Slot {
 
     /// Whether what is in the cache already need not be read again.
     pub(super) const fn may_reuse(&self) -> bool {
-        self.work.may_reuse
+        // The same seed gives the same text only where the prompt is read in the same pieces.
+        !self.work.is_seeded && self.work.is_in_line
+    }
+
+    /// Whether the client wants the same text for the same seed.
+    pub(super) const fn is_seeded(&self) -> bool {
+        self.work.is_seeded
     }
 
     /// Whether its context could be written in so many tokens more.
