@@ -127,6 +127,12 @@ async fn plan(
         .as_deref()
         .map(plan::model_file)
         .transpose()?;
+    if options.model.as_deref().is_some_and(is_path) {
+        bail!(
+            "--model: a file of this machine goes into the container with `--model-file PATH`; `--model` is then the \
+             catalog id that it is offered as"
+        );
+    }
     if options.model.is_none() {
         bail!("which model? `--model ID`, an entry of the relay's catalog, or `--model auto`");
     }
@@ -153,6 +159,11 @@ async fn plan(
         groups: groups(gpu),
         flags: options.flags,
     })
+}
+
+/// What the rig would take for a path; inside a container there is nothing at it.
+fn is_path(model: &str) -> bool {
+    model.starts_with(['/', '.', '~'])
 }
 
 /// A leak shall end the rig and not the machine.
@@ -265,6 +276,12 @@ mod tests {
     fn a_rig_leaves_the_machine_a_tenth_of_its_memory() {
         assert_eq!(nine_tenths(Some(100)), 90);
         assert_eq!(nine_tenths(Some(0)), nine_tenths(None));
+    }
+
+    #[test]
+    fn a_path_is_no_model_of_the_catalog() {
+        assert!(is_path("./model.gguf") && is_path("/m.gguf"));
+        assert!(!is_path("smollm2-135m") && !is_path("auto") && !is_path("https://x/m.gguf"));
     }
 
     #[test]

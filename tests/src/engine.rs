@@ -263,6 +263,12 @@ impl Drop for Engine {
             .args(["link", "del", &self.bridge])
             .stderr(Stdio::null())
             .status();
+        // The engine leaves this mounted; a folder with a mount in it cannot be removed.
+        _ = std::process::Command::new("umount")
+            .arg("--lazy")
+            .arg(self.folder.join("exec/netns/default"))
+            .stderr(Stdio::null())
+            .status();
         _ = fs::remove_dir_all(&self.folder);
     }
 }
