@@ -125,6 +125,16 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
     parts.tools()
 }
 
+/// A second model, which only tests and benchmarks need: its attention slides over a window. Puts it in place.
+pub(crate) fn second_model(places: &Places) -> Result<PathBuf> {
+    let model = test_model::TestModel::at(places);
+    if !model.is_there() {
+        let _lock = Lock::take(&places.cache.join("setup.lock"))?;
+        model.install(places, &python::Python::at(places)?)?;
+    }
+    Ok(model.path)
+}
+
 /// Everything but what the system's package manager and rustup keep.
 struct Parts {
     python: python::Python,

@@ -29,8 +29,7 @@ use crate::artefacts;
 use crate::console::{print, say};
 use crate::places::Places;
 use crate::process::interrupted;
-use crate::setup::peers::gemma;
-use crate::setup::{Purpose, Tools, setup};
+use crate::setup::{Purpose, Tools, second_model, setup};
 use case::Case;
 use cores::Cores;
 use engines::{Engine, Peer};
@@ -106,7 +105,7 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
     let has = |part| options.part.is_empty() || options.part.contains(&part);
     let engines = engines::install(places, &tools, &options.peers);
     let gemma = if has(Part::SecondTurn) {
-        Some(gemma(places, &tools)?)
+        Some(second_model(places)?)
     } else {
         None
     };

@@ -2,7 +2,6 @@
 //! asked for.
 
 mod engines;
-mod gemma;
 
 use std::path::PathBuf;
 
@@ -14,7 +13,6 @@ use crate::places::Places;
 use crate::process::{find_on_path, guarded, run};
 
 pub(crate) use engines::{NodeLlama, llama_server, node_llama};
-pub(crate) use gemma::gemma;
 
 /// Shepherd Model Gateway, from `PyPI`.
 const SMG_VERSION: &str = "1.13.0";

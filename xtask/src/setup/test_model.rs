@@ -12,7 +12,7 @@ use super::python::Python;
 use crate::console::Step;
 use crate::places::Places;
 
-/// Gemma 3, 270M parameters, Q4_K_M; under the Gemma terms of use.
+/// Gemma 3, 270M parameters, `Q4_K_M`; under the Gemma terms of use.
 const NAME: &str = "gemma-3-270m-q4_k_m.gguf";
 const BYTES: u64 = 253_113_024;
 const SHA256: &str = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818";
