@@ -74,7 +74,7 @@ async fn line(child: &mut Child, begins: &str, test: impl Fn(&str) -> bool) -> S
 
 #[tokio::test]
 async fn killed_at_forty_percent_a_fetch_goes_on_with_the_rest_only() {
-    const TOTAL: u64 = 20 * MIB;
+    const TOTAL: u64 = 10 * MIB;
     let host = Host::start().await;
     let bytes = weights(TOTAL);
     host.file("/model.gguf", &bytes, "\"one\"");

