@@ -13,6 +13,7 @@ pub mod grammar;
 pub mod image;
 pub mod llama;
 pub mod logprobs;
+mod packed;
 pub mod sampling;
 pub mod stop;
 pub mod tuning;

@@ -360,6 +360,7 @@ pub(super) fn backend() -> Result<&'static LlamaBackend, LoadError> {
     let backend = BACKEND.get_or_init(|| {
         llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
         load_compute_libraries();
+        add_packed_weights();
         LlamaBackend::init().map_err(|error| error.to_string())
     });
     match backend {
@@ -375,6 +376,15 @@ pub(super) fn backend() -> Result<&'static LlamaBackend, LoadError> {
 pub fn devices() -> Result<Vec<LlamaBackendDevice>, LoadError> {
     backend()?;
     Ok(llama_cpp_2::list_llama_ggml_backend_devices())
+}
+
+/// See [`packed`](crate::engine::packed). `HELIOGRAPH_PACKED=0` leaves llama.cpp as it is, to compare.
+fn add_packed_weights() {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if std::env::var_os("HELIOGRAPH_PACKED").is_none_or(|value| value != "0") {
+        let is_added = crate::engine::packed::add();
+        tracing::debug!(is_added, "packed weights");
+    }
 }
 
 /// One library per kind of processor; llama.cpp picks the best that runs here. An image has them beside the program,
