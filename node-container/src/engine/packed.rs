@@ -128,6 +128,7 @@ unsafe extern "C" fn supports(
             && (*weights).ne[2] == 1
             && (*weights).ne[3] == 1
             && (*x).type_ == sys::GGML_TYPE_F32
+            && (*x).nb[0] == size_of::<f32>()
             && raw::is_on_host(x)
     }
 }
@@ -188,7 +189,7 @@ unsafe extern "C" fn compute(
                 for i2 in 0..size(x.ne[2]) {
                     for i1 in 0..size(x.ne[1]) {
                         let at = i1 * x.nb[1] + i2 * x.nb[2] + i3 * x.nb[3];
-                        let row = x.data.cast::<u8>().add(at).cast::<f32>();
+                        let row: *const f32 = x.data.byte_add(at).cast();
                         rounded.push(std::slice::from_raw_parts(row, columns));
                     }
                 }

@@ -170,6 +170,10 @@ pub(super) unsafe fn multiply(
 
 /// One group of weights with `N` rows; returns `N`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "constant places among eight, once the loops are unrolled"
+)]
 unsafe fn tile<const N: usize>(
     weights: *const u8,
     blocks: usize,
@@ -276,7 +280,9 @@ mod tests {
                 .collect();
             let mut rounded = Rounded::default();
             rounded.clear(blocks);
-            x.iter().for_each(|row| rounded.push(row));
+            for row in &x {
+                rounded.push(row);
+            }
             let mut out = vec![f32::NAN; stride * count];
             // SAFETY: three groups of weights, and room for each row's products.
             unsafe { multiply(packed.as_ptr(), 0..3, &rounded, out.as_mut_ptr(), stride) };

@@ -75,7 +75,7 @@ impl BufferType {
 /// `ggml_backend_buffer`.
 #[repr(C)]
 pub(super) struct Buffer {
-    free_buffer: Unused,
+    free: Unused,
     get_base: Unused,
     init_tensor: Option<InitTensor>,
     memset_tensor: Unused,
@@ -86,7 +86,7 @@ pub(super) struct Buffer {
     cpy_tensor: Unused,
     clear: Unused,
     reset: Unused,
-    buffer_type: *mut BufferType,
+    kind: *mut BufferType,
     context: *mut c_void,
     size: usize,
     usage: c_int,
@@ -193,7 +193,7 @@ pub(super) fn allocate(
         let usual = sys::ggml_backend_cpu_buffer_type();
         let buffer: *mut Buffer = sys::ggml_backend_buft_alloc_buffer(usual, bytes).cast();
         if let Some(buffer) = buffer.as_mut() {
-            buffer.buffer_type = buffer_type;
+            buffer.kind = buffer_type;
             buffer.init_tensor = Some(init_tensor);
             buffer.set_tensor = Some(set_tensor);
             buffer.get_tensor = None;
@@ -208,7 +208,7 @@ pub(super) fn buffer_type(tensor: *const sys::ggml_tensor) -> Option<*mut Buffer
     // SAFETY: llama.cpp gives whole tensors, or none.
     unsafe {
         let buffer: *const Buffer = tensor.as_ref()?.buffer.cast();
-        Some(buffer.as_ref()?.buffer_type)
+        Some(buffer.as_ref()?.kind)
     }
 }
 
