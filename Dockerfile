@@ -185,7 +185,8 @@ COPY --from=rig /rig /opt/heliograph
 COPY --from=rig /rig-gpu /opt/heliograph
 RUN test -f /opt/heliograph/libggml-vulkan.so
 USER 10001:10001
-ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility,graphics
+# Compiled shaders are kept with the models: compiling them takes longer than loading a model.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility,graphics MESA_SHADER_CACHE_DIR=/var/cache/heliograph/shaders
 LABEL network.heliograph.gpu="vulkan"
 
 FROM rig-runtime AS rig-cuda
