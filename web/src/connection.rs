@@ -121,7 +121,7 @@ impl Connection {
             } => self.session(Input::Submit {
                 job,
                 model,
-                request,
+                request: Box::new((*request).into()),
             }),
             Effect::Cancel(job) => self.session(Input::Cancel { job }),
             Effect::Save => {}
