@@ -50,12 +50,21 @@ pub fn grammar(
     for (index, tool) in tools.iter().enumerate() {
         let rule = format!("call-{index}");
         let arguments = format!("tool-{index}");
+        let named = named(syntax, &tool.name, &arguments);
         // Writing to a string cannot fail.
-        let _written = writeln!(rules, "{rule} ::= {}", call(syntax, &tool.name, &arguments));
+        let _written = writeln!(rules, "{rule} ::= {named}");
         rules.push_str(&renamed(&tool.arguments, &arguments));
         names.push(rule);
     }
-    let _written = writeln!(rules, "call ::= {}", names.join(" | "));
+    // What all calls have in common comes before the choice: llama.cpp follows all ways at once.
+    let names = names.join(" | ");
+    let _written = match syntax.calls {
+        Calls::Named => writeln!(rules, "call ::= {names}"),
+        Calls::Tagged { .. } | Calls::Bare { .. } => writeln!(
+            rules,
+            "call ::= \"{{\" blank \"\\\"name\\\"\" blank \":\" blank \"\\\"\" ({names}) blank \"}}\""
+        ),
+    };
     let (open, body) = block(syntax, calls_max);
     let whole = match start {
         Start::First => format!("blank {open}{body}"),
@@ -106,25 +115,21 @@ fn block(syntax: &Syntax, calls_max: u32) -> (String, String) {
     }
 }
 
-/// One call.
-fn call(syntax: &Syntax, name: &str, arguments: &str) -> String {
+/// The part of a call that differs: its name and what follows.
+fn named(syntax: &Syntax, name: &str, arguments: &str) -> String {
     let key = match syntax.calls {
         Calls::Named => {
-            return format!(
-                "{} {} blank {arguments}",
-                literal(name),
-                literal(MISTRAL_ARGUMENTS)
-            );
+            let head = format!("{name}{MISTRAL_ARGUMENTS}");
+            return format!("{} blank {arguments}", literal(&head));
         }
         Calls::Tagged { .. } => "arguments",
         Calls::Bare { arguments, .. } => arguments,
     };
-    let quoted = |word: &str| literal(&format!("\"{word}\""));
+    let (name, key) = (format!("{name}\""), format!("\"{key}\""));
     format!(
-        "\"{{\" blank {} blank \":\" blank {} blank \",\" blank {} blank \":\" blank {arguments} blank \"}}\"",
-        quoted("name"),
-        quoted(name),
-        quoted(key)
+        "{} blank \",\" blank {} blank \":\" blank {arguments}",
+        literal(&name),
+        literal(&key)
     )
 }
 

@@ -4,7 +4,7 @@
 //! replaced by U+FFFD, once each maximal piece, as the Unicode standard recommends.
 
 /// Collects bytes and hands out text. Holds at most three bytes between calls.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Detokeniser {
     pending: Vec<u8>,
 }
@@ -43,6 +43,11 @@ impl Detokeniser {
             self.pending.clear();
             text.push(char::REPLACEMENT_CHARACTER);
         }
+    }
+
+    /// The beginning of a character that waits for its rest.
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
     }
 
     /// Bytes that wait for the rest of their character.

@@ -19,6 +19,21 @@ pub struct TokenLogprob {
     pub top: Vec<Candidate>,
 }
 
+impl TokenLogprob {
+    /// Of a token of which only the place is known.
+    pub const fn unknown(id: u32) -> Self {
+        Self {
+            id,
+            candidate: Candidate {
+                token: String::new(),
+                logprob: 0.0,
+                bytes: Vec::new(),
+            },
+            top: Vec::new(),
+        }
+    }
+}
+
 /// A token that is or could have been.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Candidate {

@@ -23,7 +23,6 @@ use nix::time::{ClockId, clock_gettime};
 use protocol::chat::Sampling;
 use protocol::{ChatRequest, ErrorCode, Failure};
 
-use super::grammar;
 use randomness::Randomness;
 use select::{Rules, Selection};
 
@@ -118,11 +117,16 @@ impl Sampler {
         let is_random = rules.temperature != 0.0;
         Ok(Self {
             selection: Selection::new(rules),
-            grammar: grammar::sampler(model, &request.response_format)?,
+            grammar: None,
             randomness: is_random.then(|| Randomness::new(request.sampling.seed.unwrap_or(seed))),
             position: 0,
             allowed: Vec::new(),
         })
+    }
+
+    /// From here on, what is drawn keeps to this grammar, or to none.
+    pub fn constrain(&mut self, grammar: Option<LlamaSampler>) {
+        self.grammar = grammar;
     }
 
     /// Takes over a token that was drawn before; refused where the grammar does not allow it.
@@ -250,7 +254,7 @@ fn candidates(logits: &[f32]) -> LlamaTokenDataArray {
     )
 }
 
-fn allows(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
+pub(super) fn allows(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
     let mut alone = LlamaTokenDataArray::new(vec![LlamaTokenData::new(token, 1.0, 0.0)], false);
     grammar.apply(&mut alone);
     alone

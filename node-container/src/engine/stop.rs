@@ -4,7 +4,7 @@
 //! never come out.
 
 /// Looks for stop strings in a growing text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StopScanner {
     stops: Vec<String>,
     held: String,
@@ -44,6 +44,11 @@ impl StopScanner {
             .unwrap_or(0);
         released.extend(self.held.drain(..self.held.len() - undecided));
         false
+    }
+
+    /// Bytes that are held back.
+    pub const fn held_bytes(&self) -> usize {
+        self.held.len()
     }
 
     /// The answer is over: what was held back is text after all.

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cache;
+mod calling;
 #[cfg(test)]
 mod continuing;
 #[cfg(test)]

@@ -1,20 +1,26 @@
 //! What an earlier attempt left of an answer → where this one goes on.
 //!
 //! ```text
-//! ids of this very model ─▶ as many as agree with the text      ─▶ known: read after the prompt
-//! text beyond them       ─▶ tokenised, its open end taken back  ─▶ known, then forced
+//! ids of this very model ─▶ as many as lead to the given pieces    ─▶ known: read after the prompt
+//! pieces beyond them     ─▶ written as this model would, tokenised,
+//!                           the open end taken back                ─▶ known, then forced
 //! ```
+//! Ids go through the same steps as they did when they were drawn ([`Answer`](crate::engine::answer::Answer)), and have to
+//! lead to the same text, thoughts and calls. Pieces without ids are written back in the model's own syntax.
+//!
 //! **Known** tokens are read like a prompt. **Forced** bytes are drawn again, held to tokens that write just these bytes
 //! or go on from them: text may end in the middle of what the model would write as one token, and then its next token
 //! makes no sense to it. The client has all of this; only what lies beyond is told.
 
 use std::collections::VecDeque;
 
-use protocol::answer::{Piece, PieceKind};
-use protocol::{Answer, DeltaKind, ErrorCode, Failure};
+use chat_format::parse::{Parsed, Parser, Part, Written};
+use protocol::answer::PieceKind;
+use protocol::{DeltaKind, ErrorCode, Failure};
 use serde::de::IgnoredAny;
 
-use crate::engine::detokenise::Detokeniser;
+use crate::engine::answer::{Answer, Drawn};
+use crate::engine::logprobs::TokenLogprob;
 use crate::engine::vocabulary::Vocabulary;
 
 /// Tokens of which a client may have the text but not yet the probabilities: a few merged decode steps.
@@ -25,19 +31,19 @@ pub(super) struct Tongue<'t> {
     pub(super) vocabulary: &'t Vocabulary,
     /// Whether a token ends the turn.
     pub(super) is_end: &'t dyn Fn(u32) -> bool,
-    /// Writes text in tokens, none of them a control token.
-    pub(super) tokenise: &'t dyn Fn(&str) -> Vec<u32>,
+    /// Writes text in tokens, none of them a control token but for markers.
+    pub(super) tokenise: &'t dyn Fn(&[Part]) -> Vec<u32>,
+    /// An answer of which nothing is told.
+    pub(super) fresh: &'t Answer,
 }
 
 /// Where an answer goes on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Given {
-    /// What the client has of the answer's text.
-    pub(super) text: String,
+    /// Bytes that the client has of what the tokens below lead to.
+    pub(super) bytes: usize,
     /// Tokens that it has, for `max_tokens` and the bill.
     pub(super) told_tokens: u32,
-    /// What follows is of this kind.
-    pub(super) kind: DeltaKind,
     /// Tokens to be read after the prompt, as if they had been drawn here. The last one may be an end of turn.
     pub(super) known: Vec<u32>,
     /// Tokens whose probabilities the client lacks: each is taken as if it were just drawn.
@@ -46,24 +52,11 @@ pub(super) struct Given {
     pub(super) forced: Forced,
 }
 
-impl Default for Given {
-    fn default() -> Self {
-        Self {
-            text: String::new(),
-            told_tokens: 0,
-            kind: DeltaKind::Text,
-            known: Vec::new(),
-            replayed: VecDeque::new(),
-            forced: Forced::default(),
-        }
-    }
-}
-
 impl Given {
     /// Reads a given answer. Its ids are used where `has_ids` says that they are of this model's vocabulary; with
     /// `has_logprobs`, log-probabilities belong to the answer.
     pub(super) fn of(
-        answer: &Answer,
+        answer: &protocol::Answer,
         has_ids: bool,
         has_logprobs: bool,
         tongue: &Tongue<'_>,
@@ -71,45 +64,50 @@ impl Given {
         answer.validate().map_err(|invalid| {
             Failure::new(ErrorCode::InvalidRequest, invalid.to_string()).with_param("answer")
         })?;
-        let texts = answer.pieces.iter().filter(|piece| is_text(piece));
-        let text: String = texts.clone().map(|piece| piece.text.as_str()).collect();
+        let pieces = pieces(answer);
         let ids: Vec<u32> = answer
             .pieces
             .iter()
             .filter(|_| has_ids)
             .flat_map(|piece| piece.tokens.iter().copied())
             .collect();
-        let (count, covered) = agreeing(&ids, &text, tongue);
+        let mut agreed = Agreed::of(&ids, &pieces, has_logprobs, tongue);
+        let written = agreed
+            .write_on(&pieces)
+            .or_else(|| {
+                agreed = Agreed::nothing(tongue.fresh);
+                agreed.write_on(&pieces)
+            })
+            .ok_or_else(unfit)?;
+        let total: usize = pieces.iter().map(|(_, text)| text.len()).sum();
         let mut given = Self {
+            bytes: total - written.left_out,
             told_tokens: u32::try_from(answer.token_count()).unwrap_or(u32::MAX),
-            kind: texts
-                .clone()
-                .next_back()
-                .and_then(|piece| piece.kind.delta())
-                .unwrap_or(DeltaKind::Text),
-            known: ids.get(..count).unwrap_or_default().to_vec(),
+            known: ids.get(..agreed.count).unwrap_or_default().to_vec(),
             ..Self::default()
         };
-        let are_all_known = has_ids && count == ids.len();
-        let has_gaps = texts
-            .clone()
-            .any(|piece| piece.tokens.is_empty() && !piece.text.is_empty());
-        given.go_on(
-            text.get(covered..).unwrap_or_default(),
-            are_all_known,
-            has_gaps,
-            tongue,
-        );
+        let are_all_known = has_ids && agreed.count == ids.len();
+        let has_gaps = answer
+            .pieces
+            .iter()
+            .any(|piece| is_text(piece.kind) && piece.tokens.is_empty() && !piece.text.is_empty());
+        given.go_on(&written, are_all_known, has_gaps, tongue);
         if has_logprobs && are_all_known {
-            given.replay(answer, tongue);
+            given.replay(answer, &agreed, tongue);
         }
-        given.text = text;
         Ok(given)
     }
 
     /// Takes in the text beyond the known tokens.
-    fn go_on(&mut self, rest: &str, are_all_known: bool, has_gaps: bool, tongue: &Tongue<'_>) {
-        let tokens = (tongue.tokenise)(rest);
+    fn go_on(
+        &mut self,
+        written: &Written,
+        are_all_known: bool,
+        has_gaps: bool,
+        tongue: &Tongue<'_>,
+    ) {
+        let rest = written.text();
+        let tokens = (tongue.tokenise)(&written.parts);
         let (agreeing, _) = tongue.vocabulary.agreeing(&tokens, rest.as_bytes());
         let tokens = tokens.get(..agreeing).unwrap_or_default();
         let closed = agreeing - tongue.vocabulary.open_end(tokens);
@@ -130,63 +128,191 @@ impl Given {
     }
 
     /// Takes back the tokens whose probabilities the client lacks.
-    fn replay(&mut self, answer: &Answer, tongue: &Tongue<'_>) {
+    fn replay(&mut self, answer: &protocol::Answer, agreed: &Agreed, tongue: &Tongue<'_>) {
         let Some(told) = told_logprobs(answer) else {
             return;
         };
-        let Some(lacking) = self.known.get(told..) else {
+        let place = agreed.textual.get(told).copied().unwrap_or(agreed.count);
+        let Some(lacking) = self.known.get(place..) else {
             return;
         };
         // An end of turn has none.
         let lacks_any = lacking.iter().any(|token| !(tongue.is_end)(*token));
         if lacks_any && lacking.len() <= REPLAYED_MAX {
-            self.replayed = self.known.drain(told..).collect();
+            self.replayed = self.known.drain(place..).collect();
         }
     }
 }
 
-fn is_text(piece: &Piece) -> bool {
-    match piece.kind {
+const fn is_text(kind: PieceKind) -> bool {
+    match kind {
         PieceKind::Text | PieceKind::Reasoning | PieceKind::ToolCall => true,
         PieceKind::Logprobs | PieceKind::Unknown => false,
     }
 }
 
-/// How many of the ids agree with the text, and how much of it they write. They may go beyond it: text that was held
-/// back when they were told.
-fn agreeing(ids: &[u32], text: &str, tongue: &Tongue<'_>) -> (usize, usize) {
-    let mut detokeniser = Detokeniser::default();
-    let mut written = String::new();
-    let mut best = (0, 0);
-    for (count, id) in (1..).zip(ids) {
-        let before = written.len();
-        let is_end = (tongue.is_end)(*id);
-        if is_end {
-            detokeniser.finish(&mut written);
-        } else if let Some(piece) = tongue.vocabulary.piece(*id) {
-            detokeniser.push(piece, &mut written);
-        } else {
-            break;
-        }
-        // What was written before agrees.
-        let fresh = written.get(before..).unwrap_or_default();
-        let rest = text.get(before..).unwrap_or_default();
-        if fresh.starts_with(rest) {
-            best = (count, text.len());
-        } else if is_end || !rest.starts_with(fresh) {
-            break;
-        } else if detokeniser.pending_bytes() == 0 {
-            best = (count, written.len());
-        }
-        if is_end {
-            break;
+/// What the client has of the answer, log-probabilities left out.
+pub(super) fn pieces(answer: &protocol::Answer) -> Vec<(DeltaKind, &str)> {
+    answer
+        .pieces
+        .iter()
+        .filter(|piece| is_text(piece.kind) && !piece.text.is_empty())
+        .filter_map(|piece| Some((piece.kind.delta()?, piece.text.as_str())))
+        .collect()
+}
+
+fn unfit() -> Failure {
+    Failure::new(
+        ErrorCode::InvalidRequest,
+        "this model could not have given the answer so far, so it cannot go on with it",
+    )
+    .with_param("answer")
+}
+
+/// A place in a given answer.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    piece: usize,
+    byte: usize,
+}
+
+impl Cursor {
+    /// The piece that it is in, and what is left of it.
+    fn rest<'p>(&mut self, pieces: &[(DeltaKind, &'p str)]) -> Option<(DeltaKind, &'p str)> {
+        loop {
+            let (kind, text) = pieces.get(self.piece)?;
+            match text.get(self.byte..) {
+                Some(rest) if !rest.is_empty() => return Some((*kind, rest)),
+                Some(_) | None => (self.piece, self.byte) = (self.piece + 1, 0),
+            }
         }
     }
-    best
+
+    /// Goes over what was told; `false` where it disagrees with the pieces, as far as they go.
+    fn take(&mut self, kind: DeltaKind, told: &[u8], pieces: &[(DeltaKind, &str)]) -> bool {
+        let mut told = told;
+        while !told.is_empty() {
+            let Some((expected, rest)) = self.rest(pieces) else {
+                return true;
+            };
+            let common = told.len().min(rest.len());
+            if expected != kind || told.get(..common) != rest.as_bytes().get(..common) {
+                return false;
+            }
+            self.byte += common;
+            told = told.get(common..).unwrap_or_default();
+        }
+        true
+    }
+
+    fn is_over(&mut self, pieces: &[(DeltaKind, &str)]) -> bool {
+        self.rest(pieces).is_none()
+    }
+}
+
+/// How far ids lead to the given pieces. They may go beyond: text that was held back when they were told.
+#[derive(Debug)]
+struct Agreed {
+    /// So many of them.
+    count: usize,
+    /// They lead there.
+    place: Cursor,
+    /// What has read them.
+    parser: Parser,
+    /// Those that have log-probabilities: tokens of text.
+    textual: Vec<usize>,
+}
+
+impl Agreed {
+    fn nothing(fresh: &Answer) -> Self {
+        Self {
+            count: 0,
+            place: Cursor::default(),
+            parser: fresh.parser().clone(),
+            textual: Vec::new(),
+        }
+    }
+
+    fn of(
+        ids: &[u32],
+        pieces: &[(DeltaKind, &str)],
+        has_logprobs: bool,
+        tongue: &Tongue<'_>,
+    ) -> Self {
+        let mut agreed = Self::nothing(tongue.fresh);
+        let mut answer = tongue.fresh.clone();
+        let (mut place, mut advances) = (Cursor::default(), Vec::new());
+        for (index, token) in (0u32..).zip(ids.iter().copied()) {
+            let is_end = (tongue.is_end)(token);
+            let is_whole = if is_end {
+                answer.finish(None);
+                true
+            } else if let Some(piece) = tongue.vocabulary.piece(token) {
+                answer.push(Drawn {
+                    token,
+                    piece,
+                    logprob: has_logprobs.then(|| TokenLogprob::unknown(index)),
+                    is_told: true,
+                })
+            } else {
+                break;
+            };
+            let textual = answer.take_logprobs();
+            agreed.textual.extend(
+                textual
+                    .iter()
+                    .filter_map(|entry| usize::try_from(entry.id).ok()),
+            );
+            answer.advance(&mut advances);
+            let agrees = advances
+                .drain(..)
+                .all(|advance| place.take(advance.kind, &advance.bytes, pieces));
+            if !agrees {
+                break;
+            }
+            let is_over = place.is_over(pieces);
+            if is_over || (answer.holds_nothing() && !is_whole) {
+                agreed.count = usize::try_from(index + 1).unwrap_or(usize::MAX);
+                agreed.place = place;
+                if !is_over {
+                    agreed.parser = answer.parser().clone();
+                }
+            }
+            if is_whole {
+                break;
+            }
+        }
+        agreed
+    }
+
+    /// How this model would write what lies beyond; `None` where it could not.
+    fn write_on(&self, pieces: &[(DeltaKind, &str)]) -> Option<Written> {
+        let mut place = self.place;
+        let mut rest = Vec::new();
+        while let Some((kind, text)) = place.rest(pieces) {
+            rest.push((kind, text));
+            (place.piece, place.byte) = (place.piece + 1, 0);
+        }
+        if rest.is_empty() {
+            return Some(Written::default());
+        }
+        let written = self.parser.write_on(&rest)?;
+        // A part of the text may mean something else to this model.
+        let mut parser = self.parser.clone();
+        let mut told: Vec<Parsed> = Vec::new();
+        parser.push(&written.text(), &mut told);
+        if written.left_out > 0 {
+            rest.retain(|(kind, _)| *kind != DeltaKind::Reasoning);
+        }
+        let mut place = Cursor::default();
+        told.iter()
+            .all(|parsed| place.take(parsed.kind, parsed.text.as_bytes(), &rest))
+            .then_some(written)
+    }
 }
 
 /// How many tokens' probabilities the client has; `None` where they cannot be read.
-fn told_logprobs(answer: &Answer) -> Option<usize> {
+fn told_logprobs(answer: &protocol::Answer) -> Option<usize> {
     let texts = answer
         .pieces
         .iter()

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use chat_format::family::Syntax;
 use chat_format::template::{ChatTemplate, SpecialTokens, TemplateError};
 use llama_cpp_2::llama_backend::{LlamaBackend, load_backends, load_backends_from_path};
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -215,7 +216,8 @@ fn live(
     let context_tokens = context_tokens(&model, options)?;
     let (to_reader, tasks) = channel();
     let (to_engine, done) = channel();
-    let vocabulary = vocabulary(&model);
+    let syntax = syntax(&model, template.source());
+    let vocabulary = vocabulary(&model, &syntax);
     let tuned = context::tune(&model, options, has_accelerator());
     let projector = projector(&model, options, tuned.threads)?;
     let mut engine = LlamaEngine::new(
@@ -239,7 +241,7 @@ fn live(
     let reader = Reader::new(
         &model,
         &vocabulary,
-        template,
+        (template, syntax),
         context_tokens,
         projector.as_ref(),
     );
@@ -480,11 +482,27 @@ pub(super) fn context_tokens(model: &LlamaModel, options: &LlamaOptions) -> Resu
     }
 }
 
-pub(super) fn vocabulary(model: &LlamaModel) -> Vocabulary {
+/// What the model writes beside plain text, by its template and its vocabulary.
+pub(super) fn syntax(model: &LlamaModel, template: &str) -> Syntax {
     let vocab = model.vocab();
+    Syntax::detect(template, |spelling| {
+        vocab.tokenize(spelling.as_bytes(), false, true).len() == 1
+    })
+}
+
+/// What each token writes: control tokens nothing, but for the markers of the model's syntax.
+pub(super) fn vocabulary(model: &LlamaModel, syntax: &Syntax) -> Vocabulary {
+    let vocab = model.vocab();
+    let markers = syntax.markers();
     vocab
         .tokens()
-        .map(|token| vocab.token_to_piece(token, false, None))
+        .map(|token| {
+            let is_marker = vocab.is_control(token)
+                && markers
+                    .iter()
+                    .any(|marker| vocab.token_to_piece(token, true, None) == marker.as_bytes());
+            vocab.token_to_piece(token, is_marker, None)
+        })
         .collect()
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BATCH_TOKENS_MAX;
 use super::context::engine_context;
-use super::load::{LoadError, chat_template, context_tokens, load_model, vocabulary};
+use super::load::{LoadError, chat_template, context_tokens, load_model, syntax, vocabulary};
 use super::reader::Reader;
 use super::{LlamaOptions, slot};
 use crate::engine::logprobs::token_logprob;
@@ -56,12 +56,19 @@ pub fn with_scorer<T>(
     let model = load_model(options)?;
     let template = chat_template(&model, options)?;
     let context_tokens = context_tokens(&model, options)?;
-    let vocabulary = vocabulary(&model);
+    let syntax = syntax(&model, template.source());
+    let vocabulary = vocabulary(&model, &syntax);
     let batch_tokens = u32::try_from(BATCH_TOKENS_MAX).unwrap_or(u32::MAX);
     let threads = options.threads.unwrap_or(1);
     let mut scorer = Scorer {
         context: engine_context(&model, options, context_tokens, batch_tokens, threads)?,
-        reader: Reader::new(&model, &vocabulary, template, context_tokens, None),
+        reader: Reader::new(
+            &model,
+            &vocabulary,
+            (template, syntax),
+            context_tokens,
+            None,
+        ),
         context_tokens,
     };
     Ok(work(&mut scorer))
@@ -78,7 +85,8 @@ pub struct Scorer<'m> {
 impl Scorer<'_> {
     /// Judges one answer.
     pub fn score(&mut self, given: &Given) -> Result<Score, ScoreError> {
-        let (mut tokens, _) = self.reader.tokenise(&given.request)?;
+        let prompt = self.reader.render(&given.request)?;
+        let (mut tokens, _) = self.reader.tokenise(&given.request, &prompt)?;
         let prompt_tokens = tokens.len();
         let answer = self.reader.tokenise_text(&given.text);
         let mut end = 0;

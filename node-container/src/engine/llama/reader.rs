@@ -6,17 +6,20 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use chat_format::template::{ChatTemplate, Piece};
+use chat_format::family::Syntax;
+use chat_format::parse::{Parser, Part};
+use chat_format::template::{ChatTemplate, Piece, Prompt};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
-use protocol::{ChatRequest, ErrorCode, Failure, FinishReason, JobRequest};
+use protocol::{ChatRequest, DeltaKind, ErrorCode, Failure, FinishReason, JobRequest};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
-use super::given::{Given, Tongue};
+use super::given::{Given, Tongue, pieces};
 use super::looking::Looking;
 use super::pictures::{Pictures, blind};
 use super::slot::{Slot, Work};
 use crate::engine::answer::{Answer, Drawn};
+use crate::engine::grammar::steering::Steering;
 use crate::engine::sampling::{Defaults, DrawError, Sampler, spent_since, thread_time};
 use crate::engine::stop::StopScanner;
 use crate::engine::vision::{Projector, View};
@@ -101,6 +104,7 @@ pub(super) struct Reader<'m> {
     model: &'m LlamaModel,
     vocabulary: &'m Vocabulary,
     template: ChatTemplate,
+    syntax: Syntax,
     defaults: Defaults,
     context_tokens: u32,
     /// For models that see.
@@ -113,7 +117,7 @@ impl<'m> Reader<'m> {
     pub(super) fn new(
         model: &'m LlamaModel,
         vocabulary: &'m Vocabulary,
-        template: ChatTemplate,
+        (template, syntax): (ChatTemplate, Syntax),
         context_tokens: u32,
         projector: Option<&'m Projector<'m>>,
     ) -> Self {
@@ -126,6 +130,7 @@ impl<'m> Reader<'m> {
             model,
             vocabulary,
             template,
+            syntax,
             defaults: Defaults::of_model(model),
             context_tokens,
             projector,
@@ -206,11 +211,10 @@ impl<'m> Reader<'m> {
             Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
         })?;
         let request = chat(&job.request)?;
-        let (prompt, view) = self.tokenise(request)?;
-        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let left = self.context_tokens.saturating_sub(prompt_tokens);
-        if left == 0 {
-            return Err(self.too_long(&format!("{prompt_tokens}")));
+        let prompt = self.render(request)?;
+        let (tokens, view) = self.tokenise(request, &prompt)?;
+        if u32::try_from(tokens.len()).map_or(true, |length| length >= self.context_tokens) {
+            return Err(self.too_long(&format!("{}", tokens.len())));
         }
         let seed = getrandom::u64().map_err(|_| {
             Failure::new(
@@ -218,8 +222,13 @@ impl<'m> Reader<'m> {
                 "the node has no source of randomness",
             )
         })?;
-        let sampler = Sampler::new(self.model, self.defaults, request, seed)?;
-        self.go_on(job, (prompt, view), prompt_tokens, sampler)
+        let text = prompt.text();
+        let parser = Parser::new(self.syntax, request, &text);
+        let steering = Steering::new(self.model, &self.syntax, request, &parser, &text)?;
+        let mut sampler = Sampler::new(self.model, self.defaults, request, seed)?;
+        sampler.constrain(steering.start());
+        let answer = Answer::new(job.key, &request.stop, parser, 0);
+        self.go_on(job, (tokens, view), answer, (sampler, steering))
     }
 
     /// Takes in what the client has of the answer.
@@ -227,22 +236,26 @@ impl<'m> Reader<'m> {
         &self,
         job: &Job,
         (mut context, view): (Vec<LlamaToken>, View),
-        prompt_tokens: u32,
-        mut sampler: Sampler,
+        mut answer: Answer,
+        (mut sampler, steering): (Sampler, Steering),
     ) -> Result<Prepared, Failure> {
-        let (key, request) = (job.key, chat(&job.request)?);
+        let request = chat(&job.request)?;
+        let prompt_tokens = u32::try_from(context.len()).unwrap_or(u32::MAX);
         let given = job
             .answer
             .as_ref()
-            .map(|answer| self.given(answer, job))
+            .map(|given| self.given(given, job, &answer))
             .transpose()?
             .unwrap_or_default();
-        let mut answer = Answer::continued(key, &request.stop, given.kind, given.text.len());
-        let mut is_stopped = StopScanner::new(&request.stop).push(&given.text, &mut String::new());
+        answer.expect(given.bytes);
+        let mut is_whole = job
+            .answer
+            .as_ref()
+            .is_some_and(|given| has_stop(given, &request.stop));
         let vocab = self.model.vocab();
         let began = thread_time();
         for id in &given.known {
-            if is_stopped {
+            if is_whole {
                 break;
             }
             if spent_since(began) > TAKEN_OVER_TIME_MAX {
@@ -251,26 +264,28 @@ impl<'m> Reader<'m> {
             let token = to_token(*id);
             if vocab.is_eog(token) {
                 answer.finish(None);
-                is_stopped = true;
+                is_whole = true;
                 break;
             }
-            sampler.accept(token).map_err(disagreement)?;
-            is_stopped = answer.push(Drawn {
+            steering.accept(&mut sampler, token).map_err(disagreement)?;
+            is_whole = answer.push(Drawn {
                 token: *id,
                 piece: self.piece(*id),
                 logprob: None,
                 is_told: true,
             });
+            steering.follow(&answer, &mut sampler, self.vocabulary);
             context.push(token);
         }
-        if !is_stopped {
+        if !is_whole && steering.is_one() {
             let ahead = given.replayed.iter().copied().chain(given.forced.path());
             sampler.check(ahead.map(to_token)).map_err(disagreement)?;
         }
         // Where places have two dimensions, they do not tell how many tokens come before.
         let is_in_line = view.place(context.len()) == context.len();
+        let reason = answer.reason();
         let mut slot = Slot::new(Work {
-            key,
+            key: job.key,
             context,
             prompt_tokens,
             view,
@@ -281,13 +296,14 @@ impl<'m> Reader<'m> {
             replayed: given.replayed,
             forced: given.forced,
             sampler,
+            steering,
             answer,
             top_logprobs: request.top_logprobs,
             is_seeded: request.sampling.seed.is_some(),
             is_in_line,
         });
-        let over = if is_stopped {
-            Some(FinishReason::Stop)
+        let over = if is_whole {
+            Some(reason)
         } else if slot.is_full() {
             slot.finish();
             Some(FinishReason::Length)
@@ -297,14 +313,20 @@ impl<'m> Reader<'m> {
         Ok(Prepared { slot, over })
     }
 
-    fn given(&self, answer: &protocol::Answer, job: &Job) -> Result<Given, Failure> {
+    fn given(
+        &self,
+        answer: &protocol::Answer,
+        job: &Job,
+        fresh: &Answer,
+    ) -> Result<Given, Failure> {
         let vocab = self.model.vocab();
-        let tokenise = |text: &str| self.tokenise_text(text);
+        let tokenise = |parts: &[Part]| self.tokenise_parts(parts);
         let is_end = |id| vocab.is_eog(to_token(id));
         let tongue = Tongue {
             vocabulary: self.vocabulary,
             is_end: &is_end,
             tokenise: &tokenise,
+            fresh,
         };
         let has_ids = answer.model.as_deref() == Some(job.model.as_str());
         Given::of(
@@ -320,7 +342,33 @@ impl<'m> Reader<'m> {
         self.vocabulary.piece(token).unwrap_or_default()
     }
 
-    /// Writes a part of an answer in tokens.
+    /// Renders a conversation.
+    pub(super) fn render(&self, request: &ChatRequest) -> Result<Prompt, Failure> {
+        self.template.render(request, chrono::Utc::now())
+    }
+
+    /// Writes a part of an answer in tokens, with the control tokens of markers.
+    fn tokenise_parts(&self, parts: &[Part]) -> Vec<u32> {
+        let (mut tokens, mut text) = (Vec::new(), String::new());
+        for part in parts {
+            let marker = self
+                .model
+                .vocab()
+                .tokenize(part.text.as_bytes(), false, part.is_marker);
+            match marker.as_slice() {
+                [token] if part.is_marker => {
+                    tokens.extend(self.tokenise_text(&text));
+                    text.clear();
+                    tokens.extend(u32::try_from(token.0));
+                }
+                _ => text.push_str(&part.text),
+            }
+        }
+        tokens.extend(self.tokenise_text(&text));
+        tokens
+    }
+
+    /// Writes text in tokens.
     pub(super) fn tokenise_text(&self, text: &str) -> Vec<u32> {
         let tokenise = |text: &str| -> Vec<u32> {
             let tokens = self.model.vocab().tokenize(text.as_bytes(), false, false);
@@ -339,12 +387,12 @@ impl<'m> Reader<'m> {
         tokens
     }
 
-    /// The prompt, and the pictures in it.
+    /// The prompt as tokens, and the pictures in it.
     pub(super) fn tokenise(
         &self,
         request: &ChatRequest,
+        prompt: &Prompt,
     ) -> Result<(Vec<LlamaToken>, View), Failure> {
-        let prompt = self.template.render(request, chrono::Utc::now())?;
         // Tokenising takes seconds for megabytes, during which other jobs wait to be prepared.
         let bytes: usize = prompt.texts().map(str::len).sum();
         let length_min = bytes / self.piece_bytes_max;
@@ -417,6 +465,20 @@ impl Prepared {
     fn has_to_look(&self) -> bool {
         self.over.is_none() && !self.slot.view().is_empty()
     }
+}
+
+/// Whether a stop string stands in the text of an answer: then it had reached its end.
+fn has_stop(answer: &protocol::Answer, stops: &[String]) -> bool {
+    let mut scanner = StopScanner::new(stops);
+    pieces(answer).into_iter().any(|(kind, text)| {
+        let mut released = String::new();
+        if kind == DeltaKind::Text {
+            scanner.push(text, &mut released)
+        } else {
+            scanner.finish(&mut released);
+            false
+        }
+    })
 }
 
 /// Only ids that the vocabulary has come here.

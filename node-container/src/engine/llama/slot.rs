@@ -12,6 +12,7 @@ use protocol::{FinishReason, Usage};
 
 use super::given::Forced;
 use crate::engine::answer::{Answer, Drawn};
+use crate::engine::grammar::steering::Steering;
 use crate::engine::logprobs::token_logprob;
 use crate::engine::sampling::{DrawError, Sampler};
 use crate::engine::vision::View;
@@ -51,6 +52,8 @@ pub(super) struct Work {
     /// What the first tokens have to write.
     pub(super) forced: Forced,
     pub(super) sampler: Sampler,
+    /// What the sampler has to keep to.
+    pub(super) steering: Steering,
     pub(super) answer: Answer,
     pub(super) top_logprobs: Option<u8>,
     /// Whether the client wants the same text for the same seed.
@@ -325,7 +328,7 @@ impl Slot {
         work.told_tokens += u32::from(!is_told);
         let ending = if is_end {
             work.answer.finish((!is_told).then_some(id));
-            Some(Ending::Finished(FinishReason::Stop))
+            Some(Ending::Finished(work.answer.reason()))
         } else {
             let logprob = work
                 .top_logprobs
@@ -342,8 +345,11 @@ impl Slot {
                 logprob,
                 is_told,
             };
-            if work.answer.push(drawn) {
-                Some(Ending::Finished(FinishReason::Stop))
+            let is_whole = work.answer.push(drawn);
+            work.steering
+                .follow(&work.answer, &mut work.sampler, vocabulary);
+            if is_whole {
+                Some(Ending::Finished(work.answer.reason()))
             } else if self.is_full() || self.is_almost_too_long() {
                 self.work.answer.finish(None);
                 Some(Ending::Finished(FinishReason::Length))
@@ -372,10 +378,10 @@ impl Slot {
         let known = work.replayed.pop_front();
         if let Some(token) = known.and_then(|token| i32::try_from(token).ok()) {
             let token = LlamaToken::new(token);
-            work.sampler.accept(token)?;
+            work.steering.accept(&mut work.sampler, token)?;
             return Ok((token, true));
         }
-        let (forced, sampler) = (&work.forced, &mut work.sampler);
+        let (forced, sampler, steering) = (&work.forced, &mut work.sampler, &work.steering);
         if forced.is_over() {
             return Ok((sampler.draw(logits, |_| true)?, false));
         }
@@ -390,7 +396,12 @@ impl Slot {
         let agrees = |token| piece(token).is_some_and(|(_, piece)| forced.agrees_with(piece));
         let token = match sampler.draw(logits, fits) {
             // A grammar may forbid the usual way to write something.
-            Err(DrawError::NoToken) => sampler.draw(logits, agrees)?,
+            Err(DrawError::NoToken) => match sampler.draw(logits, agrees) {
+                Err(DrawError::NoToken) if steering.let_go(sampler) => {
+                    sampler.draw(logits, fits)?
+                }
+                drawn => drawn?,
+            },
             drawn => drawn?,
         };
         Ok((token, false))

@@ -160,32 +160,31 @@ fn a_word_that_this_model_would_not_have_begun_is_finished() {
 }
 
 #[test]
-fn what_was_reasoning_or_a_tool_call_goes_on_as_such() {
+fn thoughts_of_a_model_that_thinks_are_left_out_by_one_that_does_not() {
     let mut rig = Rig::new(1, 512);
-    for (kind, expected) in [
-        (PieceKind::Reasoning, DeltaKind::Reasoning),
-        (PieceKind::ToolCall, DeltaKind::ToolCall),
-    ] {
-        let piece = |kind, text: &str| Piece {
-            kind,
-            text: text.to_owned(),
-            tokens: Vec::new(),
-        };
-        let answer = Answer {
-            model: Some(MODEL.to_owned()),
-            pieces: vec![
-                piece(PieceKind::Text, "Well. "),
-                piece(kind, "{\"location\": \"Par"),
-            ],
-        };
-        let request = ChatRequest {
-            max_tokens: Some(20),
-            ..endless("Weather in Paris?")
-        };
-        let rest = rig.go_on(&request, Some(answer));
-        assert!(rest.text.starts_with("is"), "{:?}", rest.text);
-        assert!(rest.advances.iter().all(|advance| advance.kind == expected));
-    }
+    let piece = |kind, text: &str| Piece {
+        kind,
+        text: text.to_owned(),
+        tokens: Vec::new(),
+    };
+    let answer = Answer {
+        model: Some("another".to_owned()),
+        pieces: vec![
+            piece(PieceKind::Reasoning, "France it is."),
+            piece(PieceKind::Text, "The capital of France is Par"),
+        ],
+    };
+    let request = ChatRequest {
+        max_tokens: Some(20),
+        ..greedy("What is the capital of France?")
+    };
+    let rest = rig.go_on(&request, Some(answer));
+    assert!(rest.text.starts_with("is"), "{:?}", rest.text);
+    assert!(
+        rest.advances
+            .iter()
+            .all(|advance| advance.kind == DeltaKind::Text)
+    );
 }
 
 #[test]

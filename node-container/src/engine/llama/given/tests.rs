@@ -1,7 +1,14 @@
 //! What is known and what is forced, with a vocabulary of a few tokens.
 
 use super::*;
+use crate::engine::JobKey;
+use crate::engine::detokenise::Detokeniser;
+use chat_format::family::Syntax;
+use chat_format::parse::CallIds;
 use proptest::prelude::*;
+use protocol::ChatRequest;
+use protocol::answer::Piece;
+use protocol::chat::{Tool, begin_tool_call};
 
 /// Ids: 0 ends the turn, 1 to 26 are letters, then some longer ones, then halves of a crab.
 fn vocabulary() -> Vocabulary {
@@ -42,14 +49,42 @@ fn piece(kind: PieceKind, text: &str, tokens: &[u32]) -> Piece {
     }
 }
 
+fn request() -> ChatRequest {
+    ChatRequest {
+        tools: vec![Tool {
+            name: "add".to_owned(),
+            description: None,
+            parameters: None,
+        }],
+        ..ChatRequest::default()
+    }
+}
+
+/// An answer to a request that offers a tool to a model of this family.
+fn fresh(template: &str) -> Answer {
+    let syntax = Syntax::detect(template, |_| false);
+    Answer::new(JobKey(1), &[], Parser::new(syntax, &request(), ""), 0)
+}
+
+fn plain() -> Answer {
+    let syntax = Syntax::detect("", |_| false);
+    let parser = Parser::new(syntax, &ChatRequest::default(), "");
+    Answer::new(JobKey(1), &[], parser, 0)
+}
+
+fn text_of(parts: &[Part]) -> String {
+    parts.iter().map(|part| part.text.as_str()).collect()
+}
+
 fn given_of(pieces: Vec<Piece>, has_ids: bool, has_logprobs: bool) -> Given {
     let vocabulary = vocabulary();
     let tongue = Tongue {
         vocabulary: &vocabulary,
         is_end: &|token| token == END,
-        tokenise: &spell,
+        tokenise: &|parts| spell(&text_of(parts)),
+        fresh: &plain(),
     };
-    let answer = Answer {
+    let answer = protocol::Answer {
         model: None,
         pieces,
     };
@@ -127,8 +162,9 @@ fn half_a_character_is_known_only_beyond_the_text() {
         vocabulary: &vocabulary,
         is_end: &|token| token == END,
         tokenise: &|_| Vec::new(),
+        fresh: &plain(),
     };
-    let answer = Answer {
+    let answer = protocol::Answer {
         model: None,
         pieces: vec![piece(PieceKind::Text, "a🦀", &[1, CRAB[0]])],
     };
@@ -174,19 +210,159 @@ fn tokens_without_their_probabilities_are_taken_again() {
     assert_eq!((given.known.len(), given.replayed.len()), (3, 0));
 }
 
+/// Every character is a token of its own number, and the turn ends with number 0.
+fn by_characters(template: &str, pieces: Vec<Piece>, has_logprobs: bool) -> Result<Given, Failure> {
+    let vocabulary: Vocabulary = (0u8..128)
+        .map(|byte| if byte == 0 { vec![] } else { vec![byte] })
+        .collect();
+    let tongue = Tongue {
+        vocabulary: &vocabulary,
+        is_end: &|token| token == END,
+        tokenise: &|parts| text_of(parts).bytes().map(u32::from).collect(),
+        fresh: &fresh(template),
+    };
+    let answer = protocol::Answer {
+        model: None,
+        pieces,
+    };
+    Given::of(&answer, true, has_logprobs, &tongue)
+}
+
+fn characters(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+const RAW: &str = "<think>hm</think>\nSo. <tool_call>{\"name\":\"add\",\"arguments\":{\"a\":1}}\n</tool_call>\nOk";
+
+/// What was told of the first tokens of `RAW`.
+fn told(count: usize) -> Vec<Piece> {
+    let mut answer = fresh("<tool_call> <think>");
+    let mut pieces: Vec<Piece> = Vec::new();
+    for token in &characters(RAW)[..count] {
+        let byte = [u8::try_from(*token).expect("ASCII")];
+        answer.push(Drawn {
+            token: *token,
+            piece: &byte,
+            logprob: None,
+            is_told: false,
+        });
+        let mut advances = Vec::new();
+        answer.advance(&mut advances);
+        for advance in advances {
+            let text = String::from_utf8(advance.bytes).expect("text");
+            pieces.push(piece(advance.kind.into(), &text, &advance.tokens));
+        }
+    }
+    pieces
+}
+
 #[test]
-fn an_answer_goes_on_in_the_kind_of_its_last_text() {
-    let given = given_of(
-        vec![
-            piece(PieceKind::Text, "a", &[1]),
-            piece(PieceKind::ToolCall, "b", &[2]),
-            piece(PieceKind::Logprobs, "[]", &[]),
-        ],
-        true,
-        false,
+fn ids_lead_to_thoughts_and_calls_again() {
+    for count in 0..=RAW.len() {
+        let pieces = told(count);
+        let bytes: usize = pieces.iter().map(|piece| piece.text.len()).sum();
+        let ids: Vec<u32> = pieces
+            .iter()
+            .flat_map(|piece| piece.tokens.clone())
+            .collect();
+        let given = by_characters("<tool_call> <think>", pieces, false).expect("fits");
+        assert_eq!(given.known, ids, "{count}");
+        assert_eq!(given.known, characters(RAW)[..ids.len()]);
+        assert!(given.forced.is_over(), "{count}");
+        assert_eq!(given.bytes, bytes);
+    }
+}
+
+#[test]
+fn without_ids_an_answer_is_written_back_in_the_models_own_syntax() {
+    let written = |template: &str| {
+        let mut pieces = told(RAW.len());
+        for piece in &mut pieces {
+            piece.tokens.clear();
+        }
+        let given = by_characters(template, pieces, false).expect("fits");
+        let known: Vec<u8> = given
+            .known
+            .iter()
+            .map(|token| u8::try_from(*token).expect("ASCII"))
+            .collect();
+        let text = String::from_utf8([known, given.forced.bytes].concat()).expect("ASCII");
+        (text, given.bytes)
+    };
+    let (text, bytes) = written("<tool_call> <think>");
+    assert_eq!(
+        text,
+        "<think>\nhm\n</think>\n\nSo.\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\":1}}\n</tool_call>\nOk"
     );
-    assert_eq!(given.kind, DeltaKind::ToolCall);
-    assert_eq!(given.text, "ab");
+    // Another model's, which cannot think.
+    let (text, without) = written("[TOOL_CALLS]");
+    assert_eq!(
+        text,
+        "So.\n[TOOL_CALLS][{\"name\": \"add\", \"arguments\": {\"a\":1}}]\nOk"
+    );
+    assert_eq!(without, bytes - 2);
+}
+
+#[test]
+fn a_token_that_was_told_in_part_is_forced_in_any_kind() {
+    let head = begin_tool_call(&CallIds::of(&request()).id(0), "add");
+    let cut = |kind, text: &str| {
+        vec![
+            piece(PieceKind::Text, "So.", &characters("So.")),
+            piece(kind, text, &[]),
+        ]
+    };
+    let given = by_characters(
+        "<tool_call>",
+        cut(PieceKind::ToolCall, &format!("{head}{{\"a")),
+        false,
+    )
+    .expect("fits");
+    // One token less is known: it could have been the beginning of a longer one.
+    assert_eq!(
+        given.known,
+        characters("So.\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"")
+    );
+    assert_eq!(given.forced.bytes, b"a");
+}
+
+#[test]
+fn what_this_model_cannot_have_given_is_refused() {
+    for pieces in [
+        // Arguments of no call.
+        vec![piece(PieceKind::ToolCall, "{\"a\"", &[])],
+        // A thought after text.
+        vec![
+            piece(PieceKind::Text, "a", &[]),
+            piece(PieceKind::Reasoning, "b", &[]),
+        ],
+        // A tool that is not offered.
+        vec![piece(
+            PieceKind::ToolCall,
+            &format!("{}{{", begin_tool_call("x", "sub")),
+            &[],
+        )],
+        // Text that means a call.
+        vec![piece(
+            PieceKind::Text,
+            "<tool_call>{\"name\": \"add\", \"arguments\": {}}",
+            &[],
+        )],
+    ] {
+        let failure = by_characters("<tool_call> <think>", pieces, false).expect_err("refused");
+        assert_eq!(failure.param.as_deref(), Some("answer"));
+    }
+}
+
+#[test]
+fn probabilities_are_those_of_text() {
+    let mut pieces = told(RAW.len());
+    // Of "So." and "Ok" the client has those of the first two characters.
+    pieces.push(piece(PieceKind::Logprobs, r#"[{"id":1},{"id":2}]"#, &[]));
+    let given = by_characters("<tool_call> <think>", pieces, true).expect("fits");
+    let place = RAW.find('.').expect("there");
+    assert_eq!(given.known, characters(&RAW[..place]));
+    assert_eq!(given.replayed, characters(&RAW[place..]));
 }
 
 proptest! {
@@ -208,9 +384,13 @@ proptest! {
         let tongue = Tongue {
             vocabulary: &vocabulary,
             is_end: &|token| token == END,
-            tokenise: &|text| if text.is_ascii() { spell(text) } else { vec![99] },
+            tokenise: &|parts| {
+                let text = text_of(parts);
+                if text.is_ascii() { spell(&text) } else { vec![99] }
+            },
+            fresh: &plain(),
         };
-        let answer = Answer {
+        let answer = protocol::Answer {
             model: None,
             pieces: vec![piece(PieceKind::Text, &text, &tokens)],
         };

@@ -1,0 +1,162 @@
+//! Which grammar holds when.
+//!
+//! ```text
+//! response format      from the beginning, or from where the thoughts end
+//! calls are a must     the first call from there too, then the end or another call
+//! calls are a choice   from where the model has begun one by itself, until it is over
+//! ```
+//! The parser says where an answer crosses from one part into another; what the model had written of the new part by then
+//! (the rest of a token) is led through the grammar first. Where that does not fit, nothing holds the model any more until
+//! the next part: what it writes is then a broken call, and told as text.
+
+use chat_format::family::Syntax;
+use chat_format::gbnf::{Start, grammar, or_marker};
+use chat_format::parse::{Boundary, Parser, callable, calls_max};
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+use protocol::chat::{ReasoningEffort, ToolChoice};
+use protocol::{ChatRequest, DeltaKind, Failure};
+
+use super::{Subject, format, tools};
+use crate::engine::answer::Answer;
+use crate::engine::sampling::{DrawError, Sampler, allows};
+use crate::engine::vocabulary::Vocabulary;
+
+/// The grammars of one answer.
+#[derive(Debug, Clone, Default)]
+pub struct Steering {
+    /// Holds from the beginning.
+    start: Option<LlamaSampler>,
+    /// Holds once the thoughts are over.
+    after_thoughts: Option<LlamaSampler>,
+    /// Holds from a marker of calls on, where the model may call.
+    marked: Option<LlamaSampler>,
+    /// Holds after calls.
+    next: Option<LlamaSampler>,
+    /// Whether there are grammars of tools.
+    has_tools: bool,
+}
+
+impl Steering {
+    /// The grammars for a request. `parser` is at the beginning of the answer, and `prompt` is what the model reads.
+    pub fn new(
+        model: &LlamaModel,
+        syntax: &Syntax,
+        request: &ChatRequest,
+        parser: &Parser,
+        prompt: &str,
+    ) -> Result<Self, Failure> {
+        let format = format(&request.response_format)?;
+        let callable = callable(request);
+        let is_must = match &request.tool_choice {
+            ToolChoice::Required | ToolChoice::Function { .. } => true,
+            ToolChoice::Auto | ToolChoice::None | ToolChoice::Unknown => false,
+        };
+        let mut steering = Self {
+            has_tools: !callable.is_empty(),
+            ..Self::default()
+        };
+        let mut first = None;
+        let mut subject = Subject::Format;
+        if callable.is_empty() {
+            first = format;
+        } else {
+            let rules = tools(callable, !is_must)?;
+            let most = calls_max(request);
+            let calls =
+                |start, instead: Option<&str>| grammar(syntax, &rules, start, most, instead);
+            subject = Subject::Tools;
+            if is_must || format.is_some() {
+                let instead = format.as_deref().filter(|_| !is_must);
+                first = Some(calls(Start::First, instead));
+                steering.next = Some(subject.compile(model, &calls(Start::Next, None))?);
+            } else {
+                steering.marked = Some(subject.compile(model, &calls(Start::Marked, None))?);
+            }
+        }
+        let Some(first) = first else {
+            return Ok(steering);
+        };
+        steering.after_thoughts = Some(subject.compile(model, &first)?);
+        steering.start = match syntax.reasoning {
+            _ if parser.kind() == DeltaKind::Reasoning => None,
+            Some(markers)
+                if request.reasoning != Some(ReasoningEffort::None)
+                    && !prompt.trim_end().ends_with(markers.close) =>
+            {
+                Some(subject.compile(model, &or_marker(&first, markers.open))?)
+            }
+            Some(_) | None => steering.after_thoughts.clone(),
+        };
+        Ok(steering)
+    }
+
+    /// What holds from the beginning.
+    pub fn start(&self) -> Option<LlamaSampler> {
+        self.start.clone()
+    }
+
+    /// Whether one grammar holds from beginning to end.
+    pub const fn is_one(&self) -> bool {
+        !self.has_tools && self.start.is_some()
+    }
+
+    /// The answer has taken in a token: what holds from here on?
+    pub fn follow(&self, answer: &Answer, sampler: &mut Sampler, vocabulary: &Vocabulary) {
+        let Some((boundary, since)) = answer.parser().boundary() else {
+            return;
+        };
+        let grammar = match boundary {
+            Boundary::ReasoningBegan => None,
+            Boundary::ReasoningEnded => self.after_thoughts.clone(),
+            // A grammar that made it begin holds already.
+            Boundary::CallsBegan if self.next.is_some() => return,
+            Boundary::CallsBegan => self.marked.clone(),
+            Boundary::CallsEnded => self.next.clone(),
+        };
+        let since = match boundary {
+            Boundary::ReasoningEnded | Boundary::CallsEnded => since.trim_start(),
+            Boundary::ReasoningBegan | Boundary::CallsBegan => since,
+        };
+        let half = answer.half_character();
+        sampler.constrain(
+            grammar
+                .and_then(|grammar| lead(grammar, &[since.as_bytes(), half].concat(), vocabulary)),
+        );
+    }
+
+    /// Takes over a token that was drawn before.
+    pub fn accept(&self, sampler: &mut Sampler, token: LlamaToken) -> Result<(), DrawError> {
+        match sampler.accept(token) {
+            Err(DrawError::NoToken) if self.let_go(sampler) => sampler.accept(token),
+            accepted => accepted,
+        }
+    }
+
+    /// The answer does not fit the grammar that holds: drops it, where that is one of tools, so that the answer can go on.
+    pub fn let_go(&self, sampler: &mut Sampler) -> bool {
+        if self.has_tools {
+            sampler.constrain(None);
+        }
+        self.has_tools
+    }
+}
+
+/// Leads a grammar through what is written already; `None` where it does not fit.
+fn lead(
+    mut grammar: LlamaSampler,
+    written: &[u8],
+    vocabulary: &Vocabulary,
+) -> Option<LlamaSampler> {
+    let mut rest = written;
+    while !rest.is_empty() {
+        let id = vocabulary.longest_beginning(rest)?;
+        let token = LlamaToken::new(i32::try_from(id).ok()?);
+        if !allows(&mut grammar, token) || grammar.try_accept(token).is_err() {
+            return None;
+        }
+        rest = rest.get(vocabulary.piece(id)?.len()..)?;
+    }
+    Some(grammar)
+}
