@@ -160,6 +160,7 @@ fn session_config(config: &Config, chosen: &Chosen, loaded: &Loaded) -> node_ses
                 seed: true,
                 continuation: true,
                 vision: loaded.has_vision,
+                tools: loaded.has_tools,
                 ..Capabilities::default()
             },
             measured: None,

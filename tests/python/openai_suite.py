@@ -19,6 +19,24 @@ COLOURS = [{"role": "user", "content": "Name three primary colours."}]
 # Biases against the tokens that end an answer: with them it has exactly max_tokens tokens.
 ENDLESS = {"0": -100, "2": -100}
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 12},
+                "unit": {"enum": ["celsius", "fahrenheit"]},
+            },
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
+
 client = openai.OpenAI(base_url=BASE + "/v1", api_key=KEY, max_retries=0, timeout=120)
 
 
@@ -72,6 +90,87 @@ def a_streamed_answer_is_the_whole_one_in_pieces():
     assert reason == whole.choices[0].finish_reason
     assert pieces >= 5
     assert usage.model_dump() == whole.usage.model_dump()
+
+
+def checked(call):
+    """A call's arguments, which have to fit the schema of its tool."""
+    assert call.type == "function" and len(call.id) == 9 and call.id.isalnum(), call
+    arguments = json.loads(call.function.arguments)
+    if call.function.name == "clock":
+        assert arguments == {}, arguments
+    else:
+        assert call.function.name == "get_weather", call
+        assert set(arguments) == {"city", "unit"}, arguments
+        assert isinstance(arguments["city"], str) and len(arguments["city"]) <= 12
+        assert arguments["unit"] in ("celsius", "fahrenheit")
+    return call.id
+
+
+def calls_of(stream):
+    """The calls of a stream, put together from their pieces, and its finish reason."""
+    calls, reason, pieces = [], None, 0
+    for chunk in stream:
+        for choice in chunk.choices:
+            for delta in choice.delta.tool_calls or []:
+                if delta.index == len(calls):
+                    calls.append(delta)
+                    delta.function.arguments = delta.function.arguments or ""
+                else:
+                    assert delta.index == len(calls) - 1 and not delta.id, delta
+                    calls[-1].function.arguments += delta.function.arguments
+                pieces += 1
+            reason = choice.finish_reason or reason
+    return calls, reason, pieces
+
+
+def weather(**options):
+    question = [{"role": "user", "content": "What is the weather in Paris?"}]
+    return ask(**{"messages": question, "tools": [WEATHER, CLOCK], "max_tokens": 150, **options})
+
+
+def a_required_call_fits_its_schema_whole_and_streamed():
+    for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
+        [whole] = weather(tool_choice=choice).choices
+        assert whole.finish_reason == "tool_calls", whole
+        assert not whole.message.content, whole
+        ids = [checked(call) for call in whole.message.tool_calls]
+        if choice != "required":
+            assert [call.function.name for call in whole.message.tool_calls] == ["get_weather"]
+        calls, reason, pieces = calls_of(weather(tool_choice=choice, stream=True))
+        assert reason == "tool_calls"
+        assert len([checked(call) for call in calls]) >= 1
+        assert len(set(ids)) == len(ids)
+        if calls[0].function.name == "get_weather":
+            assert pieces >= 4, "arguments come as they are written"
+
+
+def parallel_calls_have_ids_of_their_own():
+    # It may not end its turn, so it calls again and again, until no more calls may be made.
+    options = {"tools": [CLOCK], "tool_choice": "required", "logit_bias": ENDLESS, "max_tokens": 900}
+    for stream in (False, True):
+        answer = weather(stream=stream, **options)
+        if stream:
+            calls, reason, _ = calls_of(answer)
+        else:
+            [choice] = answer.choices
+            calls, reason = choice.message.tool_calls, choice.finish_reason
+        assert reason == "tool_calls" and len(calls) > 1, calls
+        assert len({checked(call) for call in calls}) == len(calls)
+    [choice] = weather(parallel_tool_calls=False, **options).choices
+    assert len(choice.message.tool_calls) == 1 and choice.finish_reason == "tool_calls"
+
+
+def what_a_tool_said_is_answered():
+    [choice] = weather(tool_choice="required", parallel_tool_calls=False).choices
+    [call] = choice.message.tool_calls
+    messages = [
+        {"role": "user", "content": "What is the weather in Paris?"},
+        choice.message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "It rains."},
+    ]
+    [answer] = weather(messages=messages, tool_choice="none", max_tokens=30).choices
+    assert answer.message.content and not answer.message.tool_calls
+    assert answer.finish_reason in ("stop", "length")
 
 
 def usage_is_streamed_only_when_asked_for():
@@ -293,7 +392,7 @@ def main():
         for value in list(globals().values())
         if getattr(value, "__module__", None) == "__main__"
         and callable(value)
-        and value not in (ask, refusal, text_of, main)
+        and value not in (ask, refusal, text_of, checked, calls_of, weather, main)
     ]
     failed = 0
     for case in cases:

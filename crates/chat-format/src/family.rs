@@ -32,6 +32,8 @@ pub enum Calls {
         /// What arguments are called.
         arguments: &'static str,
     },
+    /// In a way that is not known here: such calls stay text, and nobody can be made to call.
+    Unknown,
 }
 
 /// Mistral's marker before calls.
@@ -84,6 +86,9 @@ impl Syntax {
             tagged("<|tool_call|>", "<|/tool_call|>", true)
         } else if names("<|tool_call|>") {
             tagged("<|tool_call|>", "", true)
+        } else if names("<function=") {
+            // Qwen3-Coder and its like: XML.
+            Calls::Unknown
         } else if names("<tool_call>") {
             tagged("<tool_call>", "</tool_call>", false)
         } else if names("<|python_tag|>") || names("<|start_header_id|>") {
@@ -106,10 +111,19 @@ impl Syntax {
             Calls::Tagged { open, close, .. } => &[*open, *close],
             Calls::Named => &[MISTRAL_OPEN, MISTRAL_ARGUMENTS, MISTRAL_ID],
             Calls::Bare { tag, .. } => &[*tag],
+            Calls::Unknown => &[],
         };
         let reasoning = self.reasoning.iter().flat_map(|it| [it.open, it.close]);
         let all = reasoning.chain(calls.iter().copied());
         all.filter(|marker| !marker.is_empty()).collect()
+    }
+
+    /// Whether calls can be told as calls.
+    pub const fn can_call(&self) -> bool {
+        match self.calls {
+            Calls::Tagged { .. } | Calls::Named | Calls::Bare { .. } => true,
+            Calls::Unknown => false,
+        }
     }
 
     /// Whether a rendered prompt leaves the model in the middle of its thoughts.
@@ -155,6 +169,7 @@ mod tests {
                 ..
             }
         ));
+        assert_eq!(calls("<tool_call>\n<function=name>"), Calls::Unknown);
         assert!(matches!(
             calls("<|tool_call|>…<|/tool_call|>"),
             Calls::Tagged { is_list: true, .. }

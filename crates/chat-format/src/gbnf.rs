@@ -59,7 +59,7 @@ pub fn grammar(
     // What all calls have in common comes before the choice: llama.cpp follows all ways at once.
     let names = names.join(" | ");
     let _written = match syntax.calls {
-        Calls::Named => writeln!(rules, "call ::= {names}"),
+        Calls::Named | Calls::Unknown => writeln!(rules, "call ::= {names}"),
         Calls::Tagged { .. } | Calls::Bare { .. } => writeln!(
             rules,
             "call ::= \"{{\" blank \"\\\"name\\\"\" blank \":\" blank \"\\\"\" ({names}) blank \"}}\""
@@ -111,7 +111,7 @@ fn block(syntax: &Syntax, calls_max: u32) -> (String, String) {
             (format!("{} ", literal(open)), format!("blank {calls}{end}"))
         }
         Calls::Named => (format!("{} ", literal(MISTRAL_OPEN)), "call".to_owned()),
-        Calls::Bare { .. } => (String::new(), "call".to_owned()),
+        Calls::Bare { .. } | Calls::Unknown => (String::new(), "call".to_owned()),
     }
 }
 
@@ -122,7 +122,7 @@ fn named(syntax: &Syntax, name: &str, arguments: &str) -> String {
             let head = format!("{name}{MISTRAL_ARGUMENTS}");
             return format!("{} blank {arguments}", literal(&head));
         }
-        Calls::Tagged { .. } => "arguments",
+        Calls::Tagged { .. } | Calls::Unknown => "arguments",
         Calls::Bare { arguments, .. } => arguments,
     };
     let (name, key) = (format!("{name}\""), format!("\"{key}\""));

@@ -90,7 +90,7 @@ impl Parser {
         };
         Self {
             syntax,
-            offer: Offer::of(request),
+            offer: Offer::of(request).filter(|_| syntax.can_call()),
             state,
             held: String::new(),
             bytes: 0,
@@ -235,6 +235,7 @@ impl Parser {
                     Calls::Tagged { open, .. } => is_first(open),
                     Calls::Named => is_first(MISTRAL_OPEN),
                     Calls::Bare { tag, .. } => is_first(tag) || matches!(c, '{' | '['),
+                    Calls::Unknown => false,
                 })
     }
 
@@ -263,6 +264,7 @@ impl Parser {
                     consider("{", Opening::Bare);
                     consider("[", Opening::Bare);
                 }
+                Calls::Unknown => {}
             }
         }
         best

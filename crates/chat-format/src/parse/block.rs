@@ -411,7 +411,7 @@ impl Block {
     const fn close(&self) -> &'static str {
         match self.calls {
             Calls::Tagged { close, .. } => close,
-            Calls::Named | Calls::Bare { .. } => "",
+            Calls::Named | Calls::Bare { .. } | Calls::Unknown => "",
         }
     }
 

@@ -187,7 +187,7 @@ impl Writer {
                 self.put(if is_list { "}]" } else { "}\n" });
                 self.mark(close);
             }
-            Calls::Named => {}
+            Calls::Named | Calls::Unknown => {}
             Calls::Bare { .. } => self.put(if is_list { "}]" } else { "}" }),
         }
     }
@@ -251,7 +251,7 @@ impl Writer {
             match self.syntax.calls {
                 Calls::Tagged { open, .. } => self.mark(open),
                 Calls::Named => self.mark(MISTRAL_OPEN),
-                Calls::Bare { .. } => {}
+                Calls::Bare { .. } | Calls::Unknown => {}
             }
             let is_named = matches!(self.syntax.calls, Calls::Named);
             let is_bare = matches!(self.syntax.calls, Calls::Bare { .. });
@@ -263,7 +263,7 @@ impl Writer {
         }
         let arguments = match self.syntax.calls {
             Calls::Bare { arguments, .. } => arguments,
-            Calls::Named | Calls::Tagged { .. } => "arguments",
+            Calls::Named | Calls::Tagged { .. } | Calls::Unknown => "arguments",
         };
         match (self.syntax.calls, is_whole) {
             (Calls::Named, _) => {

@@ -219,18 +219,17 @@ fn a_call_is_told_with_all_its_tokens() {
         answer.advance(&mut advances);
         kinds.extend(advances.iter().map(|a| (a.kind, a.tokens.clone())));
     }
-    use DeltaKind::{Text, ToolCall};
     assert_eq!(
         kinds,
         [
-            (Text, vec![1]),
-            (Text, vec![]),
-            (ToolCall, vec![2, 3, 4, 5]),
-            (ToolCall, vec![6]),
-            (ToolCall, vec![7]),
-            (ToolCall, vec![8]),
-            (ToolCall, vec![9]),
-            (Text, vec![10]),
+            (DeltaKind::Text, vec![1]),
+            (DeltaKind::Text, vec![]),
+            (DeltaKind::ToolCall, vec![2, 3, 4, 5]),
+            (DeltaKind::ToolCall, vec![6]),
+            (DeltaKind::ToolCall, vec![7]),
+            (DeltaKind::ToolCall, vec![8]),
+            (DeltaKind::ToolCall, vec![9]),
+            (DeltaKind::Text, vec![10]),
         ]
     );
     assert_eq!(answer.reason(), FinishReason::ToolCalls);

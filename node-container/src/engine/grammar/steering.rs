@@ -16,7 +16,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use protocol::chat::{ReasoningEffort, ToolChoice};
-use protocol::{ChatRequest, DeltaKind, Failure};
+use protocol::{ChatRequest, DeltaKind, ErrorCode, Failure};
 
 use super::{Subject, format, tools};
 use crate::engine::answer::Answer;
@@ -48,11 +48,22 @@ impl Steering {
         prompt: &str,
     ) -> Result<Self, Failure> {
         let format = format(&request.response_format)?;
-        let callable = callable(request);
+        let callable = if syntax.can_call() {
+            callable(request)
+        } else {
+            &[]
+        };
         let is_must = match &request.tool_choice {
             ToolChoice::Required | ToolChoice::Function { .. } => true,
             ToolChoice::Auto | ToolChoice::None | ToolChoice::Unknown => false,
         };
+        if is_must && !syntax.can_call() {
+            return Err(Failure::new(
+                ErrorCode::CapabilityMissing,
+                "how this model calls tools is not known here, so it cannot be made to; set tool_choice to auto or none",
+            )
+            .with_param("tool_choice"));
+        }
         let mut steering = Self {
             has_tools: !callable.is_empty(),
             ..Self::default()

@@ -264,10 +264,10 @@ impl Agreed {
                     .filter_map(|entry| usize::try_from(entry.id).ok()),
             );
             answer.advance(&mut advances);
-            let agrees = advances
+            let fits = advances
                 .drain(..)
                 .all(|advance| place.take(advance.kind, &advance.bytes, pieces));
-            if !agrees {
+            if !fits {
                 break;
             }
             let is_over = place.is_over(pieces);

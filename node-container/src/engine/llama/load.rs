@@ -98,6 +98,8 @@ pub struct Loaded {
     pub devices: Vec<String>,
     /// Whether pictures can be shown to it.
     pub has_vision: bool,
+    /// Whether its tool calls are understood.
+    pub has_tools: bool,
     /// Threads, and how prompts are read: set, or found at start.
     pub tuned: Tuned,
 }
@@ -236,6 +238,7 @@ fn live(
             .map(|device| device.description)
             .collect(),
         has_vision: projector.is_some(),
+        has_tools: syntax.can_call(),
         tuned,
     };
     let reader = Reader::new(
