@@ -86,8 +86,8 @@ impl Syntax {
             tagged("<|tool_call|>", "<|/tool_call|>", true)
         } else if names("<|tool_call|>") {
             tagged("<|tool_call|>", "", true)
-        } else if names("<function=") {
-            // Qwen3-Coder and its like: XML.
+        } else if names("<function=") || names("<arg_key>") {
+            // XML: of Qwen3-Coder and its like, and of GLM.
             Calls::Unknown
         } else if names("<tool_call>") {
             tagged("<tool_call>", "</tool_call>", false)
@@ -103,6 +103,17 @@ impl Syntax {
             }
         };
         Self { reasoning, calls }
+    }
+
+    /// The same, for a template that shows tools to the model by itself: where it names no known marks, it teaches a way
+    /// to call that is not known here.
+    #[must_use]
+    pub fn of_showing_tools(self) -> Self {
+        let calls = match self.calls {
+            Calls::Bare { tag: "", .. } => Calls::Unknown,
+            Calls::Tagged { .. } | Calls::Named | Calls::Bare { .. } | Calls::Unknown => self.calls,
+        };
+        Self { calls, ..self }
     }
 
     /// Spellings that mean something. Where the vocabulary has one as a control token, its text is needed.
@@ -181,6 +192,73 @@ mod tests {
                 arguments: "arguments"
             }
         ));
+    }
+
+    /// The templates themselves, as their makers published them.
+    #[test]
+    fn real_templates_are_known() {
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/templates/");
+        let detect = |name: &str| {
+            let source = std::fs::read_to_string(format!("{fixtures}{name}.jinja"));
+            let template = crate::template::ChatTemplate::new(
+                source.ok(),
+                crate::template::SpecialTokens::default(),
+            )
+            .expect("usable");
+            let syntax = Syntax::detect(template.source(), |_| false);
+            if template.abilities().tools {
+                syntax.of_showing_tools()
+            } else {
+                syntax
+            }
+        };
+        let tagged = |open, close, is_list| Calls::Tagged {
+            open,
+            close,
+            is_list,
+        };
+        let hermes = tagged("<tool_call>", "</tool_call>", false);
+        let generic = Calls::Bare {
+            tag: "",
+            arguments: "arguments",
+        };
+        for (name, calls, reasoning) in [
+            ("Qwen-Qwen2.5-7B-Instruct", hermes, None),
+            ("Qwen-Qwen3-0.6B", hermes, Some(THINK)),
+            ("Qwen-QwQ-32B", hermes, Some(THINK)),
+            ("ibm-granite-granite-4.0", hermes, None),
+            (
+                "ibm-granite-granite-3.3-2B-Instruct",
+                tagged("<|tool_call|>", "", true),
+                Some(THINK),
+            ),
+            (
+                "mistralai-Mistral-Nemo-Instruct-2407",
+                tagged("[TOOL_CALLS]", "", true),
+                None,
+            ),
+            ("Mistral-Small-3.2-24B-Instruct-2506", Calls::Named, None),
+            ("unsloth-mistral-Devstral-Small-2507", Calls::Named, None),
+            (
+                "mistralai-Ministral-3-14B-Reasoning-2512",
+                Calls::Named,
+                Some(MAGISTRAL),
+            ),
+            ("SmolLM2-135M-Instruct", generic, None),
+            ("microsoft-Phi-3.5-mini-instruct", generic, None),
+            ("Qwen3-Coder", Calls::Unknown, None),
+            ("ByteDance-Seed-OSS", Calls::Unknown, None),
+            ("GLM-4.6", Calls::Unknown, Some(THINK)),
+            ("Apertus-8B-Instruct", Calls::Unknown, None),
+            ("openai-gpt-oss-120b", Calls::Unknown, None),
+        ] {
+            let syntax = detect(name);
+            assert_eq!(
+                (syntax.calls, syntax.reasoning),
+                (calls, reasoning),
+                "{name}"
+            );
+        }
     }
 
     #[test]

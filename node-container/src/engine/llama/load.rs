@@ -218,7 +218,7 @@ fn live(
     let context_tokens = context_tokens(&model, options)?;
     let (to_reader, tasks) = channel();
     let (to_engine, done) = channel();
-    let syntax = syntax(&model, template.source());
+    let syntax = syntax(&model, &template);
     let vocabulary = vocabulary(&model, &syntax);
     let tuned = context::tune(&model, options, has_accelerator());
     let projector = projector(&model, options, tuned.threads)?;
@@ -486,11 +486,16 @@ pub(super) fn context_tokens(model: &LlamaModel, options: &LlamaOptions) -> Resu
 }
 
 /// What the model writes beside plain text, by its template and its vocabulary.
-pub(super) fn syntax(model: &LlamaModel, template: &str) -> Syntax {
+pub(super) fn syntax(model: &LlamaModel, template: &ChatTemplate) -> Syntax {
     let vocab = model.vocab();
-    Syntax::detect(template, |spelling| {
+    let syntax = Syntax::detect(template.source(), |spelling| {
         vocab.tokenize(spelling.as_bytes(), false, true).len() == 1
-    })
+    });
+    if template.abilities().tools {
+        syntax.of_showing_tools()
+    } else {
+        syntax
+    }
 }
 
 /// What each token writes: control tokens nothing, but for the markers of the model's syntax.

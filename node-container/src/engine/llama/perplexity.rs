@@ -56,7 +56,7 @@ pub fn with_scorer<T>(
     let model = load_model(options)?;
     let template = chat_template(&model, options)?;
     let context_tokens = context_tokens(&model, options)?;
-    let syntax = syntax(&model, template.source());
+    let syntax = syntax(&model, &template);
     let vocabulary = vocabulary(&model, &syntax);
     let batch_tokens = u32::try_from(BATCH_TOKENS_MAX).unwrap_or(u32::MAX);
     let threads = options.threads.unwrap_or(1);
