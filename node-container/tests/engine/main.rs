@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cache;
+#[cfg(test)]
 mod calling;
 #[cfg(test)]
 mod continuing;
