@@ -11,6 +11,7 @@ use protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, NODE_SLOTS_MAX};
 
 pub use models::{CacheFlags, ModelFlags};
 
+use crate::engine::embed::Pooling;
 use crate::engine::llama::CacheType;
 use crate::engine::tuning::PROMPT_BATCH_MAX;
 
@@ -81,6 +82,15 @@ pub struct Config {
     /// What lets the model see, a GGUF file (often called mmproj). Without it the model takes no images.
     #[arg(long, env = "HELIOGRAPH_PROJECTOR", value_name = "PATH")]
     pub projector: Option<PathBuf>,
+
+    /// Also make embeddings of texts, of their tokens in this way. Embedding models need not be told.
+    #[arg(
+        long,
+        env = "HELIOGRAPH_EMBEDDINGS",
+        value_name = "POOLING",
+        value_enum
+    )]
+    pub embeddings: Option<Pooling>,
 
     /// A Jinja chat template to use instead of the model file's own.
     #[arg(long, env = "HELIOGRAPH_CHAT_TEMPLATE", value_name = "PATH")]

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod detokenise;
+pub mod embed;
 pub mod grammar;
 pub mod image;
 pub mod llama;

@@ -59,6 +59,22 @@ pub fn run(config: &Config) -> ExitCode {
     }
 }
 
+/// What the engine is to load.
+fn llama_options(config: &Config, chosen: &Chosen) -> anyhow::Result<LlamaOptions> {
+    Ok(LlamaOptions {
+        slots: config.slots,
+        context_tokens: config.context,
+        threads: config.threads,
+        prompt_batch: config.batch,
+        cache_type: config.cache_type,
+        cached_conversations: config.cached_conversations(),
+        projector_file: chosen.projector.clone(),
+        chat_template: config.read_chat_template()?,
+        embeddings: config.embeddings,
+        ..LlamaOptions::new(chosen.weights.clone())
+    })
+}
+
 fn try_run(config: &Config) -> anyhow::Result<u8> {
     if !config.relay.is_private() && config.key.is_some() {
         tracing::warn!(relay = %config.relay, "the key travels unencrypted: use wss:// unless this network is trusted");
@@ -85,22 +101,11 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     };
     let (event_sender, mut events) = unbounded_channel();
     tracing::info!(file = %chosen.weights.display(), "loading the model");
-    let options = LlamaOptions {
-        slots: config.slots,
-        context_tokens: config.context,
-        threads: config.threads,
-        prompt_batch: config.batch,
-        cache_type: config.cache_type,
-        cached_conversations: config.cached_conversations(),
-        projector_file: chosen.projector.clone(),
-        chat_template: config.read_chat_template()?,
-        ..LlamaOptions::new(chosen.weights.clone())
-    };
     let Spawned {
         loaded,
         commands,
         thread,
-    } = llama::spawn(options, event_sender)?;
+    } = llama::spawn(llama_options(config, &chosen)?, event_sender)?;
     tracing::info!(
         model = chosen.id,
         mib = loaded.model_bytes >> 20,
@@ -153,15 +158,16 @@ fn session_config(config: &Config, chosen: &Chosen, loaded: &Loaded) -> node_ses
             runtime: RUNTIME.to_owned(),
             context_tokens: loaded.context_tokens,
             capabilities: Capabilities {
-                grammar: true,
-                logprobs: true,
-                penalties: true,
-                logit_bias: true,
-                seed: true,
+                grammar: loaded.has_chat,
+                logprobs: loaded.has_chat,
+                penalties: loaded.has_chat,
+                logit_bias: loaded.has_chat,
+                seed: loaded.has_chat,
                 continuation: true,
                 vision: loaded.has_vision,
                 tools: loaded.has_tools,
-                ..Capabilities::default()
+                chat: loaded.has_chat,
+                embeddings: loaded.has_embeddings,
             },
             measured: None,
         }],

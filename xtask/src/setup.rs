@@ -4,6 +4,7 @@
 //! a second. What is missing is installed into the user's cache folder, keyed by version, under one lock.
 
 mod debian;
+mod embedder;
 mod model;
 mod node;
 pub(crate) mod peers;
@@ -103,6 +104,7 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
         worker_build: rust::CargoTool::new(places, "worker-build", "worker-build", &locks.worker),
         model: ModelFile::of_the_demo(places)?,
         test_model: test_model::TestModel::at(places),
+        embedder: embedder::Embedder::at(places),
     };
     let debian = debian::missing(purpose);
     let toolchain = rust::missing(purpose)?;
@@ -119,6 +121,7 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
         }
         if purpose == Purpose::Tests {
             parts.test_model.install(places, &parts.python)?;
+            parts.embedder.install(places, &parts.python)?;
         }
     }
     step.done_quietly();
@@ -143,6 +146,7 @@ struct Parts {
     worker_build: rust::CargoTool,
     model: ModelFile,
     test_model: test_model::TestModel,
+    embedder: embedder::Embedder,
 }
 
 impl Parts {
@@ -153,6 +157,7 @@ impl Parts {
             && self.worker_build.is_there()
             && (purpose == Purpose::Image || self.model.is_there())
             && (purpose != Purpose::Tests || self.test_model.is_there())
+            && (purpose != Purpose::Tests || self.embedder.is_there())
     }
 
     fn tools(self) -> Result<Tools> {

@@ -2,10 +2,12 @@
 //!
 //! What it is: a list of metadata and tensors → bytes, version 3, little-endian, tensors of 32-bit floats. [`seeded`]
 //! makes small weights of known value where no trained ones can be had.
-//! What it is not: a reader, a quantiser, or a converter of any model.
+//! [`bert`] converts one kind of embedding model, so that vectors can be compared with those of its publisher.
+//! What it is not: a reader or a quantiser.
 //!
 //! The format is described in `docs/gguf.md` of the ggml project.
 
+pub mod bert;
 pub mod seeded;
 
 /// Every tensor's data begins at a multiple of so many bytes; the format's own default.

@@ -27,6 +27,7 @@ mod pictures;
 mod reader;
 mod sharing;
 mod slot;
+mod vectors;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};

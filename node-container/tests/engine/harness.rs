@@ -7,7 +7,8 @@ use node_container::engine::llama::{LlamaOptions, Loaded, Spawned, spawn};
 use node_container::engine::{Advance, Command, EngineEvent, JobKey};
 use protocol::chat::Sampling;
 use protocol::{
-    Answer, ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, PrefixHash, Role, Usage,
+    Answer, ChatMessage, ChatRequest, DeltaKind, Failure, FinishReason, JobRequest, PrefixHash,
+    Role, Usage,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -93,17 +94,22 @@ impl Rig {
 
     /// Starts an answer of which the client has a part.
     pub(crate) fn start_from(&mut self, request: ChatRequest, answer: Option<Answer>) -> JobKey {
-        self.start_as(request, answer, None)
+        self.start_as(request.into(), answer, None)
     }
 
     /// Starts a conversation that the relay gave a name.
     pub(crate) fn start_named(&mut self, request: ChatRequest, name: PrefixHash) -> JobKey {
-        self.start_as(request, None, Some(name))
+        self.start_as(request.into(), None, Some(name))
+    }
+
+    /// Starts a job of any kind.
+    pub(crate) fn start_request(&mut self, request: JobRequest, answer: Option<Answer>) -> JobKey {
+        self.start_as(request, answer, None)
     }
 
     fn start_as(
         &mut self,
-        request: ChatRequest,
+        request: JobRequest,
         answer: Option<Answer>,
         prefix: Option<PrefixHash>,
     ) -> JobKey {
@@ -112,7 +118,7 @@ impl Rig {
         self.send(Command::Start {
             key,
             model: MODEL.to_owned(),
-            request: Box::new(request.into()),
+            request: Box::new(request),
             answer: answer.map(Box::new),
             prefix,
         });

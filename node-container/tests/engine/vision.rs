@@ -26,7 +26,7 @@ const SHAPE: Projector = Projector::SMOLLM2;
 const SEED: u64 = 7;
 
 /// A file with these bytes, for tests that need one on a disk.
-fn file(name: &str, bytes: &[u8]) -> PathBuf {
+pub(crate) fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     // Tests run at once; a file is seen whole or not at all.
     let part = path.with_extension(format!("{:?}", std::thread::current().id()));

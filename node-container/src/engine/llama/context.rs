@@ -3,11 +3,22 @@
 use std::num::NonZeroU32;
 
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::model::LlamaModel;
 
 use super::load::{CacheType, LlamaOptions, LoadError, backend, spares};
+use super::vectors::{Embedder, SEQUENCES};
+use crate::engine::embed::Pooling;
 use crate::engine::tuning::{self, Tuned, Wanted};
+
+/// Tokens of a text that becomes a vector, where neither model nor operator says less: it is evaluated all at once.
+const INPUT_TOKENS_MAX: u32 = 2048;
+
+/// Tokens that are evaluated at once at least, so that short texts go together.
+const EMBED_BATCH_TOKENS_MIN: u32 = 512;
+
+/// llama.cpp keeps a row of logits for every token that becomes part of a vector, although nobody reads it.
+const ROWS_BYTES_MAX: u64 = 512 << 20;
 
 /// Answers at once in the tuning run: from here on, more of them change little about what is fastest.
 const ROWS_MAX: u32 = 8;
@@ -75,6 +86,50 @@ pub(super) fn engine_context<'m>(
         cache_type: options.cache_type,
     };
     new_context(model, shape).map_err(failed)
+}
+
+/// What makes vectors of texts, in a context of its own; and how many tokens a text may have.
+pub(super) fn embedder<'m>(
+    model: &'m LlamaModel,
+    options: &LlamaOptions,
+    pooling: Pooling,
+    threads: u32,
+) -> Result<(Embedder<'m>, u32), LoadError> {
+    let row_bytes = u64::try_from(model.n_vocab()).unwrap_or(1).max(1) * 4;
+    let rows = u32::try_from(ROWS_BYTES_MAX / row_bytes).unwrap_or(u32::MAX);
+    let asked = options.context_tokens.unwrap_or(INPUT_TOKENS_MAX);
+    let input_tokens = asked
+        .min(INPUT_TOKENS_MAX)
+        .min(model.n_ctx_train())
+        .min(rows);
+    let failed = |error: String| LoadError::Context {
+        slots: options.slots,
+        context_tokens: input_tokens,
+        error,
+    };
+    let batch_tokens = input_tokens.max(EMBED_BATCH_TOKENS_MIN);
+    let tokens = NonZeroU32::new(batch_tokens);
+    let threads = i32::try_from(threads).unwrap_or(1);
+    let pooling = match pooling {
+        Pooling::Mean => LlamaPoolingType::Mean,
+        Pooling::Cls => LlamaPoolingType::Cls,
+        Pooling::Last => LlamaPoolingType::Last,
+    };
+    let params = LlamaContextParams::default()
+        .with_embeddings(true)
+        .with_pooling_type(pooling)
+        .with_n_ctx(tokens)
+        .with_n_seq_max(SEQUENCES)
+        .with_kv_unified(true)
+        .with_n_batch(batch_tokens)
+        .with_n_ubatch(batch_tokens)
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads);
+    let context = model
+        .new_context(backend()?, params)
+        .map_err(|error| failed(error.to_string()))?;
+    let embedder = Embedder::new(model, context, input_tokens, options.slots);
+    Ok((embedder, input_tokens))
 }
 
 /// Finds out how the model computes fastest here.

@@ -24,8 +24,10 @@ use super::cache::{Cache, spare_sequences};
 use super::looking;
 use super::reader::{Done, Reader, Task};
 use super::slot::Slot;
+use super::vectors::{self, Router};
 use super::{BATCH_TOKENS_MAX, LlamaEngine, context};
-use crate::engine::tuning::{self, Tuned};
+use crate::engine::embed::Pooling;
+use crate::engine::tuning::{self, PromptBatch, Tuned};
 use crate::engine::vision::{Projector, VisionError};
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, EngineEvent, run};
@@ -57,6 +59,8 @@ pub struct LlamaOptions {
     pub projector_file: Option<PathBuf>,
     /// A Jinja template to use instead of the model file's own.
     pub chat_template: Option<String>,
+    /// How to make vectors of texts, for models that do not say so themselves.
+    pub embeddings: Option<Pooling>,
 }
 
 impl LlamaOptions {
@@ -72,6 +76,7 @@ impl LlamaOptions {
             cached_conversations: 0,
             projector_file: None,
             chat_template: None,
+            embeddings: None,
         }
     }
 }
@@ -96,10 +101,14 @@ pub struct Loaded {
     pub model_bytes: u64,
     /// Devices that llama.cpp computes on.
     pub devices: Vec<String>,
+    /// Whether it can be talked to.
+    pub has_chat: bool,
     /// Whether pictures can be shown to it.
     pub has_vision: bool,
     /// Whether its tool calls are understood.
     pub has_tools: bool,
+    /// Whether it makes vectors of texts.
+    pub has_embeddings: bool,
     /// Threads, and how prompts are read: set, or found at start.
     pub tuned: Tuned,
 }
@@ -214,6 +223,9 @@ fn live(
     tell_loaded: &Sender<Result<Loaded, LoadError>>,
 ) -> Result<(), LoadError> {
     let model = load_model(options)?;
+    if makes_vectors_only(&model, options) {
+        return live_for_vectors(&model, options, commands, events, tell_loaded);
+    }
     let template = chat_template(&model, options)?;
     let context_tokens = context_tokens(&model, options)?;
     let (to_reader, tasks) = channel();
@@ -230,15 +242,18 @@ fn live(
         (to_reader, done),
     )?;
     engine.projector = projector.as_ref();
+    let embedder = match pooling(&model, options) {
+        None => None,
+        Some(pooling) => Some(context::embedder(&model, options, pooling, tuned.threads)?.0),
+    };
     let loaded = Loaded {
         context_tokens,
         model_bytes: model.size(),
-        devices: llama_cpp_2::list_llama_ggml_backend_devices()
-            .into_iter()
-            .map(|device| device.description)
-            .collect(),
+        devices: device_names(),
+        has_chat: true,
         has_vision: projector.is_some(),
         has_tools: syntax.can_call(),
+        has_embeddings: embedder.is_some(),
         tuned,
     };
     let reader = Reader::new(
@@ -263,16 +278,97 @@ fn live(
                 reader.run(&tasks, &to_engine, eye.as_ref(), wake);
             })
             .map_err(|error| LoadError::Thread(error.to_string()))?;
+        let vectors = match embedder {
+            None => None,
+            Some(embedder) => Some(vectors::spawn(scope, embedder, events.clone(), wake)?),
+        };
         if tell_loaded.send(Ok(loaded)).is_ok() {
-            run(&mut engine, &mut commands, events);
+            serve(engine, vectors, &mut commands, events);
+        } else {
+            // Ends the reader.
+            drop(engine);
         }
-        // Ends the reader.
-        drop(engine);
         if reading.join().is_err() {
             tracing::error!("the thread that reads prompts panicked");
         }
         Ok(())
     })
+}
+
+/// Drives the engine, or both of them, to the end, which is the reader's end too.
+fn serve(
+    mut engine: LlamaEngine<'_>,
+    vectors: Option<UnboundedSender<Command>>,
+    commands: &mut UnboundedReceiver<Command>,
+    events: &UnboundedSender<EngineEvent>,
+) {
+    match vectors {
+        None => run(&mut engine, commands, events),
+        Some(vectors) => {
+            let mut router = Router {
+                chat: engine,
+                vectors,
+            };
+            run(&mut router, commands, events);
+        }
+    }
+}
+
+/// How the model makes vectors of texts, if it does.
+fn pooling(model: &LlamaModel, options: &LlamaOptions) -> Option<Pooling> {
+    options.embeddings.or_else(|| {
+        let architecture = model.meta_val_str("general.architecture").ok()?;
+        let number = model.meta_val_str(&format!("{architecture}.pooling_type"));
+        Pooling::of_number(&number.ok()?)
+    })
+}
+
+/// Whether nobody can talk to the model.
+fn makes_vectors_only(model: &LlamaModel, options: &LlamaOptions) -> bool {
+    pooling(model, options).is_some()
+        && options.chat_template.is_none()
+        && model.meta_val_str("tokenizer.chat_template").is_err()
+}
+
+/// The engine thread's whole life, where the model only makes vectors.
+fn live_for_vectors(
+    model: &LlamaModel,
+    options: &LlamaOptions,
+    mut commands: UnboundedReceiver<Command>,
+    events: &UnboundedSender<EngineEvent>,
+    tell_loaded: &Sender<Result<Loaded, LoadError>>,
+) -> Result<(), LoadError> {
+    let threads = options.threads.unwrap_or_else(|| {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        u32::try_from(cores / 2).unwrap_or(1).max(1)
+    });
+    let pooling = pooling(model, options).unwrap_or(Pooling::Mean);
+    let (mut embedder, input_tokens) = context::embedder(model, options, pooling, threads)?;
+    let loaded = Loaded {
+        context_tokens: input_tokens,
+        model_bytes: model.size(),
+        devices: device_names(),
+        has_chat: false,
+        has_vision: false,
+        has_tools: false,
+        has_embeddings: true,
+        tuned: Tuned {
+            threads,
+            prompt_batch: PromptBatch::given(tuning::PROMPT_BATCH_MAX),
+        },
+    };
+    if tell_loaded.send(Ok(loaded)).is_ok() {
+        run(&mut embedder, &mut commands, events);
+    }
+    Ok(())
+}
+
+/// What llama.cpp computes on.
+fn device_names() -> Vec<String> {
+    llama_cpp_2::list_llama_ggml_backend_devices()
+        .into_iter()
+        .map(|device| device.description)
+        .collect()
 }
 
 /// What lets the model see, where there is such a file.
