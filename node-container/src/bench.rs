@@ -140,7 +140,12 @@ fn try_run(options: &Options) -> anyhow::Result<()> {
         LlamaOptions {
             slots,
             // As a node has it.
-            cached_conversations: slots.max(CACHED_CONVERSATIONS_MIN),
+            cached_conversations: if options.arriving_tokens.is_some() {
+                // What is over would take part in the steps that are measured.
+                0
+            } else {
+                slots.max(CACHED_CONVERSATIONS_MIN)
+            },
             context_tokens: Some(longest + options.generate + TEMPLATE_TOKENS),
             threads: options.threads,
             prompt_batch: options.batch,

@@ -167,6 +167,11 @@ impl Asking {
         Ok(key)
     }
 
+    /// Leaves one out of steps.
+    pub(super) fn pause(&self, key: JobKey) -> anyhow::Result<()> {
+        self.command(Command::Pause { key })
+    }
+
     /// Stops one.
     pub(super) fn stop(&self, key: JobKey) -> anyhow::Result<()> {
         self.command(Command::Stop { key })

@@ -35,7 +35,8 @@ pub(super) struct Pauses {
     step_ms_max: f64,
     /// Prompt tokens of the largest piece that was read beside the chats.
     chunk_tokens: u32,
-    /// The longest time that such a piece of the same prompt takes alone.
+    /// The longest time that a piece of such a prompt takes while all chats but one pause, less what that one's step
+    /// takes.
     chunk_ms: f64,
     /// Between two tokens of a chat while the prompt was read.
     pause_count: u32,
@@ -93,14 +94,9 @@ impl Pieces {
             .unwrap_or(0)
     }
 
-    /// What `tokens` of the slowest piece took.
-    fn slowest(&self, tokens: u32) -> f64 {
-        let per_token = self
-            .read
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, ms)| ms / f64::from(*count));
-        per_token.fold(0.0, f64::max) * f64::from(tokens)
+    /// What the longest of these pieces took.
+    fn longest(&self) -> f64 {
+        self.read.iter().map(|(_, ms)| *ms).fold(0.0, f64::max)
     }
 }
 
@@ -120,19 +116,26 @@ pub(super) async fn measure(asking: &mut Asking, tokens: u32) -> anyhow::Result<
     let began = Instant::now();
     let arriving = asking.start(arriving)?;
     let (beside, during, first) = until_first_token(asking, arriving, before.last).await?;
-    // The one first that is nearest to its end: who ended by itself cannot be stopped.
-    for key in [arriving].into_iter().chain(streaming) {
-        asking.stop(key)?;
-        until_over(asking, key).await?;
+    asking.stop(arriving)?;
+    until_over(asking, arriving).await?;
+    // The same again beside chats that keep their place in the cache, which costs too, but of which only one goes on:
+    // so the engine reads the same pieces.
+    for key in streaming.iter().skip(1) {
+        asking.pause(*key)?;
     }
+    let one = gaps_of_one(asking).await?;
     let alone = asking.start(alone)?;
     let (pieces, _, _) = until_first_token(asking, alone, BTreeMap::new()).await?;
     until_over(asking, alone).await?;
+    for key in streaming {
+        asking.stop(key)?;
+        until_over(asking, key).await?;
+    }
 
     let (steps, pauses) = (sorted(&before.ms), sorted(&during.ms));
     let step_ms_median = quantile(&steps, 0.5);
     let chunk_tokens = beside.largest();
-    let chunk_ms = pieces.slowest(chunk_tokens);
+    let chunk_ms = pieces.longest() - one;
     Ok(Pauses {
         streams: STREAMS,
         arriving_tokens: beside.prefilled,
@@ -166,6 +169,18 @@ async fn gaps_before(asking: &mut Asking) -> anyhow::Result<Gaps> {
         }
     }
     Ok(gaps)
+}
+
+/// What a step of the one chat that goes on takes.
+async fn gaps_of_one(asking: &mut Asking) -> anyhow::Result<f64> {
+    let mut gaps = Gaps::default();
+    while gaps.ms.len() < TOKENS_BEFORE {
+        let (event, at) = asking.event().await?;
+        for key in told(event)?.unwrap_or_default() {
+            gaps.note(key, at);
+        }
+    }
+    Ok(quantile(&sorted(&gaps.ms), 0.5))
 }
 
 /// Follows everybody until `key` tells its first token.

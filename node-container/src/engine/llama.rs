@@ -31,6 +31,7 @@ mod vectors;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::Instant;
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -80,6 +81,10 @@ struct LlamaEngine<'m> {
     batch: LlamaBatch<'static>,
     context_tokens: u32,
     prompt_batch: PromptBatch,
+    /// What of it is read beside answers at present.
+    beside: u32,
+    /// Whether the last step read of a prompt beside answers.
+    has_read_beside: bool,
     /// Prompts that the next step reads; a buffer.
     prompts: Vec<Prompt>,
     /// How many jobs were admitted.
@@ -271,8 +276,9 @@ impl LlamaEngine<'_> {
         let tokens = if is_alone {
             self.prompt_batch.alone
         } else {
-            self.prompt_batch.beside
+            self.beside
         };
+        self.has_read_beside = !is_alone && !self.prompts.is_empty();
         sharing::divide(usize::try_from(tokens).unwrap_or(1), &mut self.prompts);
         let mut fits = true;
         for (place, (sequence, slot)) in (0i32..).zip(&mut self.slots).enumerate() {
@@ -401,10 +407,15 @@ impl Engine for LlamaEngine<'_> {
         if self.batch.n_tokens() == 0 {
             return;
         }
+        let began = Instant::now();
         match self.decode() {
             Ok(()) => {
                 self.failures = 0;
                 self.harvest();
+                // A graphics card is done when its numbers are read.
+                if self.has_read_beside {
+                    self.beside = self.prompt_batch.after(self.beside, began.elapsed());
+                }
             }
             Err(error) => self.fail_all(&error.to_string()),
         }

@@ -69,6 +69,20 @@ impl PromptBatch {
     }
 }
 
+impl PromptBatch {
+    /// How many prompt tokens the next step may read beside answers, after one that read `tokens` took so long. A prompt
+    /// gets dearer the longer it is, which the run at start does not see.
+    pub fn after(self, tokens: u32, time: Duration) -> u32 {
+        if time > BESIDE_MAX * 2 {
+            (tokens / 2).max(PROMPT_BATCH_MIN)
+        } else if time < BESIDE_MAX / 2 {
+            (tokens * 2).min(self.beside)
+        } else {
+            tokens
+        }
+    }
+}
+
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuned {
@@ -232,6 +246,19 @@ mod tests {
         assert_eq!(batch(2.0), of(256, 64));
         assert_eq!(batch(2.9), of(256, 64));
         assert_eq!(batch(1000.0), of(16, 16));
+    }
+
+    #[test]
+    fn pieces_shrink_while_they_are_slow_and_grow_back() {
+        let batch = PromptBatch {
+            alone: 256,
+            beside: 64,
+        };
+        assert_eq!(batch.after(64, MILLISECOND * 500), 32);
+        assert_eq!(batch.after(16, MILLISECOND * 500), 16);
+        assert_eq!(batch.after(32, MILLISECOND * 250), 32);
+        assert_eq!(batch.after(32, MILLISECOND * 50), 64);
+        assert_eq!(batch.after(64, MILLISECOND * 50), 64);
     }
 
     #[test]

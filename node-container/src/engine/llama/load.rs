@@ -546,6 +546,8 @@ impl<'m> LlamaEngine<'m> {
             batch,
             context_tokens,
             prompt_batch: tuned.prompt_batch,
+            beside: tuned.prompt_batch.beside,
+            has_read_beside: false,
             prompts: Vec::new(),
             admitted: 0,
             reading: Vec::new(),
