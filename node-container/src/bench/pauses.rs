@@ -33,6 +33,8 @@ pub(super) struct Pauses {
     /// Between two tokens of a chat, before: the median, and the longest.
     step_ms_median: f64,
     step_ms_max: f64,
+    /// The median once the long prompt is read: its place in the cache makes every step longer.
+    step_ms_after: f64,
     /// Prompt tokens of the largest piece that was read beside the chats.
     chunk_tokens: u32,
     /// The longest time that a piece of such a prompt takes while all chats but one pause, less what that one's step
@@ -116,6 +118,8 @@ pub(super) async fn measure(asking: &mut Asking, tokens: u32) -> anyhow::Result<
     let began = Instant::now();
     let arriving = asking.start(arriving)?;
     let (beside, during, first) = until_first_token(asking, arriving, before.last).await?;
+    // The steps that follow hold the long prompt too.
+    let step_ms_after = gap_of_steps(asking).await?;
     asking.stop(arriving)?;
     until_over(asking, arriving).await?;
     // The same again beside chats that keep their place in the cache, which costs too, but of which only one goes on:
@@ -123,7 +127,7 @@ pub(super) async fn measure(asking: &mut Asking, tokens: u32) -> anyhow::Result<
     for key in streaming.iter().skip(1) {
         asking.pause(*key)?;
     }
-    let one = gaps_of_one(asking).await?;
+    let one = gap_of_steps(asking).await?;
     let alone = asking.start(alone)?;
     let (pieces, _, _) = until_first_token(asking, alone, BTreeMap::new()).await?;
     until_over(asking, alone).await?;
@@ -142,6 +146,7 @@ pub(super) async fn measure(asking: &mut Asking, tokens: u32) -> anyhow::Result<
         arriving_first_token_ms: ms(first.duration_since(began)),
         step_ms_median,
         step_ms_max: quantile(&steps, 1.0),
+        step_ms_after,
         chunk_tokens,
         chunk_ms,
         pause_count: u32::try_from(pauses.len()).unwrap_or(u32::MAX),
@@ -149,7 +154,7 @@ pub(super) async fn measure(asking: &mut Asking, tokens: u32) -> anyhow::Result<
         pause_ms_p90: quantile(&pauses, 0.9),
         pause_ms_p99: quantile(&pauses, 0.99),
         pause_ms_max: quantile(&pauses, 1.0),
-        bound_ms: 2.0f64.mul_add(step_ms_median, chunk_ms),
+        bound_ms: 2.0f64.mul_add(step_ms_median.max(step_ms_after), chunk_ms),
     })
 }
 
@@ -171,8 +176,8 @@ async fn gaps_before(asking: &mut Asking) -> anyhow::Result<Gaps> {
     Ok(gaps)
 }
 
-/// What a step of the one chat that goes on takes.
-async fn gaps_of_one(asking: &mut Asking) -> anyhow::Result<f64> {
+/// What a step of those that go on takes: the median.
+async fn gap_of_steps(asking: &mut Asking) -> anyhow::Result<f64> {
     let mut gaps = Gaps::default();
     while gaps.ms.len() < TOKENS_BEFORE {
         let (event, at) = asking.event().await?;
