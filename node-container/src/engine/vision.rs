@@ -273,6 +273,11 @@ impl View {
         index - before.map_or(0, Shown::saved_after)
     }
 
+    /// Whether places tell how many tokens come before; they do not where they have two dimensions.
+    pub fn is_in_line(&self, prompt_tokens: usize) -> bool {
+        self.place(prompt_tokens) == prompt_tokens
+    }
+
     /// How many tokens of text come from this index on before the next picture; none where it is within one.
     pub fn text_after(&self, index: usize) -> usize {
         let next = self.pieces.iter().find(|shown| shown.end() > index);

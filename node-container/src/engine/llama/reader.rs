@@ -281,8 +281,7 @@ impl<'m> Reader<'m> {
             let ahead = given.replayed.iter().copied().chain(given.forced.path());
             sampler.check(ahead.map(to_token)).map_err(disagreement)?;
         }
-        // Where places have two dimensions, they do not tell how many tokens come before.
-        let is_in_line = view.place(context.len()) == context.len();
+        let is_in_line = view.is_in_line(context.len());
         let reason = answer.reason();
         let mut slot = Slot::new(Work {
             key: job.key,
@@ -302,14 +301,12 @@ impl<'m> Reader<'m> {
             is_seeded: request.sampling.seed.is_some(),
             is_in_line,
         });
-        let over = if is_whole {
-            Some(reason)
-        } else if slot.is_full() {
-            slot.finish();
-            Some(FinishReason::Length)
-        } else {
-            None
-        };
+        let over = is_whole.then_some(reason).or_else(|| {
+            slot.is_full().then(|| {
+                slot.finish();
+                FinishReason::Length
+            })
+        });
         Ok(Prepared { slot, over })
     }
 
