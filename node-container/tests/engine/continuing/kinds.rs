@@ -2,7 +2,7 @@
 
 use super::{first, foreign, goes_on_from_ids, goes_on_from_text, text};
 use crate::endless;
-use crate::harness::{MODEL, Rig, greedy};
+use crate::harness::{Rig, greedy};
 use protocol::answer::{Piece, PieceKind};
 use protocol::chat::ResponseFormat;
 use protocol::{Answer, ChatRequest, DeltaKind, FinishReason};
