@@ -150,8 +150,25 @@ impl NodeSession {
 
     /// The job cannot go on: the relay hears so at once, the engine is stopped.
     fn give_up(&mut self, key: JobKey, message: &str) {
+        self.part_with(key, Failure::new(ErrorCode::EngineFailed, message));
+    }
+
+    /// What has no end yet goes to other nodes, with all that the engine has said of it by now.
+    pub(crate) fn hand_back(&mut self) {
+        self.drain();
+        let unfinished = self.jobs.iter().filter(|(_, job)| match job.phase {
+            Phase::Waiting(_) | Phase::Started | Phase::Accepted { .. } => true,
+            Phase::Stopping | Phase::Ended(_) => false,
+        });
+        let unfinished: Vec<JobKey> = unfinished.map(|(key, _)| *key).collect();
+        for key in unfinished {
+            let message = "this node ends; another can go on with it";
+            self.part_with(key, Failure::new(ErrorCode::Draining, message));
+        }
+    }
+
+    fn part_with(&mut self, key: JobKey, failure: Failure) {
         if let Some(alias) = self.alias(key) {
-            let failure = Failure::new(ErrorCode::EngineFailed, message);
             self.send_about(key, &NodeToRelay::Failed { alias, failure });
         }
         self.drop_job(key);

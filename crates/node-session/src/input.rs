@@ -31,6 +31,8 @@ pub enum Input<'a> {
     Engine(EngineEvent),
     /// The operator wants the node to finish what it has and end.
     DrainRequested,
+    /// The operator waits no longer: what still runs is handed back, so that another node goes on with it at once.
+    DrainTimeOver,
     /// Time passed.
     Tick,
 }

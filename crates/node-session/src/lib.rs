@@ -117,6 +117,7 @@ impl NodeSession {
             Input::Writable => self.outbox.is_busy = false,
             Input::Engine(event) => self.engine_said(event),
             Input::DrainRequested => self.drain(),
+            Input::DrainTimeOver => self.hand_back(),
             Input::Tick => {
                 self.tick_link();
                 self.tick_jobs();

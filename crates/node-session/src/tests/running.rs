@@ -4,7 +4,7 @@ use protocol::limits::{ANSWER_BYTES_MAX, ENTRY_BYTES_MAX, TICKET_BYTES_MAX};
 use protocol::{Answer, DeltaKind, ErrorCode, Failure, NodeToRelay, Piece, PieceKind, RelayToNode};
 
 use super::stage::*;
-use crate::{Advance, EngineEvent, Input, JobKey, Output};
+use crate::{Advance, End, EngineEvent, Input, JobKey, Output};
 
 #[test]
 fn a_job_travels_from_assignment_to_its_end() {
@@ -367,6 +367,26 @@ fn an_answer_over_its_limit_fails_and_stops() {
     );
     assert_eq!(stage.wanted(), [Output::Stop { key }]);
     assert_eq!(stage.session.unacknowledged_bytes(), 0);
+}
+
+#[test]
+fn what_is_not_done_in_the_drains_time_is_handed_back_with_all_that_was_said() {
+    let mut stage = Stage::up(2);
+    let (answering, reading) = (stage.start(1), stage.start(2));
+    stage.accept(answering);
+    stage.step(vec![advance(answering, &[7], "Red")]);
+    stage.input(Input::DrainRequested);
+    stage.said();
+    stage.wanted();
+    stage.input(Input::DrainTimeOver);
+    for (message, expected) in stage.said().iter().zip([1, 2]) {
+        assert!(matches!(message, NodeToRelay::Failed { alias, failure }
+                if *alias == expected && failure.code == ErrorCode::Draining));
+    }
+    let stops = [answering, reading].map(|key| Output::Stop { key });
+    let wanted = stage.wanted();
+    assert_eq!(wanted[..2], stops);
+    assert_eq!(wanted.last(), Some(&Output::Exit(End::Drained)));
 }
 
 #[test]
