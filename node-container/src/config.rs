@@ -3,12 +3,14 @@
 mod models;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, NODE_SLOTS_MAX};
 
+use crate::health::PORT;
 pub use models::{CacheFlags, ModelFlags};
 
 use crate::engine::embed::Pooling;
@@ -109,6 +111,19 @@ pub struct Config {
     )]
     pub drain_seconds: u32,
 
+    /// The local port of /healthz and /metrics (Prometheus); 0 for none.
+    #[arg(long, env = "HELIOGRAPH_METRICS_PORT", value_name = "PORT", default_value_t = PORT)]
+    pub metrics_port: u16,
+
+    /// The address on which that port is. Beyond this machine, anybody who reaches it can read the numbers.
+    #[arg(
+        long,
+        env = "HELIOGRAPH_METRICS_HOST",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1"
+    )]
+    pub metrics_host: IpAddr,
+
     /// For tests: logs offsets and hashes of what each attempt produces.
     #[arg(long, env = "HELIOGRAPH_LOG_HASHES", hide = true)]
     pub log_hashes: bool,
@@ -117,16 +132,7 @@ pub struct Config {
 impl Config {
     /// Checks what clap must not, since it quotes the value that it refuses.
     pub fn check(&self) -> Result<(), &'static str> {
-        let Some(NodeKey(key)) = &self.key else {
-            return Ok(());
-        };
-        if !key.starts_with("hgn-") {
-            return Err("--key: a node key begins with hgn-");
-        }
-        if key.len() > KEY_BYTES_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("--key: that is no node key; it has spaces, is not ASCII or is too long");
-        }
-        Ok(())
+        self.key.as_ref().map_or(Ok(()), NodeKey::check)
     }
 }
 
@@ -176,6 +182,18 @@ impl RelayUrl {
         &self.url
     }
 
+    /// Reads an address as an operator writes it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        parse_relay(text)
+    }
+
+    /// The relay's HTTP address with this path.
+    pub fn http(&self, path: &str) -> String {
+        let root = self.url.trim_end_matches("/node");
+        let address = root.strip_prefix("ws").unwrap_or(root);
+        format!("http{address}{path}")
+    }
+
     /// Whether what is sent cannot be read on the way: TLS, or this machine.
     pub const fn is_private(&self) -> bool {
         self.is_private
@@ -193,6 +211,23 @@ impl fmt::Display for RelayUrl {
 pub struct NodeKey(String);
 
 impl NodeKey {
+    /// Takes over what an operator wrote, whatever it is.
+    pub fn parse(text: &str) -> Result<Self, std::convert::Infallible> {
+        any_key(text)
+    }
+
+    /// Whether it can be a key. Says so without quoting it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let Self(key) = self;
+        if !key.starts_with("hgn-") {
+            return Err("--key: a node key begins with hgn-");
+        }
+        if key.len() > KEY_BYTES_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("--key: that is no node key; it has spaces, is not ASCII or is too long");
+        }
+        Ok(())
+    }
+
     /// The key itself, for the one header that carries it.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -235,7 +270,7 @@ fn parse_relay(text: &str) -> Result<RelayUrl, String> {
         );
     let is_loopback = host == "localhost"
         || host
-            .parse::<std::net::IpAddr>()
+            .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback());
     Ok(RelayUrl {
         url: format!("{scheme}://{authority}/node"),

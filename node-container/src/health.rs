@@ -35,9 +35,9 @@ struct Options {
 
 /// How a rig is.
 #[derive(Debug, PartialEq, Eq)]
-struct Health {
-    is_healthy: bool,
-    says: String,
+pub(crate) struct Health {
+    pub(crate) is_healthy: bool,
+    pub(crate) says: String,
 }
 
 /// Runs with the arguments after the word.
@@ -60,7 +60,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn ask(port: u16) -> std::io::Result<Health> {
+pub(crate) fn ask(port: u16) -> std::io::Result<Health> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;

@@ -12,9 +12,11 @@
 
 pub mod bench;
 pub mod config;
+pub mod console;
 pub mod engine;
 pub mod health;
 pub mod log;
 pub mod models;
+pub mod operating;
 pub mod perplexity;
 pub mod shell;

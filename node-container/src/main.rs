@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use node_container::config::Config;
+use node_container::operating::doctor;
 use node_container::{bench, health, log, models, perplexity, shell};
 
 fn main() -> ExitCode {
@@ -32,6 +33,12 @@ fn main() -> ExitCode {
     {
         log::start();
         return models::run(arguments);
+    }
+    if arguments
+        .next_if(|first| first == doctor::COMMAND)
+        .is_some()
+    {
+        return doctor::run(arguments);
     }
     let config = Config::parse();
     if let Err(message) = config.check() {

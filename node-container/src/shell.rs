@@ -10,16 +10,17 @@
 
 mod job_log;
 mod produced;
-mod socket;
+pub(crate) mod socket;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use node_session::{End, Input, Millis, NodeSession, Output};
-use protocol::{Capabilities, CloseCode, ModelOffer, NodeClass};
+use protocol::{Capabilities, CloseCode, MeasuredSpeed, ModelOffer, NodeClass};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -29,6 +30,8 @@ use crate::config::Config;
 use crate::engine::llama::{self, LlamaOptions, Loaded, Spawned};
 use crate::engine::{Command, EngineEvent};
 use crate::models::{self, Chosen};
+use crate::operating::board::{Board, Facts, State};
+use crate::operating::{machine, selftest, server};
 use job_log::JobLog;
 use produced::ProducedLog;
 use socket::{DialError, Heard, Socket};
@@ -41,6 +44,9 @@ const EXIT_REFUSED: u8 = 3;
 const EXIT_ENGINE: u8 = 4;
 /// A second signal came while draining.
 const EXIT_SIGNAL: u8 = 130;
+
+/// To tell the relay which jobs are handed back: as much as a connection's goodbye.
+const HAND_BACK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How long the engine may take to finish its step at the end.
 const ENGINE_END_MAX: Duration = Duration::from_secs(2);
@@ -84,6 +90,8 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
             "hashes of answers are logged: whoever reads them can guess the text, piece by piece"
         );
     }
+    let board = Board::default();
+    show(config, &board);
     // A failure means that a provider is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,6 +109,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     };
     let (event_sender, mut events) = unbounded_channel();
     tracing::info!(file = %chosen.weights.display(), "loading the model");
+    board.set_state(State::Loading);
     let Spawned {
         loaded,
         commands,
@@ -119,9 +128,25 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     );
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
-    let session = NodeSession::new(session_config(config, &chosen, &loaded), seed);
     runtime.block_on(async {
+        let measured = match tested(&commands, &mut events, &loaded).await {
+            Ok(measured) => measured,
+            Err(error) => {
+                tracing::error!("{error}");
+                return Ok(EXIT_ENGINE);
+            }
+        };
+        board.set_facts(Facts {
+            model: chosen.id.clone(),
+            slots: config.slots,
+            context_tokens: loaded.context_tokens,
+            model_bytes: loaded.model_bytes,
+            measured,
+        });
+        board.set_state(State::Connecting);
+        let session = NodeSession::new(session_config(config, &chosen, &loaded, measured), seed);
         let mut shell = Shell {
+            board,
             config,
             session,
             began: Instant::now(),
@@ -131,6 +156,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
             jobs: JobLog::default(),
             produced: ProducedLog::new(config.log_hashes),
             drain_until: None,
+            has_handed_back: false,
             ending: None,
         };
         let code = shell.drive(&mut events, &mut signals).await;
@@ -147,7 +173,43 @@ async fn chosen(config: &Config, signals: &mut Signals) -> anyhow::Result<Option
     }
 }
 
-fn session_config(config: &Config, chosen: &Chosen, loaded: &Loaded) -> node_session::Config {
+/// Lets the engine answer once, before anybody depends on it.
+async fn tested(
+    commands: &UnboundedSender<Command>,
+    events: &mut UnboundedReceiver<EngineEvent>,
+    loaded: &Loaded,
+) -> Result<Option<MeasuredSpeed>, selftest::SelfTestError> {
+    let measured = selftest::run(commands, events, selftest::request(loaded)).await?;
+    if let Some(speed) = measured {
+        tracing::info!(
+            prefill = speed.prefill_tokens_per_second,
+            decode = speed.decode_tokens_per_second,
+            "self-test passed (tokens per second)"
+        );
+    }
+    Ok(measured)
+}
+
+/// Begins to say on a local port how the rig is. A rig without it works as well: another one may have the port.
+fn show(config: &Config, board: &Board) {
+    if config.metrics_port == 0 {
+        return;
+    }
+    let address = SocketAddr::new(config.metrics_host, config.metrics_port);
+    match server::start(address, board.clone()) {
+        Ok(address) => tracing::info!(%address, "metrics and health"),
+        Err(error) => {
+            tracing::warn!(%address, %error, "no metrics; choose another port with --metrics-port");
+        }
+    }
+}
+
+fn session_config(
+    config: &Config,
+    chosen: &Chosen,
+    loaded: &Loaded,
+    measured: Option<MeasuredSpeed>,
+) -> node_session::Config {
     node_session::Config {
         name: config.name.clone(),
         class: NodeClass::Rig,
@@ -169,13 +231,13 @@ fn session_config(config: &Config, chosen: &Chosen, loaded: &Loaded) -> node_ses
                 chat: loaded.has_chat,
                 embeddings: loaded.has_embeddings,
             },
-            measured: None,
+            measured,
         }],
         // The upgrade request carries the key.
         key: None,
         backoff_ms_min: node_session::Config::BACKOFF_MS_MIN,
         backoff_ms_max: node_session::Config::BACKOFF_MS_MAX,
-        machine: None,
+        machine: machine::machine(),
     }
 }
 
@@ -207,6 +269,7 @@ impl Link {
 
 struct Shell<'c> {
     config: &'c Config,
+    board: Board,
     session: NodeSession,
     began: Instant,
     link: Link,
@@ -216,6 +279,7 @@ struct Shell<'c> {
     jobs: JobLog,
     produced: ProducedLog,
     drain_until: Option<Instant>,
+    has_handed_back: bool,
     ending: Option<End>,
 }
 
@@ -245,9 +309,11 @@ impl Shell<'_> {
                 event = self.link.next() => self.link_event(event),
                 event = events.recv() => {
                     let Some(event) = event else {
-                        tracing::error!("the engine died");
+                        self.board.set_state(State::Broken);
+                        tracing::error!("the engine died: its jobs go to other nodes, and this rig ends; `rig doctor` looks for the cause");
                         return EXIT_ENGINE;
                     };
+                    self.board.engine_said(&event);
                     self.jobs.engine_said(&event);
                     self.produced.engine_said(&event);
                     self.handle(Input::Engine(event));
@@ -261,8 +327,10 @@ impl Shell<'_> {
                     self.drain();
                 }
                 () = sleep_until(drain_until.unwrap_or(tick_at)), if drain_until.is_some() => {
-                    tracing::warn!(jobs = self.session.job_count(), "drain time is over; giving up the rest");
-                    return 0;
+                    if self.has_handed_back {
+                        return 0;
+                    }
+                    self.hand_back();
                 }
             }
             self.act();
@@ -286,6 +354,7 @@ impl Shell<'_> {
             LinkEvent::Heard(Heard::Closed { code, why }) => {
                 tracing::warn!(why, "connection lost");
                 self.link = Link::Idle;
+                self.board.set_state(State::Connecting);
                 self.handle(Input::Closed { code });
             }
         }
@@ -299,7 +368,17 @@ impl Shell<'_> {
             seconds = self.config.drain_seconds,
             "draining: no new jobs"
         );
+        self.board.set_state(State::Draining);
         self.handle(Input::DrainRequested);
+    }
+
+    /// What is not done goes to other nodes, which go on with it; the words to say so need a moment.
+    fn hand_back(&mut self) {
+        let jobs = self.session.job_count();
+        tracing::warn!(jobs, "drain time is over; handing back the rest");
+        self.has_handed_back = true;
+        self.drain_until = Some(Instant::now() + HAND_BACK_TIME_MAX);
+        self.handle(Input::DrainTimeOver);
     }
 
     fn handle(&mut self, input: Input<'_>) {
@@ -350,6 +429,7 @@ impl Shell<'_> {
                 }
                 Output::CloseSocket { code } => self.close(code),
                 Output::Welcomed { node } => {
+                    self.board.set_state(State::Ready);
                     tracing::info!(node, relay = %self.config.relay, "ready");
                 }
                 Output::Refused(failure) => {
@@ -375,6 +455,7 @@ impl Shell<'_> {
 
     fn close(&mut self, code: u16) {
         if let Link::Open(socket) = std::mem::replace(&mut self.link, Link::Idle) {
+            self.board.set_state(State::Connecting);
             self.closing = Some(tokio::spawn(socket.close(code)));
         }
     }

@@ -34,6 +34,7 @@ impl Rig {
             .arg(&network.ready.model_file)
             .args(["--slots", &slots.to_string()])
             .args(["--threads", "1", "--name", name])
+            .env("HELIOGRAPH_METRICS_PORT", "0")
             .env("HELIOGRAPH_KEY", &network.ready.node_key)
             .env("HELIOGRAPH_LOG_HASHES", "true")
             .env(mark_name, mark)

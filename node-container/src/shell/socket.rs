@@ -29,7 +29,7 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What came from the relay.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Text(String),
     Binary(Vec<u8>),
     /// Everything that was given is with the system; there is room for more.
@@ -43,7 +43,7 @@ pub(super) enum Heard {
 
 /// An open connection. Dropping it cuts the connection off.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     stream: SplitStream<Stream>,
     /// A task of its own writes, so that a relay that does not read cannot hold up anything else here.
     queue: UnboundedSender<Message>,
@@ -56,13 +56,13 @@ pub(super) struct Socket {
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub(super) struct DialError {
-    pub(super) code: Option<u16>,
-    pub(super) why: String,
+pub(crate) struct DialError {
+    pub(crate) code: Option<u16>,
+    pub(crate) why: String,
 }
 
 /// Opens a connection.
-pub(super) async fn dial(relay: RelayUrl, key: Option<NodeKey>) -> Result<Socket, DialError> {
+pub(crate) async fn dial(relay: RelayUrl, key: Option<NodeKey>) -> Result<Socket, DialError> {
     let failed = |why: String| DialError { code: None, why };
     let uri: Uri = relay
         .as_str()
@@ -127,7 +127,7 @@ async fn write(
 
 impl Socket {
     /// What comes next; never fails, but ends. Loses nothing where it is given up half-way.
-    pub(super) async fn hear(&mut self) -> Heard {
+    pub(crate) async fn hear(&mut self) -> Heard {
         loop {
             tokio::select! {
                 Some(()) = self.written.recv() => {
@@ -146,7 +146,7 @@ impl Socket {
     }
 
     /// Sends a message, some time.
-    pub(super) fn send(&mut self, message: Message) {
+    pub(crate) fn send(&mut self, message: Message) {
         self.waiting += 1;
         if self.queue.send(message).is_err() {
             tracing::debug!("the connection is gone; a message was dropped");
@@ -154,7 +154,7 @@ impl Socket {
     }
 
     /// Says goodbye and waits a little until everything is sent.
-    pub(super) async fn close(mut self, code: u16) {
+    pub(crate) async fn close(mut self, code: u16) {
         self.send(Message::Close(Some(CloseFrame {
             code: FrameCode::from(code),
             reason: "".into(),

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod operating;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod rig;

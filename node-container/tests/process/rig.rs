@@ -25,6 +25,7 @@ pub(crate) fn rig_without_model(relay: &Relay, log: &std::path::Path) -> Command
     command
         .args(["--relay", &relay.url()])
         .args(["--slots", "2", "--context", "512", "--threads", "1"])
+        .env("HELIOGRAPH_METRICS_PORT", "0")
         .env("HELIOGRAPH_KEY", KEY)
         // Nothing may depend on where it is started from, or on what cargo sets for tests.
         .env_remove("LD_LIBRARY_PATH")

@@ -194,6 +194,8 @@ impl Network {
             .args(["--threads", &options.cpu_threads.to_string()])
             .args(["--name", &name])
             // By environment and not by argument: arguments are readable by every user of the machine.
+            // Several rigs on one machine would fight for the one port.
+            .env("HELIOGRAPH_METRICS_PORT", "0")
             .env("HELIOGRAPH_KEY", &self.node_key);
         self.start_part(&name, &mut command)
     }

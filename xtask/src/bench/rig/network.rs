@@ -73,6 +73,7 @@ fn through_all(stage: &Stage<'_>, round: u64, generate: u32) -> Result<Figures> 
             "--context",
             &(PROMPT_TOKENS + generate + ROOM_TOKENS).to_string(),
         ])
+        .env("HELIOGRAPH_METRICS_PORT", "0")
         .env("HELIOGRAPH_KEY", &relay.node_key);
     let mut rig = Part::start(&folder, "rig", &mut command)?;
     let key = Some(relay.api_key.as_str());

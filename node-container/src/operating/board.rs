@@ -1,0 +1,392 @@
+//! What is known of this rig right now: written by the shell, read by the server.
+//!
+//! Counts only: no text, no names of users, no job ids.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use node_session::{EngineEvent, JobKey};
+use protocol::{MeasuredSpeed, Usage};
+
+/// How far the rig is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It gets the model's file.
+    Fetching,
+    /// It loads the model and tests it.
+    Loading,
+    /// It looks for its relay.
+    Connecting,
+    /// The relay has it, and gives it jobs.
+    Ready,
+    /// It takes no more jobs and ends when those that run have.
+    Draining,
+    /// The engine is broken; the rig ends.
+    Broken,
+}
+
+impl State {
+    const ALL: [Self; 6] = [
+        Self::Fetching,
+        Self::Loading,
+        Self::Connecting,
+        Self::Ready,
+        Self::Draining,
+        Self::Broken,
+    ];
+
+    /// The word that is told.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Fetching => "fetching",
+            Self::Loading => "loading",
+            Self::Connecting => "connecting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// What does not change once the model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Catalog id.
+    pub model: String,
+    /// Jobs at once.
+    pub slots: u32,
+    /// Tokens of prompt and answer together.
+    pub context_tokens: u32,
+    /// Bytes of the weights.
+    pub model_bytes: u64,
+    /// What the self-test measured.
+    pub measured: Option<MeasuredSpeed>,
+}
+
+#[derive(Debug)]
+struct Numbers {
+    state: State,
+    facts: Facts,
+    running: HashMap<JobKey, Accepted>,
+    connections: u64,
+    finished: u64,
+    failed: u64,
+    cancelled: u64,
+    steps: u64,
+    prompt_tokens: u64,
+    cached_tokens: u64,
+    completion_tokens: u64,
+}
+
+/// A job whose prompt is known.
+#[derive(Debug, Clone, Copy)]
+struct Accepted {
+    prompt_tokens: u32,
+}
+
+/// The board; clones show the same.
+#[derive(Debug, Clone)]
+pub struct Board(Arc<Mutex<Numbers>>);
+
+impl Default for Board {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Numbers {
+            state: State::Fetching,
+            facts: Facts::default(),
+            running: HashMap::new(),
+            connections: 0,
+            finished: 0,
+            failed: 0,
+            cancelled: 0,
+            steps: 0,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            completion_tokens: 0,
+        })))
+    }
+}
+
+impl Board {
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        // Numbers are whole after every change, so that a panic elsewhere harms none.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rig is this far now. What drains or is broken stays so.
+    pub fn set_state(&self, state: State) {
+        let mut numbers = self.numbers();
+        let is_last_word = match numbers.state {
+            State::Draining => state != State::Broken,
+            State::Broken => true,
+            State::Fetching | State::Loading | State::Connecting | State::Ready => false,
+        };
+        if !is_last_word {
+            if state == State::Ready {
+                numbers.connections += 1;
+            }
+            numbers.state = state;
+        }
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> State {
+        self.numbers().state
+    }
+
+    /// What was loaded.
+    pub fn set_facts(&self, facts: Facts) {
+        self.numbers().facts = facts;
+    }
+
+    /// Counts what the engine says.
+    pub fn engine_said(&self, event: &EngineEvent) {
+        let mut numbers = self.numbers();
+        match event {
+            EngineEvent::Accepted {
+                key, prompt_tokens, ..
+            } => {
+                let prompt_tokens = *prompt_tokens;
+                numbers.running.insert(*key, Accepted { prompt_tokens });
+            }
+            EngineEvent::Step(advances) => {
+                numbers.steps += 1;
+                let tokens: usize = advances.iter().map(|advance| advance.tokens.len()).sum();
+                numbers.completion_tokens += u64::try_from(tokens).unwrap_or(0);
+            }
+            EngineEvent::Finished { key, usage, .. } => {
+                numbers.finished += 1;
+                numbers.end(*key, Some(*usage));
+            }
+            EngineEvent::Failed { key, .. } => {
+                numbers.failed += 1;
+                numbers.end(*key, None);
+            }
+            EngineEvent::Cancelled { key, usage } => {
+                numbers.cancelled += 1;
+                numbers.end(*key, Some(*usage));
+            }
+            EngineEvent::Progress { .. } | EngineEvent::Checked { .. } | EngineEvent::Cached(_) => {
+            }
+        }
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        self.numbers().metrics()
+    }
+}
+
+impl Numbers {
+    fn end(&mut self, key: JobKey, usage: Option<Usage>) {
+        let Some(accepted) = self.running.remove(&key) else {
+            return;
+        };
+        self.prompt_tokens += u64::from(accepted.prompt_tokens);
+        let cached = usage.map_or(0, |usage| usage.cached_tokens);
+        self.cached_tokens += u64::from(cached);
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        let facts = &self.facts;
+        let model = escaped(&facts.model);
+        let labels = format!(
+            "{{model=\"{model}\",version=\"{}\"}}",
+            env!("CARGO_PKG_VERSION")
+        );
+        metric(
+            &mut text,
+            "gauge",
+            "info",
+            "What runs here.",
+            &[(labels, 1)],
+        );
+        let states = State::ALL.map(|state| {
+            let labels = format!("{{state=\"{}\"}}", state.word());
+            (labels, u64::from(state == self.state))
+        });
+        metric(
+            &mut text,
+            "gauge",
+            "state",
+            "How far the rig is: 1 for one of them.",
+            &states,
+        );
+        let ends = [
+            ("{outcome=\"finished\"}".to_owned(), self.finished),
+            ("{outcome=\"failed\"}".to_owned(), self.failed),
+            ("{outcome=\"cancelled\"}".to_owned(), self.cancelled),
+        ];
+        metric(
+            &mut text,
+            "counter",
+            "jobs_total",
+            "Jobs that ended.",
+            &ends,
+        );
+        let running = u64::try_from(self.running.len()).unwrap_or(0);
+        let mut plain = |kind, name, help, value| {
+            metric(&mut text, kind, name, help, &[(String::new(), value)]);
+        };
+        plain(
+            "gauge",
+            "jobs_running",
+            "Jobs that are answered now.",
+            running,
+        );
+        plain("gauge", "slots", "Jobs at once.", facts.slots.into());
+        plain(
+            "gauge",
+            "context_tokens",
+            "Tokens of a slot.",
+            facts.context_tokens.into(),
+        );
+        plain(
+            "gauge",
+            "model_bytes",
+            "Weights, in bytes.",
+            facts.model_bytes,
+        );
+        plain(
+            "counter",
+            "connections_total",
+            "Times that a relay took the rig in.",
+            self.connections,
+        );
+        plain(
+            "counter",
+            "steps_total",
+            "Decode steps that gave tokens.",
+            self.steps,
+        );
+        plain(
+            "counter",
+            "prompt_tokens_total",
+            "Tokens of ended jobs' prompts.",
+            self.prompt_tokens,
+        );
+        plain(
+            "counter",
+            "cached_tokens_total",
+            "Those of them that were in the cache.",
+            self.cached_tokens,
+        );
+        plain(
+            "counter",
+            "completion_tokens_total",
+            "Tokens told.",
+            self.completion_tokens,
+        );
+        if let Some(speed) = facts.measured {
+            let (prefill, decode) = (
+                speed.prefill_tokens_per_second,
+                speed.decode_tokens_per_second,
+            );
+            plain(
+                "gauge",
+                "selftest_prefill_tokens_per_second",
+                "Measured at the start.",
+                prefill.into(),
+            );
+            plain(
+                "gauge",
+                "selftest_decode_tokens_per_second",
+                "Measured at the start.",
+                decode.into(),
+            );
+        }
+        text
+    }
+}
+
+fn metric(text: &mut String, kind: &str, name: &str, help: &str, values: &[(String, u64)]) {
+    let name = format!("heliograph_rig_{name}");
+    text.extend([
+        "# HELP ",
+        &name,
+        " ",
+        help,
+        "\n# TYPE ",
+        &name,
+        " ",
+        kind,
+        "\n",
+    ]);
+    for (labels, value) in values {
+        text.extend([&name, labels, " ", &value.to_string(), "\n"]);
+    }
+}
+
+/// A label's value, as the format wants it.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::FinishReason;
+
+    use super::*;
+
+    fn line(board: &Board, name: &str) -> Option<String> {
+        let text = board.metrics();
+        let found = text.lines().find_map(|line| line.strip_prefix(name));
+        found.map(|rest| rest.trim().to_owned())
+    }
+
+    #[test]
+    fn jobs_and_tokens_are_counted_once() {
+        let board = Board::default();
+        let key = JobKey(3);
+        board.engine_said(&EngineEvent::Accepted {
+            key,
+            prompt_tokens: 40,
+            context_tokens: 512,
+        });
+        assert_eq!(
+            line(&board, "heliograph_rig_jobs_running ").as_deref(),
+            Some("1")
+        );
+        let usage = Usage {
+            prompt_tokens: 40,
+            completion_tokens: 2,
+            cached_tokens: 30,
+        };
+        let finished = EngineEvent::Finished {
+            key,
+            finish_reason: FinishReason::Stop,
+            usage,
+        };
+        board.engine_said(&finished);
+        for (name, value) in [
+            ("heliograph_rig_jobs_running ", "0"),
+            ("heliograph_rig_prompt_tokens_total ", "40"),
+            ("heliograph_rig_cached_tokens_total ", "30"),
+            ("heliograph_rig_jobs_total{outcome=\"finished\"} ", "1"),
+        ] {
+            assert_eq!(line(&board, name).as_deref(), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_drains_does_not_become_ready_again_and_what_is_broken_stays_so() {
+        let board = Board::default();
+        board.set_state(State::Ready);
+        board.set_state(State::Draining);
+        board.set_state(State::Connecting);
+        assert_eq!(board.state(), State::Draining);
+        board.set_state(State::Broken);
+        board.set_state(State::Draining);
+        assert_eq!(board.state(), State::Broken);
+        let state = "heliograph_rig_state{state=\"broken\"} ";
+        assert_eq!(line(&board, state).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn labels_cannot_break_out_of_their_quotes() {
+        assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+}
