@@ -189,9 +189,8 @@ impl Parser {
         let is_parted = self.is_trimming
             && self.calls_whole > 0
             && matches!(self.syntax.calls, Calls::Bare { .. });
-        let is_between = |c| json::is_blank(c) || (is_parted && matches!(c, ';' | ','));
         while !self.held.is_empty() {
-            let blanks = self.held.len() - self.held.trim_start_matches(is_between).len();
+            let blanks = between(&self.held, is_parted);
             let rest = self.held.get(blanks..).unwrap_or_default();
             if rest.is_empty() {
                 if blanks > BLANKS_MAX {
@@ -404,6 +403,18 @@ impl Parser {
             out: &mut self.out,
         }
     }
+}
+
+/// Bytes at the beginning that mean nothing: white space, and between parted calls one `;` or `,` on the line where the
+/// last call ended. On a line of its own it is text, which is how `write_on` writes such a text.
+fn between(held: &str, is_parted: bool) -> usize {
+    let line = held.trim_start_matches([' ', '\t']);
+    let rest = line.strip_prefix([';', ',']).filter(|_| is_parted);
+    held.len()
+        - rest
+            .unwrap_or(held)
+            .trim_start_matches(json::is_blank)
+            .len()
 }
 
 /// What a text may be the beginning of.

@@ -118,8 +118,11 @@ impl Parser {
         let is_blank = self.held.chars().all(json::is_blank);
         let mut done = if text.starts_with(&self.held) {
             self.held.len()
-        } else if is_blank && !text.starts_with(json::is_blank) && text.len() > self.held.len() {
-            // White space before something else than text is left out.
+        } else if is_blank
+            && (self.is_trimming || !text.starts_with(json::is_blank))
+            && text.len() > self.held.len()
+        {
+            // White space before something else than text is left out, and here all of it.
             0
         } else {
             return None;
@@ -154,6 +157,13 @@ impl Writer {
 
     fn text(&mut self, text: &str) {
         self.leave();
+        // On the line where a call ended it would part that call from the next.
+        if self.at == At::Between
+            && matches!(self.syntax.calls, Calls::Bare { .. })
+            && text.trim_start().starts_with([';', ','])
+        {
+            self.put("\n");
+        }
         self.put(text);
         self.at = At::Text;
     }

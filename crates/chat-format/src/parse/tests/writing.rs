@@ -157,9 +157,50 @@ fn what_a_model_cannot_write_is_left_out_or_refused() {
     );
 }
 
-/// Text that no model would mean to part calls by.
+#[test]
+fn text_between_bare_calls_is_kept_though_they_may_be_parted_by_it() {
+    let head = protocol::chat::begin_tool_call("x", "add");
+    let call = format!("{head}{{}}");
+    for template in [LLAMA, GENERIC] {
+        for text in [",", ";", ", then", ";;"] {
+            let parser = Parser::new(syntax(template), &request(&["add"]), "");
+            let pieces = [
+                (DeltaKind::ToolCall, call.as_str()),
+                (DeltaKind::Text, text),
+                (DeltaKind::ToolCall, call.as_str()),
+            ];
+            let written = parser.write_on(&pieces).expect("possible").text();
+            let told = parse_pieces(parser, [written.as_str()]);
+            let texts: Vec<&str> = told
+                .iter()
+                .filter(|parsed| parsed.kind == DeltaKind::Text)
+                .map(|parsed| parsed.text.as_str())
+                .collect();
+            assert_eq!(texts.concat(), text, "{written}");
+        }
+    }
+}
+
+#[test]
+fn text_goes_on_right_after_a_bare_call_and_its_blanks() {
+    for blanks in ["", " ", "\n"] {
+        let mut parser = Parser::new(syntax(LLAMA), &request(&["add"]), "");
+        let mut out = Vec::new();
+        parser.push("{\"name\": \"add\", \"parameters\": {}}", &mut out);
+        parser.push(blanks, &mut out);
+        out.clear();
+        let written = parser
+            .write_on(&[(DeltaKind::Text, ", then")])
+            .expect("possible");
+        parser.push(&written.text(), &mut out);
+        parser.finish(&mut out);
+        assert_eq!(borrowed(&joined(&out)), [(DeltaKind::Text, ", then")]);
+    }
+}
+
+/// Text, also such as a model might part calls by.
 fn word() -> impl Strategy<Value = String> {
-    "[a-zé🦀][a-zé🦀.,]{0,5}( [a-zé🦀.,]{1,6}){0,2}"
+    "[a-zé🦀.,;]{1,6}( [a-zé🦀.,;]{1,6}){0,2}"
 }
 
 proptest! {
