@@ -94,6 +94,25 @@ pub enum FetchError {
         /// What is wrong.
         why: String,
     },
+    /// Others could change the file on its way, or have this machine asked for it.
+    #[error(
+        "{host} is not trusted: addresses of models and package indexes must begin with https:// (http:// is for this machine only, and no other host may lead to it)"
+    )]
+    NotTrusted {
+        /// Who.
+        host: String,
+    },
+    /// The host does not say how long the file is, and it does not end.
+    #[error(
+        "the file at {host} has more than {max} bytes ({}), and the host does not say how many: fetch it by hand and use --model-file",
+        in_units(*max)
+    )]
+    TooLong {
+        /// From whom.
+        host: String,
+        /// How much is taken.
+        max: u64,
+    },
     /// No client could be made.
     #[error("no connection can be made: {0}")]
     Client(String),

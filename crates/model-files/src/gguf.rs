@@ -11,7 +11,7 @@ use catalog::{Shape, Window};
 /// Metadata of real models has some dozens of entries.
 const ENTRIES_MAX: u64 = 4096;
 
-/// The longest texts are chat templates, of some ten thousand bytes.
+/// The longest texts are chat templates, of some ten thousand bytes. They are passed over.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
 
 /// The longest arrays are vocabularies; the largest known has 262,144 tokens.
@@ -19,6 +19,32 @@ const ARRAY_MAX: u64 = 4 << 20;
 
 /// Arrays that are kept have one number per layer.
 const KEPT_MAX: u64 = 1024;
+
+/// The longest key of interest has some sixty bytes, and the longest name of an architecture some twenty.
+const KEPT_TEXT_BYTES_MAX: usize = 128;
+
+/// Entries of interest: a dozen for one architecture, and files with an encoder have two.
+const KEPT_ENTRIES_MAX: usize = 64;
+
+/// What the name of an architecture is under.
+const ARCHITECTURE: &str = "general.architecture";
+
+/// The vocabulary.
+const TOKENS: &str = "tokenizer.ggml.tokens";
+
+/// What an architecture's entries of interest end in.
+const WANTED: [&str; 10] = [
+    ".block_count",
+    ".attention.head_count",
+    ".attention.head_count_kv",
+    ".attention.key_length",
+    ".attention.value_length",
+    ".attention.sliding_window",
+    ".attention.sliding_window_pattern",
+    ".embedding_length",
+    ".vocab_size",
+    ".context_length",
+];
 
 /// Nesting that nobody uses.
 const DEPTH_MAX: u32 = 4;
@@ -68,8 +94,8 @@ type Metadata = BTreeMap<String, Value>;
 
 fn header(metadata: &Metadata) -> Result<Header, GgufError> {
     let missing = |key: &str| GgufError::Missing(key.to_owned());
-    let Some(Value::Text(architecture)) = metadata.get("general.architecture") else {
-        return Err(missing("general.architecture"));
+    let Some(Value::Text(architecture)) = metadata.get(ARCHITECTURE) else {
+        return Err(missing(ARCHITECTURE));
     };
     let key = |name: &str| format!("{architecture}.{name}");
     let optional = |name: &str| match metadata.get(&key(name))? {
@@ -89,7 +115,7 @@ fn header(metadata: &Metadata) -> Result<Header, GgufError> {
     let layers = number("block_count")?;
     let heads = number("attention.head_count")?;
     let embedding = number("embedding_length")?;
-    let vocabulary = match metadata.get("tokenizer.ggml.tokens") {
+    let vocabulary = match metadata.get(TOKENS) {
         Some(Value::Count(count)) => u32::try_from(*count).map_err(|_| GgufError::Damaged)?,
         Some(Value::Numbers(_) | Value::Number(_) | Value::Text(_)) | None => number("vocab_size")?,
     };
@@ -132,6 +158,11 @@ fn window_layers(architecture: &str, layers: u32, pattern: Option<&Value>) -> Op
     Some(layers - layers / every)
 }
 
+/// Whether an entry is kept. Its architecture may be named behind it.
+fn is_wanted(key: &str) -> bool {
+    key == ARCHITECTURE || key == TOKENS || WANTED.iter().any(|end| key.ends_with(end))
+}
+
 struct Source<R>(R);
 
 impl<R: Read> Source<R> {
@@ -148,10 +179,13 @@ impl<R: Read> Source<R> {
         let entries = self.length(ENTRIES_MAX)?;
         let mut metadata = Metadata::new();
         for _ in 0..entries {
-            let key = self.text()?;
+            let key = self.text()?.filter(|key| is_wanted(key));
             let kind = u32::from_le_bytes(self.bytes()?);
-            if let Some(value) = self.value(kind, 0)? {
+            if let (Some(key), Some(value)) = (key, self.value(kind, 0)?) {
                 metadata.insert(key, value);
+            }
+            if metadata.len() > KEPT_ENTRIES_MAX {
+                return Err(GgufError::Damaged);
             }
         }
         Ok(metadata)
@@ -160,7 +194,7 @@ impl<R: Read> Source<R> {
     /// A value of this kind; none where no shape could hold it.
     fn value(&mut self, kind: u32, depth: u32) -> Result<Option<Value>, GgufError> {
         if kind == 8 {
-            return Ok(Some(Value::Text(self.text()?)));
+            return Ok(self.text()?.map(Value::Text));
         }
         if kind != 9 {
             return Ok(self.number(kind)?.map(Value::Number));
@@ -208,15 +242,22 @@ impl<R: Read> Source<R> {
         })
     }
 
-    fn text(&mut self) -> Result<String, GgufError> {
+    /// A short text; longer ones are passed over.
+    fn text(&mut self) -> Result<Option<String>, GgufError> {
         let length = self.length(TEXT_BYTES_MAX)?;
+        let mut source = (&mut self.0).take(length);
         let mut text = Vec::new();
-        (&mut self.0).take(length).read_to_end(&mut text)?;
-        if text.len() as u64 != length {
+        let is_short = length <= KEPT_TEXT_BYTES_MAX as u64;
+        let read = if is_short {
+            source.read_to_end(&mut text)? as u64
+        } else {
+            io::copy(&mut source, &mut io::sink())?
+        };
+        if read != length {
             return Err(GgufError::Damaged);
         }
         // Tokens need not be UTF-8; keys are.
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(is_short.then(|| String::from_utf8_lossy(&text).into_owned()))
     }
 
     fn length(&mut self, max: u64) -> Result<u64, GgufError> {

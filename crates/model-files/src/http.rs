@@ -10,7 +10,7 @@ use reqwest::{Client, Response, StatusCode, Url, redirect};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::FetchError;
-use crate::named::is_trusted;
+use crate::named::{is_trusted, may_lead};
 
 /// Hosts of model files redirect once or twice.
 const REDIRECTS_MAX: usize = 5;
@@ -59,18 +59,40 @@ pub(crate) fn client() -> Result<Client, FetchError> {
         .tls_backend_preconfigured(tls)
         .user_agent(concat!("heliograph/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::custom(|attempt| {
-            if attempt.previous().len() > REDIRECTS_MAX {
-                attempt.error("too many redirects")
-            } else if is_trusted(attempt.url()) {
-                attempt.follow()
-            } else {
-                attempt.error("a redirect to an address without TLS")
+            match redirected(attempt.previous(), attempt.url()) {
+                Ok(()) => attempt.follow(),
+                Err(why) => attempt.error(why),
             }
         }))
+        // Signed addresses are nobody's business but their host's.
+        .referer(false)
         .connect_timeout(CONNECT_MAX)
         .read_timeout(SILENCE_MAX)
         .build()
         .map_err(|error| failed(in_words(&error)))
+}
+
+/// Whether a redirect is followed, after these addresses.
+fn redirected(previous: &[Url], to: &Url) -> Result<(), &'static str> {
+    if previous.len() > REDIRECTS_MAX {
+        return Err("too many redirects");
+    }
+    if !is_trusted(to) {
+        return Err("a redirect to an address without TLS");
+    }
+    if previous.iter().all(|from| may_lead(from, to)) {
+        Ok(())
+    } else {
+        Err("a redirect from another host into this machine")
+    }
+}
+
+/// Reads an address that a file or a list is to be fetched from, and refuses one that others could change it at.
+pub(crate) fn trusted(url: &str) -> Result<Url, FetchError> {
+    Url::parse(url)
+        .ok()
+        .filter(is_trusted)
+        .ok_or_else(|| FetchError::NotTrusted { host: host(url) })
 }
 
 /// Asks for bytes `from` to `to` (which is not one of them). An answer that is no success is a fault.
@@ -178,6 +200,18 @@ pub(crate) fn host(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_from_another_host_does_not_lead_into_this_machine() {
+        let url = |text: &str| Url::parse(text).expect("an address");
+        let here = url("http://127.0.0.1:8000/model.gguf");
+        let there = url("https://a.example/model.gguf");
+        let further = url("http://localhost:9000/model.gguf");
+        assert_eq!(redirected(std::slice::from_ref(&here), &further), Ok(()));
+        assert_eq!(redirected(std::slice::from_ref(&here), &there), Ok(()));
+        assert!(redirected(std::slice::from_ref(&there), &further).is_err());
+        assert!(redirected(&[here, there], &further).is_err());
+    }
 
     #[test]
     fn a_content_range_is_read_or_refused() {

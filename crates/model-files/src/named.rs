@@ -111,20 +111,27 @@ impl FileUrl {
 
 /// Whether what comes from there cannot be changed on the way: TLS, or this machine.
 pub(crate) fn is_trusted(url: &Url) -> bool {
-    let is_loopback = || {
-        url.host_str().is_some_and(|host| {
-            host == "localhost"
-                || host
-                    .trim_matches(['[', ']'])
-                    .parse::<std::net::IpAddr>()
-                    .is_ok_and(|address| address.is_loopback())
-        })
-    };
     match url.scheme() {
         "https" => url.has_host(),
-        "http" => is_loopback(),
+        "http" => is_loopback(url),
         _ => false,
     }
+}
+
+/// Whether an address that is trusted may lead to this one. No other host may name an address without TLS of this
+/// machine: what answers there may trust whoever can reach it.
+pub(crate) fn may_lead(from: &Url, to: &Url) -> bool {
+    is_trusted(to) && (to.scheme() == "https" || is_loopback(from))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    })
 }
 
 /// Checks a SHA-256 and writes it in lower case.
@@ -300,5 +307,30 @@ mod tests {
         let long = format!("https://a.example/{}.gguf", "a".repeat(200));
         let url = FileUrl::parse(&long).expect("an address");
         assert_eq!(Wanted::of_url(&url, Some(HASH)).name, "model.gguf");
+    }
+
+    #[test]
+    fn only_this_machine_leads_to_addresses_of_this_machine_without_tls() {
+        let leads = |from: &str, to: &str| {
+            may_lead(
+                &Url::parse(from).expect("an address"),
+                &Url::parse(to).expect("an address"),
+            )
+        };
+        let (here, there) = ("http://127.0.0.1:8000/a", "https://a.example/a");
+        assert!(leads(here, "http://[::1]:9/b"));
+        assert!(leads(here, "https://b.example/b"));
+        assert!(leads(there, "https://b.example/b"));
+        for to in [
+            "http://127.0.0.1:9/b",
+            "http://localhost/b",
+            "http://[::1]/b",
+            "http://10.0.0.1/b",
+            "http://169.254.169.254/b",
+            "file:///etc/passwd",
+        ] {
+            assert!(!leads(there, to), "{to}");
+        }
+        assert!(!leads(here, "http://10.0.0.1/b"));
     }
 }

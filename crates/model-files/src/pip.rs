@@ -11,7 +11,7 @@ use zip::ZipArchive;
 use crate::cache::{Place, discard};
 use crate::error::FetchError;
 use crate::http::{self, Fault};
-use crate::named::{Wanted, sha256};
+use crate::named::{Wanted, may_lead, sha256};
 
 /// Used where the operator's environment names no other, as pip does.
 const INDEX: &str = "https://pypi.org/simple";
@@ -82,6 +82,7 @@ pub(crate) async fn find(
             host: http::host(&address),
         },
     };
+    http::trusted(&address)?;
     let mut response =
         http::checked(client.get(&address).header(ACCEPT, FORMS).send().await).map_err(failed)?;
     let base = response.url().clone();
@@ -98,9 +99,14 @@ pub(crate) async fn find(
     }
     let mut wheel = listed(&String::from_utf8_lossy(&text), package, version)
         .ok_or_else(|| failed(Fault::Refused(404)))?;
-    if let Ok(url) = base.join(&wheel.url) {
-        wheel.url = url.into();
-    }
+    let url = base
+        .join(&wheel.url)
+        .ok()
+        .filter(|url| may_lead(&base, url))
+        .ok_or_else(|| FetchError::NotTrusted {
+            host: http::host(&wheel.url),
+        })?;
+    wheel.url = url.into();
     Ok(wheel)
 }
 

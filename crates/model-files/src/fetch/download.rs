@@ -72,6 +72,8 @@ enum Offer {
 enum Broken {
     Fault(Fault),
     Disk(std::io::Error),
+    /// No try would go better.
+    Failed(FetchError),
 }
 
 /// What a connection returns.
@@ -93,7 +95,7 @@ impl Download<'_> {
                     if let Some(bytes) = bytes {
                         self.check_size(bytes)?;
                     }
-                    self.whole(bytes).await?
+                    self.whole(bytes.or(self.bytes)).await?
                 }
                 None => Ended::Changed,
             };
@@ -267,6 +269,7 @@ impl Download<'_> {
                         Some(Broken::Disk(error)) => {
                             return Err(self.place.write_failed(error, state.missing_bytes()));
                         }
+                        Some(Broken::Failed(error)) => return Err(error),
                     }
                 }
             }
@@ -311,8 +314,7 @@ impl Download<'_> {
     /// Fetches from a host that knows no ranges: one connection, and from the beginning at each try.
     async fn whole(&mut self, bytes: Option<u64>) -> Result<Ended, FetchError> {
         discard(self.partial);
-        let room = bytes.unwrap_or(0).saturating_add(self.extra_bytes);
-        self.place.check_room(room, self.settings.reserve_bytes)?;
+        self.check_room_after(0, bytes)?;
         let mut tries = Tries::new(self.settings, 1);
         loop {
             (self.tell)(Progress::Begun {
@@ -329,8 +331,23 @@ impl Download<'_> {
                     discard(self.partial);
                     return Err(self.place.write_failed(error, bytes.unwrap_or(0)));
                 }
+                Err(Broken::Failed(error)) => {
+                    discard(self.partial);
+                    return Err(error);
+                }
             }
         }
+    }
+
+    /// Refuses where there is not enough room for what is still to come: all of it, or as much as comes before the next
+    /// look.
+    fn check_room_after(&self, have: u64, bytes: Option<u64>) -> Result<(), FetchError> {
+        let missing = match bytes {
+            Some(bytes) => bytes.saturating_sub(have),
+            None => self.settings.save_bytes,
+        };
+        let room = missing.saturating_add(self.extra_bytes);
+        self.place.check_room(room, self.settings.reserve_bytes)
     }
 
     async fn whole_once(&mut self, bytes: Option<u64>) -> Result<(), Broken> {
@@ -338,15 +355,28 @@ impl Download<'_> {
             .await
             .map_err(Broken::Fault)?;
         let mut file = File::create(self.partial).map_err(Broken::Disk)?;
-        let mut have = 0;
+        let mut have: u64 = 0;
+        let mut looked_at: u64 = 0;
         while let Some(part) = response
             .chunk()
             .await
             .map_err(|error| Broken::Fault(http::passing(&error)))?
         {
-            have += part.len() as u64;
+            let had = have;
+            have = have.saturating_add(part.len() as u64);
             if bytes.is_some_and(|bytes| have > bytes) {
                 return Err(Broken::Fault(Fault::Changed));
+            }
+            if bytes.is_none() && have > self.settings.unknown_bytes_max {
+                return Err(Broken::Failed(FetchError::TooLong {
+                    host: http::host(self.url),
+                    max: self.settings.unknown_bytes_max,
+                }));
+            }
+            // Others write to the disk too, and how much comes may not be known.
+            if have.saturating_sub(looked_at) >= self.settings.save_bytes {
+                self.check_room_after(had, bytes).map_err(Broken::Failed)?;
+                looked_at = have;
             }
             file.write_all(&part).map_err(Broken::Disk)?;
             (self.tell)(Progress::Received { have, total: bytes });

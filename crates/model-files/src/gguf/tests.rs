@@ -134,6 +134,40 @@ fn what_is_no_header_is_said_to_be_none() {
     assert_eq!(key, "llama.block_count");
 }
 
+#[test]
+fn only_what_the_shape_needs_is_kept_of_a_header() {
+    let long = "x".repeat(1 << 20);
+    let mut writer = plain("llama");
+    for number in 0..100 {
+        writer = writer
+            .entry(&format!("note.{number}"), 8, &text(&long))
+            .entry(&format!("{long}{number}.block_count"), 4, &[1, 0, 0, 0]);
+    }
+    let file = writer.finish();
+    assert_eq!(read(&file[..]).expect("a header").shape.layers, 12);
+    let metadata = Source(&file[..]).metadata().expect("read");
+    let keys: Vec<&str> = metadata.keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "general.architecture",
+            "llama.attention.head_count",
+            "llama.block_count",
+            "llama.context_length",
+            "llama.embedding_length",
+            "tokenizer.ggml.tokens",
+        ]
+    );
+    let mut writer = plain("llama");
+    for number in 0..KEPT_ENTRIES_MAX {
+        writer = writer.number(&format!("{number}.block_count"), 1);
+    }
+    assert!(matches!(
+        read(&writer.finish()[..]),
+        Err(GgufError::Damaged)
+    ));
+}
+
 proptest! {
     #[test]
     fn damaged_headers_never_panic(at in 0usize..400, byte: u8) {

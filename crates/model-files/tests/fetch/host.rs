@@ -27,6 +27,10 @@ pub(crate) struct Host {
     epoch: AtomicU64,
     /// Whether `Range` is understood.
     pub(crate) knows_ranges: AtomicBool,
+    /// Whether a whole file is given with its length.
+    pub(crate) says_length: AtomicBool,
+    /// Requests that said where they came from.
+    pub(crate) referers: AtomicU32,
     /// So many answers break off after half of their body.
     pub(crate) breaks: AtomicU32,
     /// So many answers are 503.
@@ -43,6 +47,8 @@ impl Host {
             gate: watch::Sender::new(u64::MAX),
             epoch: AtomicU64::new(0),
             knows_ranges: AtomicBool::new(true),
+            says_length: AtomicBool::new(true),
+            referers: AtomicU32::new(0),
             breaks: AtomicU32::new(0),
             busy: AtomicU32::new(0),
         });
@@ -108,6 +114,9 @@ impl Host {
                 if let Some(rest) = line.strip_prefix("GET ") {
                     path = rest.split(' ').next().unwrap_or_default().to_owned();
                 }
+                if line.to_ascii_lowercase().starts_with("referer:") {
+                    self.referers.fetch_add(1, Ordering::SeqCst);
+                }
                 if let Some((name, value)) = line.split_once(": ")
                     && name.eq_ignore_ascii_case("range")
                 {
@@ -158,10 +167,13 @@ impl Host {
             ),
             None => "HTTP/1.1 200 OK\r\n".to_owned(),
         };
-        let head = format!(
-            "{head}Content-Length: {}\r\nETag: {etag}\r\n\r\n",
-            to - from
-        );
+        let says_length = self.says_length.load(Ordering::SeqCst);
+        let length = if says_length {
+            format!("Content-Length: {}", to - from)
+        } else {
+            "Connection: close".to_owned()
+        };
+        let head = format!("{head}{length}\r\nETag: {etag}\r\n\r\n");
         stream.write_all(head.as_bytes()).await?;
         let is_first = range == Some((0, 1));
         let breaks_at = (!is_first && count_down(&self.breaks)).then(|| from + (to - from) / 2);
@@ -181,7 +193,7 @@ impl Host {
             at += part;
         }
         stream.flush().await?;
-        Ok(breaks_at.is_none())
+        Ok(breaks_at.is_none() && says_length)
     }
 }
 

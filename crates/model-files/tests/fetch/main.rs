@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use files::{MIB, hash, settings, told, wanted, weights};
 use folder::Folder;
 use host::{Answer, Host};
-use model_files::{FetchError, Progress, Settings, Wanted, fetch};
+use model_files::{FetchError, Origin, Progress, Settings, Wanted, fetch};
 
 #[tokio::test]
 async fn a_file_comes_over_several_connections_and_only_once() {
@@ -235,6 +235,8 @@ async fn redirects_are_followed_a_few_times_and_never_to_where_others_could_chan
     let folder = Folder::new();
     let good = wanted(&host, "/there", Some(&hash(&bytes)));
     assert!(told(&good, &settings(&folder)).await.0.is_ok());
+    // An address may be signed: nobody else is told where a request comes from.
+    assert_eq!(host.referers.load(Ordering::SeqCst), 0);
     for (path, why) in [("/round", "too many"), ("/away", "without TLS")] {
         let (result, _) = told(&wanted(&host, path, None), &settings(&folder)).await;
         let said = result.expect_err("refused").to_string();
@@ -282,6 +284,68 @@ async fn a_disk_that_is_too_small_is_told_before_anything_is_fetched() {
         "{said}"
     );
     assert_eq!(host.served(), 0);
+}
+
+#[tokio::test]
+async fn a_file_of_unknown_size_leaves_the_reserve_free() {
+    let Some(folder) = Folder::with_disk(8 * MIB) else {
+        return;
+    };
+    let host = Host::start().await;
+    host.knows_ranges.store(false, Ordering::SeqCst);
+    host.says_length.store(false, Ordering::SeqCst);
+    host.file("/model.gguf", &weights(12 * MIB), "\"one\"");
+    let settings = Settings {
+        reserve_bytes: 2 * MIB,
+        ..settings(&folder)
+    };
+    let (result, progress) = told(&wanted(&host, "/model.gguf", None), &settings).await;
+    let error = result.expect_err("too small");
+    assert!(matches!(error, FetchError::DiskFull { .. }), "{error}");
+    let most = progress.iter().filter_map(|told| match told {
+        Progress::Received { have, .. } => Some(*have),
+        _ => None,
+    });
+    let most = most.max().expect("some came");
+    assert!((3 * MIB..=6 * MIB).contains(&most), "{most}");
+}
+
+#[tokio::test]
+async fn a_file_of_unknown_size_is_taken_up_to_a_limit() {
+    let host = Host::start().await;
+    host.knows_ranges.store(false, Ordering::SeqCst);
+    host.says_length.store(false, Ordering::SeqCst);
+    let bytes = weights(3 * MIB);
+    host.file("/model.gguf", &bytes, "\"one\"");
+    let folder = Folder::new();
+    let up_to = |max: u64| Settings {
+        unknown_bytes_max: max,
+        ..settings(&folder)
+    };
+    let wanted = wanted(&host, "/model.gguf", None);
+    let error = told(&wanted, &up_to(3 * MIB - 1)).await.0;
+    let Err(FetchError::TooLong { max, .. }) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(max, 3 * MIB - 1);
+    assert_eq!(folder.names(), [format!("{}.lock", wanted.folder())]);
+    let path = told(&wanted, &up_to(3 * MIB)).await.0.expect("fetched");
+    assert_eq!(std::fs::read(path).expect("the file"), bytes);
+}
+
+#[tokio::test]
+async fn addresses_that_no_operator_wrote_are_checked_like_his_own() {
+    let host = Host::start().await;
+    let folder = Folder::new();
+    let wanted = Wanted {
+        origin: Origin::Url("http://192.0.2.1/model.gguf".to_owned()),
+        ..wanted(&host, "/model.gguf", None)
+    };
+    let error = told(&wanted, &settings(&folder)).await.0;
+    assert!(
+        matches!(error, Err(FetchError::NotTrusted { .. })),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

