@@ -50,9 +50,9 @@ pub fn grammar(
     for (index, tool) in tools.iter().enumerate() {
         let rule = format!("call-{index}");
         let arguments = format!("tool-{index}");
-        let named = named(syntax, &tool.name, &arguments);
+        let call = named(syntax, &tool.name, &arguments);
         // Writing to a string cannot fail.
-        let _written = writeln!(rules, "{rule} ::= {named}");
+        let _written = writeln!(rules, "{rule} ::= {call}");
         rules.push_str(&renamed(&tool.arguments, &arguments));
         names.push(rule);
     }

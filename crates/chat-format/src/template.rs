@@ -26,7 +26,7 @@ use protocol::{ChatMessage, ChatRequest, ErrorCode, Failure, Role};
 
 pub use self::abilities::Abilities;
 use self::conversation::Conversation;
-use self::environment::TEMPLATE_NAME;
+use self::environment::{JOB_STEPS_MAX, TEMPLATE_NAME};
 use self::guard::{Care, Guard, Read};
 use self::python::Dict;
 
@@ -111,7 +111,12 @@ impl ChatTemplate {
         let source = source
             .filter(|source| !source.trim().is_empty())
             .ok_or(TemplateError::Missing)?;
-        let unusable = |error: Error| TemplateError::Unusable(error.to_string());
+        let unusable = |error: Error| {
+            TemplateError::Unusable(match environment::endless(&error) {
+                Some(words) => format!("it {words}"),
+                None => error.to_string(),
+            })
+        };
         let environment = environment::environment(&source).map_err(unusable)?;
         let now = DateTime::UNIX_EPOCH;
         let probed = Guard::new(&[], &source);
@@ -121,7 +126,7 @@ impl ChatTemplate {
             let rendered = render(&environment, &special, variables, true, now).ok()?;
             Some(probed.read(&rendered))
         });
-        let template = Self {
+        let mut template = Self {
             guard: Guard::new(&special.control, &source),
             environment,
             source,
@@ -137,6 +142,7 @@ impl ChatTemplate {
             .read(&conversation, Care::Plain, now)
             .0
             .map_err(unusable)?;
+        template.environment.set_fuel(Some(JOB_STEPS_MAX));
         Ok(template)
     }
 
@@ -300,11 +306,12 @@ fn push(pieces: &mut Vec<Piece>, text: Option<&str>) {
 /// What the client is told. A template's own complaint is part of the model, not of the conversation; other errors may
 /// quote what they failed on, so only their kind is told.
 fn refusal(error: &Error) -> Failure {
-    let message = match environment::complaint(error) {
-        Some(complaint) => {
+    let message = match (environment::complaint(error), environment::endless(error)) {
+        (Some(complaint), _) => {
             format!("the model's chat template refuses the conversation: {complaint}")
         }
-        None => format!(
+        (None, Some(words)) => format!("for this conversation the model's chat template {words}"),
+        (None, None) => format!(
             "the model's chat template cannot render the conversation ({})",
             error.kind()
         ),

@@ -22,9 +22,18 @@ const RAISED: &str = "raised by the template: ";
 /// Spaces of one step of indentation, at most.
 const INDENT_MAX: usize = 16;
 
-/// Compiles a template.
+/// Steps of the engine for one rendering of a small conversation, when a model is loaded: real templates take some
+/// thousand.
+const TRIAL_STEPS_MAX: u64 = 200_000;
+
+/// Steps of the engine for one rendering in a job. The largest request (4,096 messages) with 128 tools takes real
+/// templates less than a tenth of it; an endless loop ends after about a second.
+pub(super) const JOB_STEPS_MAX: u64 = 20_000_000;
+
+/// Compiles a template. It is bound for trials; a job may take more ([`JOB_STEPS_MAX`]).
 pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
+    environment.set_fuel(Some(TRIAL_STEPS_MAX));
     environment.set_syntax(
         SyntaxConfig::builder()
             .trim_blocks(true)
@@ -45,6 +54,12 @@ pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
     environment.add_test("sequence", |value: &Value| is_sequence(value.kind()));
     environment.add_template_owned(TEMPLATE_NAME, without_generation_blocks(source))?;
     Ok(environment)
+}
+
+/// What is told of a template that took too many steps, if this is that.
+pub(super) fn endless(error: &Error) -> Option<&'static str> {
+    (error.kind() == ErrorKind::OutOfFuel)
+        .then_some("takes too many steps: it loops without an end, or nearly so")
 }
 
 /// What the template complained of by `raise_exception`, if it did.

@@ -5,6 +5,7 @@ use protocol::{ChatMessage, Image, Role, Tool, ToolCall};
 use super::*;
 
 mod properties;
+mod steps;
 mod transformers;
 
 const CHATML: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
