@@ -42,13 +42,18 @@ pub(super) fn candidates(catalog: &Catalog, room: Room) -> Vec<Candidate> {
         .collect()
 }
 
-/// The largest by its weights that fits; of equal ones the first in the catalog. Size is what tells how good a model
+/// Weights that a processor can serve from. It reads all of them for each token, and a machine's memory brings some 20
+/// to 50 GB in a second: with more than this an answer comes slower than people read.
+const PROCESSOR_WEIGHTS_MAX: u64 = 2_000_000_000;
+
+/// The largest by its weights that fits, and without a graphics card that its processor can serve; of equal ones the first in the catalog. Size is what tells how good a model
 /// is, as far as a number can.
 pub(super) fn best<'c>(candidates: &'c [Candidate], memory: &Memory) -> Option<&'c Candidate> {
     candidates
         .iter()
         .rev()
         .filter(|candidate| memory.fits(&candidate.need))
+        .filter(|candidate| memory.parts > 0 || candidate.need.weights <= PROCESSOR_WEIGHTS_MAX)
         .max_by_key(|candidate| candidate.need.weights)
 }
 
@@ -88,4 +93,46 @@ pub(super) fn table(candidates: &[Candidate], memory: &Memory) -> Vec<String> {
 
 fn row([model, context, weights, cache, scratch, sum, fits]: [&str; 7]) -> String {
     format!("{model:<20} {context:>16} {weights:>9} {cache:>9} {scratch:>9} {sum:>9}  {fits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_card_auto_takes_what_a_processor_can_serve() {
+        let candidate = |id: &str, weights: u64| Candidate {
+            id: id.to_owned(),
+            need: Need {
+                weights,
+                cache: 0,
+                scratch: 0,
+            },
+            how: Use {
+                context_tokens: 1,
+                slots: 1,
+                sequences: 1,
+                batch_tokens: 1,
+                block_bytes: 64,
+                is_window_full: false,
+            },
+            is_cached: false,
+        };
+        let candidates = [
+            candidate("small", 1_000_000_000),
+            candidate("edge", PROCESSOR_WEIGHTS_MAX),
+            candidate("large", PROCESSOR_WEIGHTS_MAX + 1),
+        ];
+        let best = |parts: u64| {
+            let memory = Memory {
+                device: "this".to_owned(),
+                free: 64_000_000_000,
+                total: 64_000_000_000,
+                parts,
+            };
+            best(&candidates, &memory).map(|best| best.id.clone())
+        };
+        assert_eq!(best(0).as_deref(), Some("edge"));
+        assert_eq!(best(1).as_deref(), Some("large"));
+    }
 }

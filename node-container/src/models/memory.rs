@@ -17,7 +17,7 @@ pub struct Memory {
     pub free: u64,
     /// All of it.
     pub total: u64,
-    /// Devices that share the model; each needs its own scratch.
+    /// Graphics cards that share the model; each needs its own scratch. None: the processor has it.
     pub parts: u64,
 }
 
@@ -88,7 +88,7 @@ fn of_system(devices: &[LlamaBackendDevice]) -> Memory {
         device: first.map_or_else(|| "CPU".to_owned(), |device| device.description.clone()),
         free,
         total,
-        parts: 1,
+        parts: 0,
     }
 }
 
