@@ -141,6 +141,7 @@ fn only_what_the_shape_needs_is_kept_of_a_header() {
     for number in 0..100 {
         writer = writer
             .entry(&format!("note.{number}"), 8, &text(&long))
+            .entry(&format!("remark.{number}"), 8, &text("short"))
             .entry(&format!("{long}{number}.block_count"), 4, &[1, 0, 0, 0]);
     }
     let file = writer.finish();
