@@ -34,6 +34,10 @@ impl Embeddings {
                 if floats.is_empty() || !rest.is_empty() {
                     return None;
                 }
+                let is_number = |float: &[u8; 4]| f32::from_le_bytes(*float).is_finite();
+                if !floats.iter().all(is_number) {
+                    return None;
+                }
                 let embedding = if is_base64 {
                     Vector::Base64(line)
                 } else {

@@ -112,7 +112,7 @@ fn vectors_are_told_as_numbers_or_as_base64_and_only_when_all_are_there() {
     let body = parsed(&vectors.body("m", 2, true, USAGE).unwrap());
     assert_eq!(body["data"][1]["embedding"], "AACAPw==");
     assert_eq!(vectors.body("m", 3, true, USAGE), None);
-    for broken in ["AACAPw==", "AACAPw==\n\n", "AAA=\n", "?\n"] {
+    for broken in ["AACAPw==", "AACAPw==\n\n", "AAA=\n", "?\n", "AACAfw==\n"] {
         let mut vectors = Embeddings::default();
         vectors.push(broken);
         let lines = broken.matches('\n').count().max(1);

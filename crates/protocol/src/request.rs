@@ -53,6 +53,12 @@ impl JobRequest {
         }
     }
 
+    /// Pictures in it.
+    pub fn images(&self) -> usize {
+        let messages = self.as_chat().map_or(&[][..], |request| &request.messages);
+        messages.iter().map(|message| message.images.len()).sum()
+    }
+
     /// Turns of the conversation; an input counts as one.
     pub const fn turns(&self) -> usize {
         match self {

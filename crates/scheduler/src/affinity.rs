@@ -147,7 +147,10 @@ impl Scheduler {
         };
         if let Some(&whole) = prefixes.first() {
             // It will be there once it is read; the node says when it no longer is.
-            if let Some(cached) = &mut node.cached {
+            // A node that never says more than once is told from what it read last all the same.
+            if let Some(cached) = &mut node.cached
+                && cached.len() < 2 * CACHED_PREFIXES_MAX
+            {
                 cached.insert(whole);
             }
             let serial = node.serial;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{ErrorCode, Failure, JobId, JobRequest, RelayToNode};
 
+use crate::fairness::IMAGE_TOKENS_MAX;
 use crate::models::ModelIndex;
 use crate::queue::Ticket;
 use crate::{Scheduler, SocketId};
@@ -118,9 +119,11 @@ impl Scheduler {
         else {
             return Verdict::Needless; // It ended, or its node says whether it fits.
         };
-        // A token is at least one byte of the rendered prompt.
-        let tokens_max =
-            job.bytes + TEMPLATE_TOKENS + job.request.turns() * TEMPLATE_TOKENS_PER_MESSAGE;
+        // A token is at least one byte of the rendered prompt, but for those of pictures.
+        let tokens_max = job.bytes
+            + TEMPLATE_TOKENS
+            + job.request.turns() * TEMPLATE_TOKENS_PER_MESSAGE
+            + job.request.images() * IMAGE_TOKENS_MAX;
         let fits_surely = |&model: &ModelIndex| {
             let room = self.models[model].context_min(job.need);
             room.and_then(|room| usize::try_from(room).ok())

@@ -9,6 +9,12 @@ use crate::job::Job;
 use crate::models::ModelIndex;
 use crate::queue::{Account, Bill};
 
+/// What most models that see make of a picture.
+const IMAGE_TOKENS: usize = 576;
+
+/// What the hungriest ones make of a large one (llama.cpp's limit for those that see at any size).
+pub(crate) const IMAGE_TOKENS_MAX: usize = 4_096;
+
 /// Bytes of text to a token: about what tokenizers in use reach with prose. Only fairness between long and short prompts
 /// depends on it, until the node says the number.
 const BYTES_PER_TOKEN: usize = 4;
@@ -110,11 +116,14 @@ impl Scheduler {
 }
 
 fn prompt_tokens(request: &JobRequest) -> u32 {
-    u32::try_from(request.prompt_bytes() / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
+    let text = request.prompt_bytes() / BYTES_PER_TOKEN;
+    u32::try_from(text + request.images() * IMAGE_TOKENS).unwrap_or(u32::MAX)
 }
 
 /// No tokenizer makes more tokens than there are bytes.
 pub(crate) fn prompt_tokens_max(request: &JobRequest) -> u32 {
     let template = request.turns().saturating_add(8) * TEMPLATE_TOKENS_PER_MESSAGE;
-    u32::try_from(request.prompt_bytes().saturating_add(template)).unwrap_or(u32::MAX)
+    let images = request.images() * IMAGE_TOKENS_MAX;
+    let bytes = request.prompt_bytes().saturating_add(template);
+    u32::try_from(bytes.saturating_add(images)).unwrap_or(u32::MAX)
 }

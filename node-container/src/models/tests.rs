@@ -85,9 +85,9 @@ fn the_table_says_the_whole_sum() {
             "MB",
             "377",
             "MB",
-            "123",
+            "125",
             "MB",
-            "599",
+            "600",
             "MB",
             "yes"
         ]

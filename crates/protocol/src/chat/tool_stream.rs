@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{TOOL_CALL_ID_BYTES_MAX, TOOL_NAME_BYTES_MAX};
+use crate::limits::{TOOL_CALL_ID_BYTES_MAX, TOOL_CALLS_MAX, TOOL_NAME_BYTES_MAX};
 
 /// Begins a call.
 pub const CALL_BEGIN: char = '\u{1e}';
@@ -23,7 +23,7 @@ struct Head {
     name: String,
 }
 
-/// How a call begins in the stream; its arguments follow as they are, with every [`CALL_BEGIN`] left out.
+/// How a call begins in the stream; its arguments follow as they are. JSON has no bare [`CALL_BEGIN`].
 pub fn begin_tool_call(id: &str, name: &str) -> String {
     let head = Head {
         id: id.to_owned(),
@@ -58,7 +58,7 @@ pub struct BadToolCall;
 pub struct ToolCallReader {
     /// A head that is not whole yet.
     head: Option<String>,
-    has_begun: bool,
+    calls: usize,
 }
 
 impl ToolCallReader {
@@ -77,15 +77,23 @@ impl ToolCallReader {
                 head.push_str(piece);
                 let Some(after) = after else { break };
                 let Head { id, name } = serde_json::from_str(head).map_err(|_| BadToolCall)?;
+                let fits = |text: &str, most: usize| !text.is_empty() && text.len() <= most;
+                if !fits(&id, TOOL_CALL_ID_BYTES_MAX)
+                    || !fits(&name, TOOL_NAME_BYTES_MAX)
+                    || self.calls >= TOOL_CALLS_MAX
+                {
+                    return Err(BadToolCall);
+                }
                 events.push(ToolCallEvent::Begun { id, name });
-                (self.head, self.has_begun) = (None, true);
+                self.head = None;
+                self.calls += 1;
                 rest = after;
             } else {
                 let (piece, after) = rest
                     .split_once(CALL_BEGIN)
                     .map_or((rest, None), |(a, b)| (a, Some(b)));
                 if !piece.is_empty() {
-                    if !self.has_begun {
+                    if self.calls == 0 {
                         return Err(BadToolCall);
                     }
                     events.push(ToolCallEvent::Arguments(piece.to_owned()));

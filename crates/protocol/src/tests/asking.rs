@@ -234,6 +234,10 @@ fn what_is_no_tool_call_is_refused_and_never_gathered_without_end() {
     assert_eq!(read(&["{}"]), None);
     assert_eq!(read(&["\u{1e}{\"id\":1}\n"]), None);
     assert_eq!(read(&["\u{1e}\n"]), None);
+    assert_eq!(read(&[&begin_tool_call("", "a")]), None);
+    let many = begin_tool_call("1", "a").repeat(TOOL_CALLS_MAX);
+    assert!(read(&[&many]).is_some());
+    assert_eq!(read(&[&many, &begin_tool_call("1", "a")]), None);
     let endless = "x".repeat(100_000);
     assert_eq!(read(&[&CALL_BEGIN.to_string(), &endless]), None);
 }

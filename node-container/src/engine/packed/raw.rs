@@ -9,6 +9,9 @@ use nix::libc;
 /// `ggml_backend_cpu_get_extra_buffer_types()`, the list of orders that are asked.
 const LIST: &CStr = c"_Z39ggml_backend_cpu_get_extra_buffer_typesv";
 
+/// The version of ggml whose structures these are.
+const VERSION: &CStr = c"0.26.0";
+
 /// How the files of the processor's backends begin.
 const LIBRARY: &str = "libggml-cpu";
 
@@ -228,8 +231,20 @@ struct List {
     room_end: *mut *mut BufferType,
 }
 
+/// Whether the libraries that were found are of the version whose structures stand above. Others may lie beside the
+/// program by mistake.
+fn is_known_version() -> bool {
+    // SAFETY: it gives a constant text of the library, or nothing.
+    let version = unsafe { sys::ggml_version() };
+    // SAFETY: a text of C where it is not null.
+    !version.is_null() && unsafe { CStr::from_ptr(version) } == VERSION
+}
+
 /// Puts a kind of buffer at the end of the list; `false` where there is none.
 pub(super) fn add_to_list(buffer_type: *mut BufferType) -> bool {
+    if !is_known_version() {
+        return false;
+    }
     let Some(symbol) = symbol() else {
         return false;
     };
