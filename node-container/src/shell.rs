@@ -81,7 +81,8 @@ fn llama_options(config: &Config, chosen: &Chosen) -> anyhow::Result<LlamaOption
     })
 }
 
-fn try_run(config: &Config) -> anyhow::Result<u8> {
+/// Says what an operator should know of these settings.
+fn warn_of(config: &Config) {
     if !config.relay.is_private() && config.key.is_some() {
         tracing::warn!(relay = %config.relay, "the key travels unencrypted: use wss:// unless this network is trusted");
     }
@@ -90,6 +91,24 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
             "hashes of answers are logged: whoever reads them can guess the text, piece by piece"
         );
     }
+}
+
+fn say_loaded(chosen: &Chosen, config: &Config, loaded: &Loaded) {
+    tracing::info!(
+        model = chosen.id,
+        mib = loaded.model_bytes >> 20,
+        context = loaded.context_tokens,
+        slots = config.slots,
+        threads = loaded.tuned.threads,
+        prompt_batch = loaded.tuned.prompt_batch.alone,
+        prompt_batch_beside = loaded.tuned.prompt_batch.beside,
+        devices = loaded.devices.join(", "),
+        "model loaded"
+    );
+}
+
+fn try_run(config: &Config) -> anyhow::Result<u8> {
+    warn_of(config);
     let board = Board::default();
     show(config, &board);
     // A failure means that a provider is installed already, which is as good.
@@ -115,17 +134,7 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         commands,
         thread,
     } = llama::spawn(llama_options(config, &chosen)?, event_sender)?;
-    tracing::info!(
-        model = chosen.id,
-        mib = loaded.model_bytes >> 20,
-        context = loaded.context_tokens,
-        slots = config.slots,
-        threads = loaded.tuned.threads,
-        prompt_batch = loaded.tuned.prompt_batch.alone,
-        prompt_batch_beside = loaded.tuned.prompt_batch.beside,
-        devices = loaded.devices.join(", "),
-        "model loaded"
-    );
+    say_loaded(&chosen, config, &loaded);
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     runtime.block_on(async {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::progress::in_units;
 
-/// Why [`crate::fetch`] has no file.
+/// Why [`fetch()`](crate::fetch()) has no file.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The cache cannot be written to, and the file is not there yet.

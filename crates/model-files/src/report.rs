@@ -10,7 +10,7 @@ use crate::progress::{Meter, Progress, in_units};
 /// Often enough to see that it goes on, seldom enough for a log that is kept.
 const LINE_INTERVAL_MS: u64 = 10_000;
 
-/// Says what [`crate::fetch`] tells.
+/// Says what [`fetch()`](crate::fetch()) tells.
 #[derive(Debug)]
 pub struct Reporter {
     name: String,

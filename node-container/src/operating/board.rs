@@ -187,36 +187,54 @@ impl Numbers {
     }
 
     fn metrics(&self) -> String {
-        let mut text = String::new();
+        let mut text = self.labelled();
         let facts = &self.facts;
-        let model = escaped(&facts.model);
-        let labels = format!(
-            "{{model=\"{model}\",version=\"{}\"}}",
-            env!("CARGO_PKG_VERSION")
+        let running = u64::try_from(self.running.len()).unwrap_or(0);
+        let speed = facts.measured;
+        let (prefill, decode) = (
+            speed.map_or(0, |speed| speed.prefill_tokens_per_second),
+            speed.map_or(0, |speed| speed.decode_tokens_per_second),
         );
-        metric(
-            &mut text,
-            "gauge",
-            "info",
-            "What runs here.",
-            &[(labels, 1)],
-        );
+        #[rustfmt::skip]
+        let plain: [(&str, &str, &str, u64); 11] = [
+            ("gauge", "jobs_running", "Jobs that are answered now.", running),
+            ("gauge", "slots", "Jobs at once.", facts.slots.into()),
+            ("gauge", "context_tokens", "Tokens of a slot.", facts.context_tokens.into()),
+            ("gauge", "model_bytes", "Weights, in bytes.", facts.model_bytes),
+            ("gauge", "selftest_prefill_tokens_per_second", "Measured at the start; 0 where it was not.", prefill.into()),
+            ("gauge", "selftest_decode_tokens_per_second", "Measured at the start; 0 where it was not.", decode.into()),
+            ("counter", "connections_total", "Times that a relay took the rig in.", self.connections),
+            ("counter", "steps_total", "Decode steps that gave tokens.", self.steps),
+            ("counter", "prompt_tokens_total", "Tokens of ended jobs' prompts.", self.prompt_tokens),
+            ("counter", "cached_tokens_total", "Those of them that were in the cache.", self.cached_tokens),
+            ("counter", "completion_tokens_total", "Tokens told.", self.completion_tokens),
+        ];
+        for (kind, name, help, value) in plain {
+            metric(&mut text, kind, name, help, &[(String::new(), value)]);
+        }
+        text
+    }
+
+    /// What has several values.
+    fn labelled(&self) -> String {
+        let mut text = String::new();
+        let model = escaped(&self.facts.model);
+        let version = env!("CARGO_PKG_VERSION");
+        let labels = format!("{{model=\"{model}\",version=\"{version}\"}}");
+        let info = [(labels, 1)];
+        metric(&mut text, "gauge", "info", "What runs here.", &info);
         let states = State::ALL.map(|state| {
             let labels = format!("{{state=\"{}\"}}", state.word());
             (labels, u64::from(state == self.state))
         });
-        metric(
-            &mut text,
-            "gauge",
-            "state",
-            "How far the rig is: 1 for one of them.",
-            &states,
-        );
+        let help = "How far the rig is: 1 for one of them.";
+        metric(&mut text, "gauge", "state", help, &states);
         let ends = [
-            ("{outcome=\"finished\"}".to_owned(), self.finished),
-            ("{outcome=\"failed\"}".to_owned(), self.failed),
-            ("{outcome=\"cancelled\"}".to_owned(), self.cancelled),
-        ];
+            ("finished", self.finished),
+            ("failed", self.failed),
+            ("cancelled", self.cancelled),
+        ]
+        .map(|(outcome, count)| (format!("{{outcome=\"{outcome}\"}}"), count));
         metric(
             &mut text,
             "counter",
@@ -224,77 +242,6 @@ impl Numbers {
             "Jobs that ended.",
             &ends,
         );
-        let running = u64::try_from(self.running.len()).unwrap_or(0);
-        let mut plain = |kind, name, help, value| {
-            metric(&mut text, kind, name, help, &[(String::new(), value)]);
-        };
-        plain(
-            "gauge",
-            "jobs_running",
-            "Jobs that are answered now.",
-            running,
-        );
-        plain("gauge", "slots", "Jobs at once.", facts.slots.into());
-        plain(
-            "gauge",
-            "context_tokens",
-            "Tokens of a slot.",
-            facts.context_tokens.into(),
-        );
-        plain(
-            "gauge",
-            "model_bytes",
-            "Weights, in bytes.",
-            facts.model_bytes,
-        );
-        plain(
-            "counter",
-            "connections_total",
-            "Times that a relay took the rig in.",
-            self.connections,
-        );
-        plain(
-            "counter",
-            "steps_total",
-            "Decode steps that gave tokens.",
-            self.steps,
-        );
-        plain(
-            "counter",
-            "prompt_tokens_total",
-            "Tokens of ended jobs' prompts.",
-            self.prompt_tokens,
-        );
-        plain(
-            "counter",
-            "cached_tokens_total",
-            "Those of them that were in the cache.",
-            self.cached_tokens,
-        );
-        plain(
-            "counter",
-            "completion_tokens_total",
-            "Tokens told.",
-            self.completion_tokens,
-        );
-        if let Some(speed) = facts.measured {
-            let (prefill, decode) = (
-                speed.prefill_tokens_per_second,
-                speed.decode_tokens_per_second,
-            );
-            plain(
-                "gauge",
-                "selftest_prefill_tokens_per_second",
-                "Measured at the start.",
-                prefill.into(),
-            );
-            plain(
-                "gauge",
-                "selftest_decode_tokens_per_second",
-                "Measured at the start.",
-                decode.into(),
-            );
-        }
         text
     }
 }

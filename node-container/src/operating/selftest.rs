@@ -25,7 +25,7 @@ const ANSWER_TOKENS: u32 = 32;
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// A step of the slowest engine that anybody would use; beyond it, the engine is stuck.
-const STOP_TIME_MAX: Duration = Duration::from_secs(60);
+const STOP_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Why the engine cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,3 +1,5 @@
+//! Pictures that are read, and those that are refused before they cost anything.
+
 use image::{ExtendedColorType, ImageEncoder as _, Rgb, RgbImage, Rgba};
 use proptest::prelude::*;
 

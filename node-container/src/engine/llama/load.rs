@@ -93,6 +93,10 @@ pub enum CacheType {
 }
 
 /// What was loaded.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "abilities come in any combination"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// Tokens per slot.

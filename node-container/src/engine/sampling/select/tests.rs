@@ -1,3 +1,5 @@
+//! Selection beside llama.cpp's own chain, on random rows.
+
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
