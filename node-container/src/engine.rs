@@ -97,6 +97,10 @@ pub fn run(
     commands: &mut UnboundedReceiver<Command>,
     events: &UnboundedSender<EngineEvent>,
 ) {
+    // What it has to say before anybody asks.
+    if !tell(engine, events) {
+        return;
+    }
     while !engine.is_dead() {
         let command = if engine.is_idle() {
             commands.blocking_recv()

@@ -55,7 +55,10 @@ impl NodeSession {
             }
             EngineEvent::Cached(mut prefixes) => {
                 prefixes.truncate(CACHED_PREFIXES_MAX);
-                self.send(&NodeToRelay::Cached { prefixes });
+                self.cached = Some(prefixes);
+                if self.is_up() {
+                    self.tell_cached();
+                }
             }
             EngineEvent::Checked { check, failure } => self.checked(check, failure),
             EngineEvent::Cancelled { key, usage } => {

@@ -35,7 +35,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::{Alias, NodeToRelay};
+use protocol::{Alias, NodeToRelay, PrefixHash};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -67,6 +67,8 @@ pub struct NodeSession {
     promised: Vec<(JobKey, NodeToRelay)>,
     /// Prompts that the engine checks: our number, and the relay's while it is there.
     checks: BTreeMap<u32, Option<u32>>,
+    /// What the engine said last of its cache. A relay that hears nothing assumes otherwise, so each one is told.
+    cached: Option<Vec<PrefixHash>>,
     next_key: u64,
     next_check: u32,
     outbox: Outbox,
@@ -89,6 +91,7 @@ impl NodeSession {
             aliases: BTreeMap::new(),
             promised: Vec::new(),
             checks: BTreeMap::new(),
+            cached: None,
             next_key: 1,
             next_check: 1,
             outbox: Outbox::default(),

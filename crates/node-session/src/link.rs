@@ -75,8 +75,16 @@ impl NodeSession {
         };
         self.outputs.push_back(Output::Welcomed { node });
         self.announce_promised();
+        self.tell_cached();
         if self.is_draining {
             self.send(&NodeToRelay::Draining);
+        }
+    }
+
+    /// Says what the engine's cache holds, where it has said so.
+    pub(crate) fn tell_cached(&mut self) {
+        if let Some(prefixes) = self.cached.clone() {
+            self.send(&NodeToRelay::Cached { prefixes });
         }
     }
 

@@ -9,9 +9,10 @@
 //! - Prompt and answer together fit the slot's context. There is no context shift: at its end an answer ends with
 //!   `length`, and a `max_tokens` that would go beyond it is cut down to what is left.
 //! - On an otherwise idle engine the same request with the same seed gives the same text: batch sizes and threads are
-//!   fixed once the engine has started ([`tuning`]), and a request that names a seed takes nothing from the cache. Without a seed the beginning of the prompt may
-//!   have been read in other pieces, for another job ([`cache`]); numbers then differ in their last digits, and now and
-//!   then another token is the likeliest.
+//!   fixed once the engine has started ([`tuning`]), and a request that names a seed takes nothing from the cache. That
+//!   is exact where its cells lie alike, as in an empty cache. Among cells of other conversations, or without a seed,
+//!   where the beginning of the prompt may have been read in other pieces for another job ([`cache`]), numbers differ in
+//!   their last digits, and now and then another token is the likeliest.
 //! - An answer that another attempt began goes on at that very byte ([`given`]). It costs a prompt's reading of what is
 //!   known, and one decode step for each token of its end that is open.
 //! - A paused job keeps its slot and its place in the cache, and is left out of decode steps.

@@ -290,11 +290,15 @@ impl View {
     }
 
     /// The first `covered` tokens of the prompt are in the cache, as `tokens` tokens. No picture is cut by that.
-    pub fn begin_after(&mut self, covered: usize, tokens: usize) {
+    /// Whether there were pictures among them, which are dropped.
+    pub fn begin_after(&mut self, covered: usize, tokens: usize) -> bool {
+        let before = self.pieces.len();
         self.pieces.retain(|shown| shown.start >= covered);
+        let is_less = self.pieces.len() < before;
         for shown in &mut self.pieces {
             shown.start = shown.start - covered + tokens;
         }
+        is_less
     }
 
     fn within(&self, index: usize) -> Option<&Shown> {

@@ -1,6 +1,6 @@
 //! Dialling, greeting, heartbeat, back-off, draining.
 
-use protocol::{CloseCode, ErrorCode, Failure, NodeToRelay, RelayToNode};
+use protocol::{CloseCode, ErrorCode, Failure, NodeToRelay, PrefixHash, RelayToNode};
 
 use super::stage::*;
 use crate::{End, EngineEvent, Input, Output};
@@ -356,4 +356,28 @@ fn draining_ends_when_what_was_kept_is_fenced_or_wanted_by_nobody() {
         let wanted = stage.wanted();
         assert!(wanted.contains(&Output::Exit(End::Drained)), "{wanted:?}");
     }
+}
+
+#[test]
+fn each_relay_hears_what_is_cached_once_it_has_said_welcome() {
+    let mut stage = Stage::new(1);
+    let cached = |names: &[u64]| {
+        let prefixes = names.iter().copied().map(PrefixHash).collect();
+        NodeToRelay::Cached { prefixes }
+    };
+    stage.engine(EngineEvent::Cached(Vec::new()));
+    stage.input(Input::Connected);
+    assert_eq!(stage.said(), [config(1).hello(0)]);
+    stage.hears(&RelayToNode::Welcome {
+        node: "n".into(),
+        heartbeat_ms: 15_000,
+    });
+    assert_eq!(stage.said(), [cached(&[])]);
+    stage.wanted();
+    stage.engine(EngineEvent::Cached(vec![PrefixHash(3)]));
+    assert_eq!(stage.said(), [cached(&[3])]);
+    stage.fall_and_return();
+    let said = stage.said();
+    assert_eq!(said.last(), Some(&cached(&[3])));
+    assert_eq!(said.len(), 2, "hello and this: {said:?}");
 }

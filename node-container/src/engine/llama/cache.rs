@@ -16,6 +16,7 @@
 mod checkpoints;
 mod common;
 mod entries;
+mod words;
 
 use std::rc::Rc;
 
@@ -29,6 +30,7 @@ use protocol::PrefixHash;
 use self::checkpoints::{CHECKPOINT_BYTES_MAX, Checkpoint, Checkpoints};
 use self::common::{Common, common};
 use self::entries::{Entries, Entry, joined};
+use self::words::{Markers, Words};
 use super::slot::Slot;
 use super::{EngineEvent, JobKey, LlamaEngine};
 
@@ -73,6 +75,8 @@ pub(super) struct Cache {
     /// One for each slot.
     seats: Vec<Seat>,
     needs_checkpoints: bool,
+    /// Tokens that no text is equal to.
+    markers: Markers,
     told: Vec<PrefixHash>,
 }
 
@@ -96,8 +100,16 @@ impl Cache {
             checkpoints: Checkpoints::default(),
             seats: (0..slots).map(|_| Seat::default()).collect(),
             needs_checkpoints: has_windows || model.is_recurrent() || model.is_hybrid(),
+            markers: Markers::of_model(model),
             told: Vec::new(),
         }
+    }
+
+    /// What is to be told before anything is in the cache: that nothing ever will be, since a relay takes silence for a
+    /// cache that it cannot see.
+    pub(super) fn first_words(&self) -> Option<EngineEvent> {
+        let is_off = self.entries.is_off();
+        is_off.then(|| EngineEvent::Cached(Vec::new()))
     }
 
     fn clear(&mut self) {
@@ -162,24 +174,9 @@ impl LlamaEngine<'_> {
         if self.cache.entries.is_off() {
             return;
         }
-        self.clear_for_seeded(index);
         self.reuse(index);
         self.follow(index);
         self.plan_checkpoints(index);
-    }
-
-    /// Where a job's tokens lie among others' changes the last digits of its numbers. So one that names a seed, and has
-    /// the engine to itself, finds the cache as it was at the beginning.
-    fn clear_for_seeded(&mut self, index: usize) {
-        let mut slots = self.slots.iter().enumerate();
-        let is_alone = slots.all(|(other, slot)| {
-            slot.as_ref()
-                .is_none_or(|slot| other == index && slot.is_seeded())
-        });
-        if is_alone {
-            while self.evict_oldest() {}
-            self.context.clear_kv_cache();
-        }
     }
 
     /// Jobs that waited for another one's reading, and need not any more, share what it has read.
@@ -265,7 +262,13 @@ impl LlamaEngine<'_> {
             .map(Slot::evaluated_tokens)
             .sum();
         let wanted = running + tokens;
-        while wanted + self.cache.entries.tokens() > cells && self.evict_oldest() {}
+        let mut is_less = false;
+        while wanted + self.cache.entries.tokens() > cells && self.evict_oldest() {
+            is_less = true;
+        }
+        if is_less {
+            self.tell_names();
+        }
     }
 
     /// Evaluates the batch. Should cells run short all the same, every entry goes before a job does.
@@ -275,6 +278,7 @@ impl LlamaEngine<'_> {
             Err(DecodeError::NoKvCacheSlot) if self.evict_oldest() => {
                 tracing::warn!("the cache was full too early: all conversations in it are dropped");
                 while self.evict_oldest() {}
+                self.tell_names();
                 self.context.decode(&mut self.batch)
             }
             done => done,
@@ -365,6 +369,13 @@ impl LlamaEngine<'_> {
         })
     }
 
+    const fn words(&self) -> Words<'_> {
+        Words {
+            vocabulary: self.vocabulary,
+            markers: &self.cache.markers,
+        }
+    }
+
     /// How much of a job's context a sequence holds.
     fn compare(&self, slot: &Slot, sequence: i32, tokens: &[LlamaToken], is_entry: bool) -> Found {
         let wanted = slot.context();
@@ -373,7 +384,7 @@ impl LlamaEngine<'_> {
         // never be overwritten while both run.
         let can_be_cut = !self.cache.needs_checkpoints
             || (is_entry && self.context.kv_cache_seq_pos_min(sequence) == 0);
-        let common = common(self.vocabulary, tokens, wanted, |at| {
+        let common = common(self.words(), tokens, wanted, |at| {
             // Something has to be evaluated to go on from, and tokens that were drawn may be more than the tokeniser's.
             at.wanted < wanted.len()
                 && !slot.view().is_within(at.wanted)
@@ -404,6 +415,10 @@ impl LlamaEngine<'_> {
             let mut entries = self.cache.entries.iter();
             entries.find(|entry| entry.sequence == from)?.tokens.clone()
         };
+        // Whatever happens now, the slot's own beginning is not there any more.
+        if let Some(slot) = self.slots.get_mut(index).and_then(Option::as_mut) {
+            slot.start_over();
+        }
         self.empty(to);
         self.copy(from, to, count);
         if self.cache.needs_checkpoints && !found.is_whole && !self.restore(to, count, found) {
@@ -502,7 +517,7 @@ impl LlamaEngine<'_> {
         if slot.may_reuse() {
             // What two conversations share, a third may share too.
             let parting = self.cache.entries.iter().map(|entry| {
-                let found = common(self.vocabulary, &entry.tokens, slot.context(), |_| true);
+                let found = common(self.words(), &entry.tokens, slot.context(), |_| true);
                 found.wanted.min(slot.context().len().saturating_sub(1))
             });
             stops.extend(parting.max().filter(|tokens| *tokens >= SHARED_TOKENS_MIN));

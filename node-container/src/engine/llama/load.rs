@@ -1,6 +1,5 @@
 //! Finds llama.cpp's backends, loads the model and starts the engine's thread.
 
-use std::collections::VecDeque;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -558,8 +557,8 @@ impl<'m> LlamaEngine<'m> {
             reader,
             done,
             slots,
+            events: cache.first_words().into_iter().collect(),
             cache,
-            events: VecDeque::new(),
             failures: 0,
             is_reader_gone: false,
         })

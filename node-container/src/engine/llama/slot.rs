@@ -19,6 +19,10 @@ use crate::engine::vision::View;
 use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Advance, JobKey};
 
+/// What is told of a prompt's tokens in the cache is a multiple of this. To the token it would tell how far a guess at
+/// another's conversation agrees with it, and so let somebody find that out token by token.
+const TOLD_CACHED_TOKENS_APART: u32 = 64;
+
 /// How a job ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -72,6 +76,8 @@ pub(super) struct Slot {
     planned: usize,
     /// Of the prompt, what was in the cache before.
     cached_tokens: u32,
+    /// Whether pictures of the context were in the cache. They are not at hand any more, so what is shared stays.
+    has_covered_pictures: bool,
     /// Drawn and evaluated.
     written: Vec<LlamaToken>,
     /// Drawn, but not yet evaluated.
@@ -92,6 +98,7 @@ impl Slot {
             prefilled: 0,
             planned: 0,
             cached_tokens: 0,
+            has_covered_pictures: false,
             written: Vec::new(),
             newest: None,
             row: None,
@@ -113,7 +120,7 @@ impl Slot {
         Usage {
             prompt_tokens: self.work.prompt_tokens,
             completion_tokens: self.work.told_tokens,
-            cached_tokens: self.cached_tokens,
+            cached_tokens: told_cached(self.cached_tokens),
         }
     }
 
@@ -135,12 +142,13 @@ impl Slot {
     /// Whether what is in the cache already need not be read again.
     pub(super) const fn may_reuse(&self) -> bool {
         // The same seed gives the same text only where the prompt is read in the same pieces.
-        !self.work.is_seeded && self.work.is_in_line
+        !self.work.is_seeded && self.work.is_in_line && !self.has_covered_pictures
     }
 
-    /// Whether the client wants the same text for the same seed.
-    pub(super) const fn is_seeded(&self) -> bool {
-        self.work.is_seeded
+    /// Nothing of it is in the cache any more: everything is read.
+    pub(super) const fn start_over(&mut self) {
+        self.prefilled = 0;
+        self.cached_tokens = 0;
     }
 
     /// Whether its context could be written in so many tokens more.
@@ -165,7 +173,7 @@ impl Slot {
         let covered = covered.min(self.work.context.len());
         self.work.context.splice(..covered, tokens.iter().copied());
         self.prefilled = tokens.len();
-        self.work.view.begin_after(covered, tokens.len());
+        self.has_covered_pictures |= self.work.view.begin_after(covered, tokens.len());
         let covered = u32::try_from(covered).unwrap_or(u32::MAX);
         self.cached_tokens = covered.min(self.work.prompt_tokens);
     }
@@ -413,6 +421,11 @@ impl Slot {
     }
 }
 
+/// What is told where so many tokens of the prompt were in the cache.
+const fn told_cached(tokens: u32) -> u32 {
+    tokens - tokens % TOLD_CACHED_TOKENS_APART
+}
+
 pub(super) fn add(
     batch: &mut LlamaBatch<'_>,
     token: LlamaToken,
@@ -424,4 +437,15 @@ pub(super) fn add(
         return false;
     };
     batch.add(token, place, &[sequence], logits).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_the_cache_is_rounded_down() {
+        let told = [0, 1, 63, 64, 127, 128, u32::MAX].map(told_cached);
+        assert_eq!(told, [0, 0, 0, 64, 64, 128, u32::MAX - 63]);
+    }
 }

@@ -4,12 +4,12 @@
 //! the bytes that their tokens write, and the ids that are in the cache are kept. A sequence may be cut where both have
 //! a token's end: what follows is then read in the tokeniser's own tokens.
 //!
-//! Tokens that write nothing are control tokens. They are equal by id only, so that a text which spells one never
+//! Markers ([`super::words`]) and tokens that write nothing are equal by id only, so that a text which spells one never
 //! matches it.
 
 use llama_cpp_2::token::LlamaToken;
 
-use crate::engine::vocabulary::Vocabulary;
+use super::words::Words;
 
 /// Tokens that write the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,14 +22,14 @@ pub(super) struct Common {
 
 /// The longest common beginning at whose end `may_cut` allows a cut.
 pub(super) fn common(
-    vocabulary: &Vocabulary,
+    words: Words<'_>,
     cached: &[LlamaToken],
     wanted: &[LlamaToken],
     mut may_cut: impl FnMut(Common) -> bool,
 ) -> Common {
     let mut best = Common::default();
     let mut at = Common::default();
-    while let Some(next) = step(vocabulary, cached, wanted, at) {
+    while let Some(next) = step(words, cached, wanted, at) {
         at = next;
         if may_cut(at) {
             best = at;
@@ -40,7 +40,7 @@ pub(super) fn common(
 
 /// The next place where both have a token's end.
 fn step(
-    vocabulary: &Vocabulary,
+    words: Words<'_>,
     cached: &[LlamaToken],
     wanted: &[LlamaToken],
     mut at: Common,
@@ -51,7 +51,7 @@ fn step(
     if ours == theirs {
         return Some(at);
     }
-    let (mut left, mut right) = (text(vocabulary, ours)?, text(vocabulary, theirs)?);
+    let (mut left, mut right) = (words.text(ours)?, words.text(theirs)?);
     loop {
         let both = left.len().min(right.len());
         let (head, rest) = left.split_at_checked(both)?;
@@ -66,31 +66,39 @@ fn step(
         if left.is_empty() {
             ours = *cached.get(at.cached)?;
             at.cached += 1;
-            left = text(vocabulary, ours)?;
+            left = words.text(ours)?;
         } else {
             theirs = *wanted.get(at.wanted)?;
             at.wanted += 1;
-            right = text(vocabulary, theirs)?;
+            right = words.text(theirs)?;
         }
     }
-}
-
-/// What a token writes, if anything.
-fn text(vocabulary: &Vocabulary, token: LlamaToken) -> Option<&[u8]> {
-    let piece = vocabulary.piece(u32::try_from(token.0).ok()?)?;
-    (!piece.is_empty()).then_some(piece)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::llama::cache::words::Markers;
+    use crate::engine::vocabulary::Vocabulary;
     use proptest::prelude::*;
 
-    /// 0 and 1 are control tokens.
+    /// 0 and 1 write nothing, 11 is a control token that writes its spelling, 12 a marker that a user defined.
+    const PIECES: [&str; 13] = [
+        "", "", "a", "b", "ab", "ba", "aba", "<", "x>", "<x", ">", "<x>", "<x>",
+    ];
+
     fn vocabulary() -> Vocabulary {
-        ["", "", "a", "b", "ab", "ba", "aba", "<", "x>", "<x", ">"]
-            .into_iter()
-            .collect()
+        PIECES.into_iter().collect()
+    }
+
+    fn find(cached: &[i32], wanted: &[i32], may_cut: impl FnMut(Common) -> bool) -> (usize, usize) {
+        let markers: Markers = (0..PIECES.len()).map(|id| id < 2 || id > 10).collect();
+        let words = Words {
+            vocabulary: &vocabulary(),
+            markers: &markers,
+        };
+        let found = common(words, &tokens(cached), &tokens(wanted), may_cut);
+        (found.cached, found.wanted)
     }
 
     fn tokens(ids: &[i32]) -> Vec<LlamaToken> {
@@ -98,8 +106,7 @@ mod tests {
     }
 
     fn compare(cached: &[i32], wanted: &[i32]) -> (usize, usize) {
-        let found = common(&vocabulary(), &tokens(cached), &tokens(wanted), |_| true);
-        (found.cached, found.wanted)
+        find(cached, wanted, |_| true)
     }
 
     #[test]
@@ -128,7 +135,7 @@ mod tests {
 
     #[test]
     fn text_that_spells_a_control_token_does_not_match_it() {
-        // Were 1 spelled "<x>": a control token writes nothing, so no text is equal to it.
+        // Were 1 spelled "<x>": it writes nothing, so no text is equal to it.
         assert_eq!(compare(&[2, 1, 2], &[2, 7, 8, 2]), (1, 1));
         assert_eq!(compare(&[2, 7, 8, 2], &[2, 1, 2]), (1, 1));
         assert_eq!(compare(&[2, 7, 8, 2], &[2, 9, 10, 2]), (4, 4));
@@ -136,28 +143,33 @@ mod tests {
     }
 
     #[test]
+    fn text_that_spells_a_marker_does_not_match_it_although_the_marker_writes_the_same() {
+        for marker in [11, 12] {
+            assert_eq!(compare(&[2, marker, 2], &[2, 7, 8, 2]), (1, 1));
+            assert_eq!(compare(&[2, 9, 10, 2], &[2, marker, 2]), (1, 1));
+            assert_eq!(compare(&[2, marker, 2], &[2, marker, 2]), (3, 3));
+        }
+        assert_eq!(compare(&[11], &[12]), (0, 0));
+    }
+
+    #[test]
     fn cuts_are_made_only_where_they_may() {
-        let found = common(
-            &vocabulary(),
-            &tokens(&[2, 3, 2, 3]),
-            &tokens(&[2, 3, 2, 3]),
-            |at| at.cached % 3 == 0,
-        );
-        assert_eq!((found.cached, found.wanted), (3, 3));
+        let both = [2, 3, 2, 3];
+        assert_eq!(find(&both, &both, |at| at.cached % 3 == 0), (3, 3));
     }
 
     proptest! {
         #[test]
         fn common_beginnings_write_the_same_and_the_longest_is_found(
-            cached in prop::collection::vec(0i32..11, 0..12),
-            wanted in prop::collection::vec(0i32..11, 0..12),
+            cached in prop::collection::vec(0i32..13, 0..12),
+            wanted in prop::collection::vec(0i32..13, 0..12),
         ) {
-            /// What tokens write; control tokens as themselves.
+            /// What tokens write; markers as themselves.
             fn written(ids: &[i32]) -> Vec<u16> {
                 let vocabulary = vocabulary();
                 ids.iter().flat_map(|id| {
                     let piece = vocabulary.piece(u32::try_from(*id).expect("an id")).expect("a token");
-                    if piece.is_empty() {
+                    if piece.is_empty() || *id > 10 {
                         vec![256 + u16::try_from(*id).expect("small")]
                     } else {
                         piece.iter().map(|byte| u16::from(*byte)).collect()
