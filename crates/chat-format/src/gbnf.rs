@@ -33,8 +33,11 @@ pub enum Start {
     Next,
 }
 
-/// White space between the parts of a call: what models write, and an end to it.
-const BLANK: &str = "blank ::= [ \\t\\n\\r]{0,8}\n";
+/// White space between the parts of a call. Two line breaks are the most that a family writes.
+const BLANK: &str = "blank ::= [ \\t\\n\\r]{0,2}\n";
+
+/// The same in a call that the model has begun by itself, perhaps with line breaks and indents.
+const BLANK_AFTER_MARKER: &str = "blank ::= [ \\t\\n\\r]{0,8}\n";
 
 /// A grammar for calls. `calls_max` bounds a list of calls; other calls come one by one. `alternative` is a grammar that
 /// the answer may keep to instead.
@@ -71,13 +74,15 @@ pub fn grammar(
         Start::Marked => body,
         Start::Next => format!("(blank {open}{body})?"),
     };
-    if let Some(alternative) = alternative {
+    let blank = match start {
+        Start::First | Start::Next => BLANK,
+        Start::Marked => BLANK_AFTER_MARKER,
+    };
+    let instead = alternative.map_or("", |alternative| {
         rules.push_str(&renamed(alternative, "instead"));
-        rules.insert_str(0, &format!("root ::= instead | {whole}\n{BLANK}"));
-    } else {
-        rules.insert_str(0, &format!("root ::= {whole}\n{BLANK}"));
-    }
-    rules
+        "instead | "
+    });
+    format!("root ::= {instead}{whole}\n{blank}{rules}")
 }
 
 /// A grammar that lets a model think first: its opening marker, or what `grammar` says.

@@ -44,6 +44,8 @@ pub enum Boundary {
     CallsBegan,
     /// A call or a list of calls is over, closing marker included.
     CallsEnded,
+    /// What looked like a call is none, or no longer one: it is text.
+    CallsBroken,
 }
 
 #[derive(Debug, Clone)]
@@ -354,7 +356,7 @@ impl Parser {
         self.state = State::Text;
         // The held text ends before the character.
         self.tell_text(&held, held.len() + c.len_utf8());
-        self.cross(Boundary::CallsEnded, String::new());
+        self.cross(Boundary::CallsBroken, String::new());
         self.again(c.encode_utf8(&mut [0; 4]));
     }
 

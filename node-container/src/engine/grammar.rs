@@ -46,9 +46,10 @@ impl Subject {
     /// A schema's grammar.
     fn grammar(self, schema: &Value) -> Result<String, Failure> {
         schema::check(schema).map_err(|why| self.refusal(&why))?;
-        json_schema_to_grammar(&schema.to_string()).map_err(|_| {
+        let grammar = json_schema_to_grammar(&schema.to_string()).map_err(|_| {
             self.refusal("use types, properties, required, enum, const, anyOf, items, lengths and $ref into $defs")
-        })
+        })?;
+        Ok(compact(&grammar))
     }
 
     fn compile(self, model: &LlamaModel, grammar: &str) -> Result<LlamaSampler, Failure> {
@@ -56,6 +57,19 @@ impl Subject {
             self.refusal("it has too many repetitions, or refers to itself without end")
         })
     }
+}
+
+/// JSON with a space between two tokens at most. llama.cpp also lets a model write two line breaks and 20 blanks there,
+/// which small models do until `max_tokens` is spent.
+fn compact(grammar: &str) -> String {
+    let mut compact = String::with_capacity(grammar.len());
+    for rule in grammar.lines() {
+        // llama.cpp takes this name first, so no definition of a schema can have it.
+        let is_space = rule.starts_with("space ::= ");
+        compact.push_str(if is_space { "space ::= \" \"?" } else { rule });
+        compact.push('\n');
+    }
+    compact
 }
 
 /// The format's grammar, if it asks for any.

@@ -146,15 +146,6 @@ impl Sampler {
         Ok(())
     }
 
-    /// Whether these tokens could follow.
-    pub fn check(&self, tokens: impl Iterator<Item = LlamaToken>) -> Result<(), DrawError> {
-        if self.grammar.is_none() {
-            return Ok(());
-        }
-        let mut trial = self.clone();
-        tokens.into_iter().try_for_each(|token| trial.accept(token))
-    }
-
     /// Draws a token that `fits` from one row of logits and remembers it.
     pub fn draw(
         &mut self,

@@ -6,7 +6,7 @@ use protocol::answer::PieceKind;
 use protocol::chat::{
     LogitBias, ResponseFormat, Sampling, Tool, ToolCallEvent, ToolCallReader, ToolChoice,
 };
-use protocol::{Answer, ChatRequest, DeltaKind, FinishReason, Transcript};
+use protocol::{Answer, ChatRequest, DeltaKind, ErrorCode, FinishReason, Transcript};
 use serde_json::{Value, json};
 
 use crate::harness::{MODEL, Rig, Told, greedy};
@@ -50,6 +50,17 @@ fn asking(choice: ToolChoice) -> ChatRequest {
         tool_choice: choice,
         max_tokens: Some(120),
         ..greedy("What is the weather in Paris?")
+    }
+}
+
+/// The tokens that end a turn are made likelier or less likely than all others.
+fn with_ends(bias: f32, request: ChatRequest) -> ChatRequest {
+    ChatRequest {
+        sampling: Sampling {
+            logit_bias: [0, 2].map(|token| LogitBias { token, bias }).to_vec(),
+            ..request.sampling
+        },
+        ..request
     }
 }
 
@@ -115,13 +126,13 @@ fn a_call_that_must_be_made_is_made_and_fits_its_schema() {
         function("get_weather"),
         function("clock"),
     ] {
-        let told = rig.ask(asking(choice.clone()));
+        // It would end its turn at once, and does so where it may: after the first call.
+        let told = rig.ask(with_ends(100.0, asking(choice.clone())));
         assert_eq!(told.finished().0, FinishReason::ToolCalls, "{}", told.text);
         let calls = calls(&told);
-        assert!(!calls.is_empty());
+        assert_eq!(calls.len(), 1);
         calls.iter().for_each(check);
         if let ToolChoice::Function { name } = choice {
-            assert_eq!(calls.len(), 1);
             assert_eq!(calls[0].name, name);
         }
         assert!(
@@ -149,14 +160,8 @@ fn arguments_are_streamed_as_they_are_written() {
 #[test]
 fn several_calls_at_once_have_ids_of_their_own_and_an_end() {
     let mut rig = Rig::new(1, 4096);
-    let mut request = asking(ToolChoice::Required);
     // It may not end its turn, so it has to call again and again, until no more calls may be made.
-    request.sampling.logit_bias = [0, 2]
-        .map(|token| LogitBias {
-            token,
-            bias: -100.0,
-        })
-        .to_vec();
+    let mut request = with_ends(-100.0, asking(ToolChoice::Required));
     request.max_tokens = Some(2000);
     let told = rig.ask(request.clone());
     assert_eq!(told.finished().0, FinishReason::ToolCalls, "{}", told.text);
@@ -186,7 +191,7 @@ fn a_call_that_the_model_begins_by_itself_is_held_to_its_schema() {
         "Let me see. {\"name\": \"get_weather\", \"arguments\": {",
         "{\"name\":\"clock\", \"arguments\":",
     ] {
-        let given = written(beginning);
+        let given = written(&request, beginning);
         let mut stream: String = given
             .pieces
             .iter()
@@ -206,7 +211,7 @@ fn a_call_that_the_model_begins_by_itself_is_held_to_its_schema() {
 }
 
 /// Raw text that a node without a parser would have told as text: it is held here until it is a call.
-fn written(text: &str) -> Answer {
+fn written(request: &ChatRequest, text: &str) -> Answer {
     let (before, call) = text.split_at(text.find('{').expect("a call"));
     let name = if call.contains("clock") {
         "clock"
@@ -222,7 +227,7 @@ fn written(text: &str) -> Answer {
         std::iter::empty(),
         before.trim().as_bytes(),
     );
-    let ids = chat_format::parse::CallIds::of(&asking(ToolChoice::Auto));
+    let ids = chat_format::parse::CallIds::of(request);
     let head = protocol::chat::begin_tool_call(&ids.id(0), name);
     transcript.push(
         DeltaKind::ToolCall,
@@ -252,20 +257,69 @@ fn tools_do_not_get_in_the_way_of_text() {
 #[test]
 fn a_format_holds_beside_tools_that_may_be_called() {
     let mut rig = Rig::new(1, 1024);
-    let told = rig.ask(ChatRequest {
+    let request = with_ends(100.0, formatted());
+    let told = rig.ask(request.clone());
+    if told.finished().0 == FinishReason::ToolCalls {
+        calls(&told).iter().for_each(check);
+    } else {
+        assert_eq!(told.finished().0, FinishReason::Stop, "{}", told.text);
+        check_city(&told.text);
+    }
+    // Up to its first key, an object looks like a call.
+    for beginning in ["{\"city\"", "{\"city\": \"Par"] {
+        let rest = rig.go_on(&request, text(beginning));
+        assert_eq!(rest.finished().0, FinishReason::Stop);
+        check_city(&format!("{beginning}{}", rest.text));
+    }
+}
+
+fn formatted() -> ChatRequest {
+    ChatRequest {
         response_format: ResponseFormat::JsonSchema {
             schema: json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 10}}, "required": ["city"], "additionalProperties": false}),
         },
         ..asking(ToolChoice::Auto)
-    });
-    match told.finished().0 {
-        FinishReason::ToolCalls => calls(&told).iter().for_each(check),
-        reason => {
-            assert_eq!(reason, FinishReason::Stop);
-            let answer: Value = serde_json::from_str(&told.text).expect("JSON");
-            assert!(answer["city"].is_string());
-        }
     }
+}
+
+fn check_city(text: &str) {
+    let answer: Value =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+    assert!(answer["city"].is_string(), "{text:?}");
+}
+
+#[test]
+fn nobody_goes_on_outside_what_the_request_demands() {
+    let mut rig = Rig::new(1, 1024);
+    let wrong = |choice| {
+        let request = asking(choice);
+        let call = written(&request, "{\"name\": \"clock\", \"arguments\": {\"x");
+        (request, call)
+    };
+    let (required, call) = wrong(ToolChoice::Required);
+    for (request, answer, param) in [
+        (formatted(), text("Sure, it is"), "response_format"),
+        (formatted(), text("{\"town"), "response_format"),
+        (required.clone(), text("Sure, it is"), "tools"),
+        (required, call, "tools"),
+        (asking(function("get_weather")), text("{\"city"), "tools"),
+    ] {
+        let rest = rig.go_on(&request, answer.clone());
+        assert_eq!(rest.failed().code, ErrorCode::InvalidRequest, "{answer:?}");
+        assert_eq!(rest.failed().param.as_deref(), Some(param), "{answer:?}");
+    }
+    // What the model has chosen to write is its own affair.
+    let (request, call) = wrong(ToolChoice::Auto);
+    for answer in [text("Sure, it is"), call] {
+        rig.go_on(&request, answer).finished();
+    }
+}
+
+/// Text that comes without ids.
+fn text(text: &str) -> Answer {
+    let mut transcript = Transcript::default();
+    transcript.push(DeltaKind::Text, std::iter::empty(), text.as_bytes());
+    transcript.answer(None).expect("an answer")
 }
 
 #[test]

@@ -6,8 +6,9 @@
 //! calls are a choice   from where the model has begun one by itself, until it is over
 //! ```
 //! The parser says where an answer crosses from one part into another; what the model had written of the new part by then
-//! (the rest of a token) is led through the grammar first. Where that does not fit, nothing holds the model any more until
-//! the next part: what it writes is then a broken call, and told as text.
+//! (the rest of a token) is led through the grammar first. Where that does not fit a call that was the model's own choice,
+//! nothing holds the model any more until the next part: what it writes is then a broken call, and told as text. What the
+//! request demands (a format, a call) is never let go of: an answer that does not fit fails.
 
 use chat_format::family::Syntax;
 use chat_format::gbnf::{Start, grammar, or_marker};
@@ -34,8 +35,6 @@ pub struct Steering {
     marked: Option<LlamaSampler>,
     /// Holds after calls.
     next: Option<LlamaSampler>,
-    /// Whether there are grammars of tools.
-    has_tools: bool,
 }
 
 impl Steering {
@@ -64,10 +63,7 @@ impl Steering {
             )
             .with_param("tool_choice"));
         }
-        let mut steering = Self {
-            has_tools: !callable.is_empty(),
-            ..Self::default()
-        };
+        let mut steering = Self::default();
         let mut first = None;
         let mut subject = Subject::Format;
         if callable.is_empty() {
@@ -108,33 +104,43 @@ impl Steering {
         self.start.clone()
     }
 
-    /// Whether one grammar holds from beginning to end.
-    pub const fn is_one(&self) -> bool {
-        !self.has_tools && self.start.is_some()
+    /// Whether the request demands a form that the answer must not leave.
+    pub const fn is_demand(&self) -> bool {
+        self.after_thoughts.is_some()
     }
 
-    /// The answer has taken in a token: what holds from here on?
-    pub fn follow(&self, answer: &Answer, sampler: &mut Sampler, vocabulary: &Vocabulary) {
+    /// The answer has taken in a token: what holds from here on? Fails where it has left what the request demands.
+    pub fn follow(
+        &self,
+        answer: &Answer,
+        sampler: &mut Sampler,
+        vocabulary: &Vocabulary,
+    ) -> Result<(), DrawError> {
         let Some((boundary, since)) = answer.parser().boundary() else {
-            return;
+            return Ok(());
         };
         let grammar = match boundary {
-            Boundary::ReasoningBegan => None,
             Boundary::ReasoningEnded => self.after_thoughts.clone(),
-            // A grammar that made it begin holds already.
-            Boundary::CallsBegan if self.next.is_some() => return,
+            // A grammar that made it begin holds already. One that lets JSON come instead goes on with that: every
+            // object looks like a call until its keys are known.
+            Boundary::CallsBegan | Boundary::CallsBroken if self.is_demand() => return Ok(()),
             Boundary::CallsBegan => self.marked.clone(),
+            Boundary::ReasoningBegan | Boundary::CallsBroken => None,
             Boundary::CallsEnded => self.next.clone(),
         };
         let since = match boundary {
             Boundary::ReasoningEnded | Boundary::CallsEnded => since.trim_start(),
-            Boundary::ReasoningBegan | Boundary::CallsBegan => since,
+            Boundary::ReasoningBegan | Boundary::CallsBegan | Boundary::CallsBroken => since,
         };
-        let half = answer.half_character();
-        sampler.constrain(
-            grammar
-                .and_then(|grammar| lead(grammar, &[since.as_bytes(), half].concat(), vocabulary)),
-        );
+        let written = [since.as_bytes(), answer.half_character()].concat();
+        let led = grammar
+            .as_ref()
+            .and_then(|grammar| lead(grammar.clone(), &written, vocabulary));
+        if self.is_demand() && led.is_none() && grammar.is_some() {
+            return Err(DrawError::NoToken);
+        }
+        sampler.constrain(led);
+        Ok(())
     }
 
     /// Takes over a token that was drawn before.
@@ -145,12 +151,14 @@ impl Steering {
         }
     }
 
-    /// The answer does not fit the grammar that holds: drops it, where that is one of tools, so that the answer can go on.
+    /// The answer does not fit the grammar that holds: drops it, where that is one of calls which are the model's own
+    /// choice, so that the answer can go on.
     pub fn let_go(&self, sampler: &mut Sampler) -> bool {
-        if self.has_tools {
+        let is_choice = self.marked.is_some();
+        if is_choice {
             sampler.constrain(None);
         }
-        self.has_tools
+        is_choice
     }
 }
 

@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+use protocol::chat::ResponseFormat;
+
+use super::format;
 use super::schema::check;
 
 fn refused(schema: &Value, says: &str) {
@@ -51,6 +54,22 @@ fn a_reference_without_an_end_is_refused() {
             &json!({"$defs": {"a": {"b": {}}}, "$ref": reference}),
             "$ref must",
         );
+    }
+}
+
+#[test]
+fn between_two_parts_of_json_is_one_space_at_most() {
+    let schema = json!({"type": "object", "properties": {"space": {"type": "array"}}});
+    for asked in [
+        ResponseFormat::JsonObject,
+        ResponseFormat::JsonSchema { schema },
+    ] {
+        let grammar = format(&asked).expect("a grammar").expect("some");
+        let blanks: Vec<&str> = grammar
+            .lines()
+            .filter(|rule| rule.starts_with("space ") || rule.contains("\\n"))
+            .collect();
+        assert_eq!(blanks, ["space ::= \" \"?"]);
     }
 }
 

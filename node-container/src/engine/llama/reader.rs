@@ -11,6 +11,7 @@ use chat_format::parse::{Parser, Part};
 use chat_format::template::{ChatTemplate, Piece, Prompt};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
+use protocol::chat::ResponseFormat;
 use protocol::{ChatRequest, DeltaKind, ErrorCode, Failure, FinishReason, JobRequest};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
@@ -259,7 +260,7 @@ impl<'m> Reader<'m> {
                 break;
             }
             if spent_since(began) > TAKEN_OVER_TIME_MAX {
-                return Err(disagreement(DrawError::TooSlow));
+                return Err(disagreement(request, DrawError::TooSlow));
             }
             let token = to_token(*id);
             if vocab.is_eog(token) {
@@ -267,19 +268,15 @@ impl<'m> Reader<'m> {
                 is_whole = true;
                 break;
             }
-            steering.accept(&mut sampler, token).map_err(disagreement)?;
-            is_whole = answer.push(Drawn {
-                token: *id,
-                piece: self.piece(*id),
-                logprob: None,
-                is_told: true,
-            });
-            steering.follow(&answer, &mut sampler, self.vocabulary);
+            is_whole = self
+                .take(*id, &mut answer, (&mut sampler, &steering))
+                .map_err(|error| disagreement(request, error))?;
             context.push(token);
         }
-        if !is_whole && steering.is_one() {
+        if !is_whole && steering.is_demand() {
             let ahead = given.replayed.iter().copied().chain(given.forced.path());
-            sampler.check(ahead.map(to_token)).map_err(disagreement)?;
+            self.foresee(ahead, answer.clone(), (sampler.clone(), &steering))
+                .map_err(|error| disagreement(request, error))?;
         }
         let is_in_line = view.is_in_line(context.len());
         let reason = answer.reason();
@@ -308,6 +305,44 @@ impl<'m> Reader<'m> {
             })
         });
         Ok(Prepared { slot, over })
+    }
+
+    /// Whether these tokens could follow, by what the request demands.
+    fn foresee(
+        &self,
+        ahead: impl Iterator<Item = u32>,
+        mut answer: Answer,
+        (mut sampler, steering): (Sampler, &Steering),
+    ) -> Result<(), DrawError> {
+        for id in ahead {
+            if self.model.vocab().is_eog(to_token(id)) {
+                return steering.accept(&mut sampler, to_token(id));
+            }
+            if self.take(id, &mut answer, (&mut sampler, steering))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over a token that was drawn before; `true` where the answer is whole with it.
+    fn take(
+        &self,
+        id: u32,
+        answer: &mut Answer,
+        (sampler, steering): (&mut Sampler, &Steering),
+    ) -> Result<bool, DrawError> {
+        steering.accept(sampler, to_token(id))?;
+        let is_whole = answer.push(Drawn {
+            token: id,
+            piece: self.piece(id),
+            logprob: None,
+            is_told: true,
+        });
+        if !is_whole {
+            steering.follow(answer, sampler, self.vocabulary)?;
+        }
+        Ok(is_whole)
     }
 
     fn given(
@@ -484,16 +519,22 @@ pub(super) fn to_token(id: u32) -> LlamaToken {
 }
 
 /// The answer was not made by these rules.
-fn disagreement(error: DrawError) -> Failure {
+fn disagreement(request: &ChatRequest, error: DrawError) -> Failure {
+    let (what, param) = match request.response_format {
+        ResponseFormat::Text => ("the tools", "tools"),
+        ResponseFormat::JsonObject
+        | ResponseFormat::JsonSchema { .. }
+        | ResponseFormat::Unknown => ("the response format", "response_format"),
+    };
     let message = match error {
         DrawError::NoToken => {
-            "the answer so far does not keep to the response format, so nobody can go on with it"
+            format!("the answer so far does not keep to {what}, so nobody can go on with it")
         }
-        DrawError::TooSlow => {
-            "holding this answer to the response format takes too long; use fewer alternatives and repetitions in the schema"
-        }
+        DrawError::TooSlow => format!(
+            "holding this answer to {what} takes too long; use fewer alternatives and repetitions in the schema"
+        ),
     };
-    Failure::new(ErrorCode::InvalidRequest, message).with_param("response_format")
+    Failure::new(ErrorCode::InvalidRequest, message).with_param(param)
 }
 
 #[cfg(test)]

@@ -354,10 +354,13 @@ impl Slot {
                 is_told,
             };
             let is_whole = work.answer.push(drawn);
-            work.steering
+            let followed = work
+                .steering
                 .follow(&work.answer, &mut work.sampler, vocabulary);
             if is_whole {
                 Some(Ending::Finished(work.answer.reason()))
+            } else if followed.is_err() {
+                Some(Ending::Broken)
             } else if self.is_full() || self.is_almost_too_long() {
                 self.work.answer.finish(None);
                 Some(Ending::Finished(FinishReason::Length))

@@ -72,8 +72,8 @@ fn boundaries_tell_what_has_come_since() {
             .map(|(boundary, since)| (boundary, since.to_owned()))
     };
     let at = |boundary, since: &str| Some((boundary, since.to_owned()));
-    assert_eq!(push("<thi"), None);
-    assert_eq!(push("nk>ab"), at(Boundary::ReasoningBegan, "ab"));
+    assert_eq!(push("<th"), None);
+    assert_eq!(push("ink>ab"), at(Boundary::ReasoningBegan, "ab"));
     assert_eq!(push("c"), None);
     assert_eq!(push("</think>\n"), at(Boundary::ReasoningEnded, "\n"));
     assert_eq!(
@@ -82,7 +82,7 @@ fn boundaries_tell_what_has_come_since() {
     );
     assert_eq!(push("ame\": \"add\", \"arguments\": {}}"), None);
     assert_eq!(push("\n</tool_call>"), at(Boundary::CallsEnded, ""));
-    assert_eq!(push("<tool_call>{x"), at(Boundary::CallsEnded, "x"));
+    assert_eq!(push("<tool_call>{x"), at(Boundary::CallsBroken, "x"));
 
     let mut parser = Parser::new(syntax(LLAMA), &request(&["add"]), "");
     let mut push = |raw: &str| {

@@ -92,7 +92,9 @@ mod tests {
     }
 
     fn find(cached: &[i32], wanted: &[i32], may_cut: impl FnMut(Common) -> bool) -> (usize, usize) {
-        let markers: Markers = (0..PIECES.len()).map(|id| id < 2 || id > 10).collect();
+        let markers: Markers = (0..PIECES.len())
+            .map(|id| !(2..=10).contains(&id))
+            .collect();
         let words = Words {
             vocabulary: &vocabulary(),
             markers: &markers,
