@@ -163,7 +163,7 @@ impl Core {
             slots,
             models,
             announces,
-            machine: None,
+            machine: _,
         } = message
         else {
             return self.expel(
