@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use protocol::{ErrorCode, NodeToRelay};
 
 use crate::relay::Relay;
-use crate::rig::{KEY, assign, exit_code, log_file, request, rig, signal};
+use crate::rig::{KEY, assign, assign_with, exit_code, log_file, request, rig, signal};
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
@@ -90,11 +90,13 @@ async fn what_the_drains_time_does_not_suffice_for_is_handed_back() {
     connection.message().await;
     connection.welcome().await;
     // Nobody acknowledges it, so that it pauses at its window and can never end.
-    assign(&mut connection, 1, request("Tell me about the sea.", 400)).await;
+    let asked = request("Tell me about the sea.", 400);
+    assign_with(&mut connection, 1, asked, 100).await;
     connection.first_token(1).await;
     signal(&child, Signal::SIGTERM);
     let failure = loop {
-        if let NodeToRelay::Failed { alias: 1, failure } = connection.message().await {
+        let message = connection.message_after_tokens().await;
+        if let NodeToRelay::Failed { alias: 1, failure } = message {
             break failure;
         }
     };

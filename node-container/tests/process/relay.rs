@@ -186,6 +186,15 @@ impl Connection {
         }
     }
 
+    /// The next message, whatever tokens come before it.
+    pub(crate) async fn message_after_tokens(&mut self) -> NodeToRelay {
+        loop {
+            if let Said::Message(message) = self.said().await {
+                return message;
+            }
+        }
+    }
+
     /// The connection is cut off; what was read of the answer stays.
     pub(crate) fn cut(mut self) -> Record {
         self.take_record()
