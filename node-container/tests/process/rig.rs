@@ -124,7 +124,7 @@ pub(crate) async fn adopt(connection: &mut Connection, first: u32, alias: u32, r
         attempt: 1,
         alias,
         lease_ms: 10_000,
-        window_bytes: 64 << 10,
+        window_bytes: 100,
         offset: record.offset,
         tokens: record.tokens,
         hash: record.hash(),
