@@ -27,7 +27,7 @@ pub enum Output {
         request: Box<JobRequest>,
         /// What the client has of the answer already: go on from there, and tell only what lies beyond.
         answer: Option<Box<Answer>>,
-        /// What the relay calls this conversation once it is read, for [`EngineEvent::Cached`].
+        /// What the relay calls this conversation once it is read, for [`crate::EngineEvent::Cached`].
         prefix: Option<PrefixHash>,
     },
     /// Skip this job in decode steps until [`Output::Unpause`]; it keeps its place. A job that is not there (any more) is
