@@ -26,8 +26,6 @@ fn buffers(log: &str) -> u64 {
     let lines = |text: &str, of_model: bool| -> u64 {
         text.lines()
             .filter(|line| line.contains(" model buffer size") == of_model)
-            // The same weights in another order; the file's own pages are then the system's to drop.
-            .filter(|line| !line.contains("CPU_PACKED") && !line.contains("CPU_REPACK"))
             .filter_map(hundredths)
             .sum()
     };
