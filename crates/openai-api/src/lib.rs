@@ -20,7 +20,7 @@
 //! | `logprobs`, `top_logprobs` | honoured |
 //! | `user`, `safety_identifier`, `prompt_cache_key`, `metadata` | accepted, checked, and forgotten: they change no answer and nothing is stored |
 //! | `n: 1`, `store: false`, `service_tier: "auto"` or `"default"`, `modalities: ["text"]`, `stream_options.include_obfuscation: false` | accepted: that is what happens anyway; any other value is refused |
-//! | `tools`, `tool_choice`, `parallel_tool_calls` | honoured: function tools; arguments are held to their schema, whatever `strict` says |
+//! | `tools`, `tool_choice`, `parallel_tool_calls` | honoured: function tools; with `required` or a named function arguments are held to their schema, whatever `strict` says; with `auto` a schema that cannot be made a grammar holds them to any object |
 //! | `reasoning_effort`, `chat_template_kwargs.enable_thinking` | honoured by models that think; the latter is vLLM's and llama.cpp's |
 //! | `functions`, `function_call`, `audio`, … | refused by name, `unsupported_parameter` |
 //! | anything else | refused by name, `unknown_parameter`; so is the same field given twice |

@@ -26,7 +26,7 @@ fn tool(field: &Field<'_>) -> Result<Tool, ApiError> {
     let parameters = optional(function.take("parameters"), |schema| {
         schema.json_object(SCHEMA_BYTES_MAX)
     })?;
-    // Arguments are held to the schema whatever it says.
+    // It changes nothing: arguments are held to the schema as far as that can be done.
     optional(function.take("strict"), Field::boolean)?;
     function.refuse_rest(&[])?;
     Ok(Tool {

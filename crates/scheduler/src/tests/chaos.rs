@@ -344,7 +344,9 @@ proptest! {
         for n in 100..100 + NODES {
             world.input(Input::NodeLeft { socket: SocketId(n) });
         }
-        world.advance(200_000);
+        // Ends that nobody acknowledged are kept the longest.
+        let config = chaos_config();
+        world.advance(config.client_silent_ms_max + config.grace_ms + 1);
         prop_assert!(world.is_clean());
         prop_assert_eq!(world.scheduler.poll_timeout(), None);
     }
