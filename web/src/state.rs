@@ -17,7 +17,7 @@ mod tests;
 pub use answer::{Answer, Body, Message, MessageId, Meta, Phase, Trouble};
 
 use client_session::Event;
-use protocol::{ChatRequest, JobId};
+use protocol::{ChatRequest, DeltaKind, JobId};
 
 use self::sending::request;
 
@@ -309,15 +309,7 @@ impl State {
             }
             Event::Started { .. } => {}
             Event::Reconnecting => self.set_phase(Phase::Reconnecting),
-            Event::Delta { kind, text, .. } => {
-                if kind == protocol::DeltaKind::Text
-                    && !text.is_empty()
-                    && let Some(answer) = self.running_answer_mut()
-                {
-                    answer.text.push_str(&text);
-                    self.set_phase(Phase::Streaming);
-                }
-            }
+            Event::Delta { kind, text, .. } => self.grow(kind, &text),
             Event::Completed {
                 finish_reason,
                 usage,
@@ -336,6 +328,25 @@ impl State {
             Event::Interrupted => return self.end(Phase::Failed(Trouble::Interrupted)),
         }
         Vec::new()
+    }
+
+    /// A piece of the answer. Calls of tools are none of this page's, which offers none.
+    fn grow(&mut self, kind: DeltaKind, text: &str) {
+        let Some(answer) = self.running_answer_mut().filter(|_| !text.is_empty()) else {
+            return;
+        };
+        let phase = match kind {
+            DeltaKind::Text => {
+                answer.text.push_str(text);
+                Phase::Streaming
+            }
+            DeltaKind::Reasoning => {
+                answer.thoughts.push_str(text);
+                Phase::Thinking
+            }
+            DeltaKind::ToolCall | DeltaKind::Logprobs | DeltaKind::Unknown(_) => return,
+        };
+        self.set_phase(phase);
     }
 
     fn end(&mut self, phase: Phase) -> Vec<Effect> {

@@ -98,9 +98,12 @@ impl Chat {
             std::mem::replace(&mut voice.noticed_loss, is_lost)
         });
         match phase {
-            Phase::Unsent | Phase::Sent | Phase::Reading | Phase::Streaming | Phase::Stopped => {
-                None
-            }
+            Phase::Unsent
+            | Phase::Sent
+            | Phase::Reading
+            | Phase::Thinking
+            | Phase::Streaming
+            | Phase::Stopped => None,
             Phase::Queued { .. } => untrack(|| self.queue_place(id, phase, 0)),
             Phase::Reconnecting => {
                 if !was_lost {

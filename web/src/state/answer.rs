@@ -34,6 +34,9 @@ pub enum Body {
 /// An answer, whole or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
+    /// What the model thought before it answered, plain, as far as it has come. Not sent back with the conversation.
+    #[serde(default)]
+    pub thoughts: String,
     /// Markdown, as far as it has come.
     pub text: String,
     /// Where it stands.
@@ -69,6 +72,8 @@ pub enum Phase {
     },
     /// A node reads the conversation, and what there is of the answer.
     Reading,
+    /// Thoughts arrive.
+    Thinking,
     /// Text arrives.
     Streaming,
     /// The connection is lost; the answer goes on when it is back.
@@ -135,6 +140,7 @@ impl Message {
 impl Answer {
     pub(super) const fn new() -> Self {
         Self {
+            thoughts: String::new(),
             text: String::new(),
             phase: Phase::Unsent,
             tier: None,
@@ -152,6 +158,7 @@ impl Phase {
             | Self::Sent
             | Self::Queued { .. }
             | Self::Reading
+            | Self::Thinking
             | Self::Streaming
             | Self::Reconnecting => false,
             Self::Done(_) | Self::Stopped | Self::Failed(_) => true,

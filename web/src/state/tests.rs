@@ -350,3 +350,28 @@ fn a_conversation_of_too_many_messages_is_not_sent() {
     assert_eq!(submitted(&effects), None);
     assert!(is_too_large(&state));
 }
+
+#[test]
+fn thoughts_come_before_the_answer_and_are_not_sent_back() {
+    let mut state = ready();
+    ask(&mut state, "one?", 1);
+    let thought = |text: &str| Event::Delta {
+        kind: DeltaKind::Reasoning,
+        text: text.to_owned(),
+        token_count: 1,
+    };
+    progress(&mut state, 1, thought("It says "));
+    progress(&mut state, 1, thought("one."));
+    let answer = |state: &State| state.messages()[1].answer().expect("an answer").clone();
+    assert_eq!(answer(&state).phase, Phase::Thinking);
+    progress(&mut state, 1, delta("1"));
+    assert_eq!(answer(&state).phase, Phase::Streaming);
+    progress(&mut state, 1, completed());
+    assert_eq!(answer(&state).thoughts, "It says one.");
+    assert_eq!(answer(&state).text, "1");
+    let effects = ask(&mut state, "two?", 2);
+    assert_eq!(
+        submitted(&effects).expect("asked"),
+        ["user: one?", "assistant: 1", "user: two?"]
+    );
+}

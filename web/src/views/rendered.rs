@@ -52,6 +52,7 @@ impl Rendered {
                 | Phase::Sent
                 | Phase::Queued { .. }
                 | Phase::Reading
+                | Phase::Thinking
                 | Phase::Streaming
                 | Phase::Reconnecting
                 | Phase::Stopped

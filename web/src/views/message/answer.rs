@@ -60,6 +60,7 @@ pub(super) fn AnswerView(chat: Chat, id: MessageId) -> impl IntoView {
             aria-busy=move || phase.with(|phase| !phase.is_final()).to_string()>
             <h2 class="unseen">"Answer"</h2>
             <div class="answer" data-testid="message-assistant">
+                <Thoughts chat=chat id=id phase=phase />
                 <div
                     class="markdown"
                     class:streaming=streaming
@@ -69,6 +70,34 @@ pub(super) fn AnswerView(chat: Chat, id: MessageId) -> impl IntoView {
                 {move || phase_view(chat, id, &phase.get(), is_last)}
             </div>
         </article>
+    }
+}
+
+/// What the model thought first, folded up. Plain text: nobody asked it to be well-formed.
+#[component]
+fn Thoughts(chat: Chat, id: MessageId, phase: Memo<Phase>) -> impl IntoView {
+    let thoughts = Memo::new(move |_| {
+        chat.state.with(|state| {
+            let answer = state.message(id).and_then(Message::answer);
+            answer.map_or_else(String::new, |answer| answer.thoughts.trim().to_owned())
+        })
+    });
+    let is_thinking = Memo::new(move |_| phase.with(|phase| *phase == Phase::Thinking));
+    let has_thoughts = Memo::new(move |_| thoughts.with(|thoughts| !thoughts.is_empty()));
+    let heading = move || {
+        if is_thinking.get() {
+            view! { {working()} "Thinking…" }.into_any()
+        } else {
+            "Thoughts".into_any()
+        }
+    };
+    view! {
+        <Show when=move || has_thoughts.get()>
+            <details class="thoughts" data-testid="thoughts">
+                <summary>{heading}</summary>
+                <p>{move || thoughts.get()}</p>
+            </details>
+        </Show>
     }
 }
 
@@ -82,7 +111,8 @@ fn phase_view(chat: Chat, id: MessageId, phase: &Phase, is_last: Memo<bool>) -> 
             let (node, goes_on) = chat.state.with_untracked(|state| {
                 let answer = state.message(id).and_then(Message::answer);
                 answer.map_or((None, false), |answer| {
-                    (answer.node.clone(), !answer.text.is_empty())
+                    let has_begun = !answer.text.is_empty() || !answer.thoughts.is_empty();
+                    (answer.node.clone(), has_begun)
                 })
             });
             let text = wording::reading(node.as_deref(), goes_on);
@@ -100,7 +130,8 @@ fn phase_view(chat: Chat, id: MessageId, phase: &Phase, is_last: Memo<bool>) -> 
             </p>
         }
         .into_any(),
-        Phase::Streaming => ().into_any(),
+        // The thoughts' own heading says it.
+        Phase::Thinking | Phase::Streaming => ().into_any(),
         Phase::Done(_) | Phase::Stopped => {
             view! { <Foot chat=chat id=id is_last=is_last /> }.into_any()
         }
@@ -182,6 +213,7 @@ fn Foot(chat: Chat, id: MessageId, is_last: Memo<bool>) -> impl IntoView {
             | Phase::Sent
             | Phase::Queued { .. }
             | Phase::Reading
+            | Phase::Thinking
             | Phase::Streaming
             | Phase::Reconnecting
             | Phase::Stopped
