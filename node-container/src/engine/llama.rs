@@ -29,6 +29,7 @@ mod reader;
 mod sharing;
 mod slot;
 mod vectors;
+mod wake;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};

@@ -6,7 +6,9 @@ use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::model::LlamaModel;
 
-use super::load::{CacheType, LlamaOptions, LoadError, backend, spares};
+use super::load::backend::backend;
+use super::load::options::{CacheType, LlamaOptions, spares};
+use super::load::outcome::LoadError;
 use super::vectors::{Embedder, SEQUENCES};
 use crate::engine::embed::Pooling;
 use crate::engine::tuning::{self, Tuned, Wanted};

@@ -7,8 +7,11 @@ use std::thread::{Builder, Scope};
 use protocol::{ErrorCode, Failure};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
-use super::load::{LlamaOptions, LoadError, WakeAtEnd, load_model, projector};
+use super::load::file::{load_model, projector};
+use super::load::options::LlamaOptions;
+use super::load::outcome::LoadError;
 use super::reader::{Done, Prepared, Ticket};
+use super::wake::WakeAtEnd;
 use crate::engine::image::Picture;
 use crate::engine::vision::{Eye, Projector, View};
 use crate::engine::{Command, JobKey};

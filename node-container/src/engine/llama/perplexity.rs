@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::BATCH_TOKENS_MAX;
 use super::context::engine_context;
-use super::load::{LoadError, chat_template, context_tokens, load_model, syntax, vocabulary};
+use super::load::file::load_model;
+use super::load::language::{chat_template, syntax, vocabulary};
+use super::load::options::context_tokens;
+use super::load::outcome::LoadError;
 use super::reader::Reader;
 use super::{LlamaOptions, slot};
 use crate::engine::logprobs::token_logprob;

@@ -6,7 +6,8 @@ use protocol::JobRequest;
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender, unbounded_channel};
 
 use super::Embedder;
-use crate::engine::llama::load::{LoadError, WakeAtEnd};
+use crate::engine::llama::load::outcome::LoadError;
+use crate::engine::llama::wake::WakeAtEnd;
 use crate::engine::{Command, Engine, EngineEvent, run};
 
 /// Starts the thread that makes vectors; it tells its events itself, and ends when the sender is gone.
