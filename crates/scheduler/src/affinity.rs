@@ -1,5 +1,7 @@
 //! Who has read the beginning of a conversation: a follow-up goes there again, where the prefix is still in the engine's
 //! cache, as long as that node is free. Nothing of a conversation is kept but salted hashes.
+//!
+//! A node whose connection broke has its cache all the same: what it says of it on the next one is its again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,7 +9,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use protocol::limits::CACHED_PREFIXES_MAX;
 use protocol::{ChatMessage, JobRequest, PrefixHash};
 
+use crate::karma::KarmaKey;
 use crate::models::ModelIndex;
+use crate::registry::Node;
 use crate::{Scheduler, SocketId};
 
 /// How many beginnings of a conversation are looked for: the whole, and what remains when some turns were edited.
@@ -19,11 +23,29 @@ const HASHED_BYTES: usize = 2_048;
 /// A conversation's beginning.
 pub(crate) type Prefix = u64;
 
+/// A connection of a node.
 #[derive(Debug, Clone, Copy)]
 struct Holder {
+    /// The node, whatever connection it has.
+    node: KarmaKey,
     socket: SocketId,
-    /// Tells the node from a later one on a socket of the same number.
+    /// Tells the connection from a later one on a socket of the same number.
     serial: u32,
+}
+
+impl Holder {
+    const fn on(socket: SocketId, node: &Node) -> Self {
+        Self {
+            node: node.karma,
+            socket,
+            serial: node.serial,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Holding {
+    by: Holder,
     used: u64,
 }
 
@@ -31,7 +53,7 @@ struct Holder {
 #[derive(Debug)]
 pub(crate) struct Affinity {
     salt: u64,
-    holders: BTreeMap<(ModelIndex, Prefix), Holder>,
+    holders: BTreeMap<(ModelIndex, Prefix), Holding>,
     by_use: BTreeMap<u64, (ModelIndex, Prefix)>,
     last_use: u64,
     prefixes_max: usize,
@@ -69,14 +91,13 @@ impl Affinity {
         prefixes.into_iter().rev().take(PREFIXES_MAX).collect()
     }
 
-    fn note(&mut self, model: ModelIndex, prefix: Prefix, socket: SocketId, serial: u32) {
+    fn note(&mut self, model: ModelIndex, prefix: Prefix, by: Holder) {
         self.last_use += 1;
-        let holder = Holder {
-            socket,
-            serial,
+        let holding = Holding {
+            by,
             used: self.last_use,
         };
-        if let Some(old) = self.holders.insert((model, prefix), holder) {
+        if let Some(old) = self.holders.insert((model, prefix), holding) {
             self.by_use.remove(&old.used);
         }
         self.by_use.insert(self.last_use, (model, prefix));
@@ -84,6 +105,16 @@ impl Affinity {
             && let Some((_, oldest)) = self.by_use.pop_first()
         {
             self.holders.remove(&oldest);
+        }
+    }
+
+    /// A node has this on a later connection than the one on which it read it. Nothing is used by that.
+    fn follow(&mut self, model: ModelIndex, prefix: Prefix, by: Holder) {
+        if let Some(holding) = self.holders.get_mut(&(model, prefix))
+            && holding.by.node == by.node
+            && holding.by.serial < by.serial
+        {
+            holding.by = by;
         }
     }
 
@@ -129,7 +160,7 @@ impl Scheduler {
         is_free: impl Fn(SocketId) -> bool,
     ) -> Option<SocketId> {
         prefixes.iter().find_map(|&prefix| {
-            let holder = self.affinity.holders.get(&(model, prefix))?;
+            let holder = self.affinity.holders.get(&(model, prefix))?.by;
             let node = self.nodes.get(&holder.socket)?;
             let has_it = node
                 .cached
@@ -153,8 +184,8 @@ impl Scheduler {
             {
                 cached.insert(whole);
             }
-            let serial = node.serial;
-            self.affinity.note(model, whole, socket, serial);
+            let by = Holder::on(socket, node);
+            self.affinity.note(model, whole, by);
         }
     }
 
@@ -171,9 +202,17 @@ impl Scheduler {
             job.prefixes.first().copied()
         });
         cached.extend(running);
-        if let Some(node) = self.nodes.get_mut(&socket) {
-            node.cached = Some(cached);
+        let Some(node) = self.nodes.get_mut(&socket) else {
+            return;
+        };
+        let by = Holder::on(socket, node);
+        let known = node.cached.take().unwrap_or_default();
+        for &prefix in cached.difference(&known) {
+            for (model, _) in node.offers.iter() {
+                self.affinity.follow(model, prefix, by);
+            }
         }
+        node.cached = Some(cached);
     }
 }
 

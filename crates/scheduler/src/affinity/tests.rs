@@ -58,8 +58,13 @@ fn the_least_recent_beginnings_are_forgotten() {
     });
     let model = models.by_id("m").unwrap();
     let mut affinity = Affinity::new(1, 3);
+    let by = Holder {
+        node: 1,
+        socket: SocketId(1),
+        serial: 1,
+    };
     for prefix in [1, 2, 3, 1, 4] {
-        affinity.note(model, prefix, SocketId(1), 1);
+        affinity.note(model, prefix, by);
     }
     assert_eq!(affinity.len(), 3);
     assert!(affinity.holders.contains_key(&(model, 1)));

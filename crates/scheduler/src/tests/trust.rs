@@ -356,6 +356,56 @@ fn a_node_is_preferred_only_while_it_says_that_it_has_the_conversation() {
     assert_eq!(preferred(&world), None);
 }
 
+/// A node's socket breaks, with the relay noticing it or not; the node comes back and says what it has.
+#[test]
+fn a_node_that_comes_back_has_what_it_says_it_has_kept() {
+    for is_noticed in [true, false] {
+        let mut world = World::new();
+        let client = world.client(1);
+        let old = named(&mut world, 10, 1);
+        world.submit(client, 1);
+        let alias = world.only_assigned(old);
+        world.answer(old, alias);
+        let s = &world.scheduler;
+        let model = s.models.by_id(MODEL).unwrap();
+        let prefix = PrefixHash(s.affinity.prefixes(&request().into())[0]);
+        let mut follow_up = request();
+        for (role, content) in [(Role::Assistant, "hi"), (Role::User, "And then?")] {
+            follow_up.messages.push(ChatMessage {
+                role,
+                content: content.into(),
+                ..ChatMessage::default()
+            });
+        }
+        let prefixes = s.affinity.prefixes(&follow_up.clone().into());
+        if is_noticed {
+            world.input(Input::NodeLeft { socket: old });
+        }
+        // Idle as well, by far faster, and not to be believed about what another has read.
+        let fast = named(&mut world, 12, 1);
+        proves(&mut world, fast, 10_000);
+        let says = |prefixes: &[PrefixHash]| NodeToRelay::Cached {
+            prefixes: prefixes.to_vec(),
+        };
+        world.node_says(fast, says(&[prefix]));
+        let mut hello = hello(1, vec![offer(MODEL)]);
+        hello.name = "rig-10".into();
+        let new = world.node_with(11, hello);
+        let preferred = |world: &World| {
+            let is_old = |socket| socket == old;
+            world
+                .scheduler
+                .reader(model, &prefixes, |node| !is_old(node))
+        };
+        assert_eq!(preferred(&world), None, "it has said nothing yet");
+        world.node_says(new, says(&[]));
+        assert_eq!(preferred(&world), None, "it has lost everything");
+        world.node_says(new, says(&[PrefixHash(1), prefix]));
+        world.submit_to(client, 2, MODEL, follow_up);
+        world.only_assigned(new);
+    }
+}
+
 #[test]
 fn a_reader_that_left_is_not_looked_for_under_its_sockets_number() {
     let mut world = World::new();
