@@ -106,49 +106,41 @@ pub(in crate::tests) fn relay_to_client() -> impl Strategy<Value = RelayToClient
     ]
 }
 
+fn capabilities() -> impl Strategy<Value = Capabilities> {
+    any::<[bool; 10]>().prop_map(|can| Capabilities {
+        grammar: can[0],
+        logprobs: can[1],
+        penalties: can[2],
+        logit_bias: can[3],
+        seed: can[4],
+        continuation: can[5],
+        vision: can[6],
+        tools: can[7],
+        chat: can[8],
+        embeddings: can[9],
+    })
+}
+
 fn model_offer() -> impl Strategy<Value = ModelOffer> {
     (
         text(),
         text(),
         any::<u32>(),
-        any::<[bool; 10]>(),
+        capabilities(),
         option::of(any::<(u32, u32)>()),
     )
-        .prop_map(|(model, runtime, context_tokens, can, measured)| {
-            let [
-                grammar,
-                logprobs,
-                penalties,
-                logit_bias,
-                seed,
-                continuation,
-                vision,
-                tools,
-                chat,
-                embeddings,
-            ] = can;
-            ModelOffer {
+        .prop_map(
+            |(model, runtime, context_tokens, capabilities, measured)| ModelOffer {
                 model,
                 runtime,
                 context_tokens,
-                capabilities: Capabilities {
-                    grammar,
-                    logprobs,
-                    penalties,
-                    logit_bias,
-                    seed,
-                    continuation,
-                    vision,
-                    tools,
-                    chat,
-                    embeddings,
-                },
+                capabilities,
                 measured: measured.map(|(prefill, decode)| MeasuredSpeed {
                     prefill_tokens_per_second: prefill,
                     decode_tokens_per_second: decode,
                 }),
-            }
-        })
+            },
+        )
 }
 
 fn node_hello() -> impl Strategy<Value = NodeToRelay> {
