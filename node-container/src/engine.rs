@@ -174,6 +174,50 @@ mod tests {
         }
     }
 
+    /// Is told to stop while it computes.
+    struct Interrupted {
+        commands: UnboundedSender<Command>,
+        steps: u32,
+        is_stopped: bool,
+    }
+
+    impl Engine for Interrupted {
+        fn handle_command(&mut self, command: Command) {
+            self.is_stopped = matches!(command, Command::Stop { .. });
+        }
+
+        fn is_idle(&self) -> bool {
+            false
+        }
+
+        fn is_dead(&self) -> bool {
+            self.is_stopped
+        }
+
+        fn step(&mut self) {
+            self.steps += 1;
+            let stop = Command::Stop { key: JobKey(1) };
+            self.commands.send(stop).expect("received");
+        }
+
+        fn poll_event(&mut self) -> Option<EngineEvent> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_is_said_during_a_step_is_handled_before_the_next() {
+        let (commands, mut received) = tokio::sync::mpsc::unbounded_channel();
+        let (events, _listener) = tokio::sync::mpsc::unbounded_channel();
+        let mut engine = Interrupted {
+            commands,
+            steps: 0,
+            is_stopped: false,
+        };
+        run(&mut engine, &mut received, &events);
+        assert_eq!(engine.steps, 1);
+    }
+
     #[test]
     fn a_dead_engine_is_driven_no_longer() {
         let (commands, mut received) = tokio::sync::mpsc::unbounded_channel();

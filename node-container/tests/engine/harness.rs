@@ -15,6 +15,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// The catalog id under which the model is asked for here.
 pub(crate) const MODEL: &str = "smol";
 
+/// A question that no test asks by itself.
+const SETTLED: u32 = u32::MAX;
+
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Told {
@@ -133,15 +136,21 @@ impl Rig {
         self.events.blocking_recv().expect("the engine lives")
     }
 
-    /// Whether nothing is told for so long.
-    pub(crate) fn is_silent_for(&mut self, time: std::time::Duration) -> bool {
-        std::thread::sleep(time);
-        self.events.try_recv().is_err()
-    }
-
-    /// Everything that is there already.
-    pub(crate) fn drain(&mut self) {
-        while self.events.try_recv().is_ok() {}
+    /// What is told until the engine has handled everything that was sent before.
+    pub(crate) fn settle(&mut self) -> Vec<EngineEvent> {
+        // Commands are handled in order, and the reader takes jobs before questions: so this is answered last.
+        self.send(Command::Check {
+            check: SETTLED,
+            request: Box::new(ask("Hi").into()),
+        });
+        let mut told = Vec::new();
+        loop {
+            let event = self.event();
+            if matches!(event, EngineEvent::Checked { check: SETTLED, .. }) {
+                return told;
+            }
+            told.push(event);
+        }
     }
 
     /// Follows one job to its end; events of other jobs are dropped.
@@ -248,6 +257,24 @@ impl Drop for Rig {
             assert!(ended.is_ok() || std::thread::panicking());
         }
     }
+}
+
+/// The text of a job in what was told, if there is any word of it.
+pub(crate) fn text_of(told: &[EngineEvent], key: JobKey) -> Option<String> {
+    let steps = told.iter().filter_map(|event| match event {
+        EngineEvent::Step(advances) => Some(advances),
+        EngineEvent::Accepted { .. }
+        | EngineEvent::Progress { .. }
+        | EngineEvent::Checked { .. }
+        | EngineEvent::Cached(_)
+        | EngineEvent::Finished { .. }
+        | EngineEvent::Failed { .. }
+        | EngineEvent::Cancelled { .. } => None,
+    });
+    let advances = steps.flatten().filter(|advance| advance.key == key);
+    advances
+        .map(|advance| std::str::from_utf8(&advance.bytes).expect("text"))
+        .fold(None, |text, more| Some(text.unwrap_or_default() + more))
 }
 
 pub(crate) fn ask(content: &str) -> ChatRequest {

@@ -199,7 +199,8 @@ fn an_answer_goes_on_behind_its_whole_lines() {
 #[test]
 fn a_paused_job_waits_and_a_stopped_one_ends() {
     let mut rig = embedder();
-    let texts: Vec<String> = (0..200).map(|number| format!("number {number}")).collect();
+    // So many that they are far from done when the commands come, on a busy machine too.
+    let texts: Vec<String> = (0..2000).map(|number| format!("number {number}")).collect();
     let paused = rig.start_request(of(&texts).into(), None);
     rig.send(Command::Pause { key: paused });
     // Behind the pause, so that what comes of the first job by then is all that comes.
