@@ -143,9 +143,14 @@ impl Network {
 
     /// Waits until this many slots for the demo's model are free.
     pub async fn free_slots(&self, wanted: u64) -> Result<()> {
+        self.free_slots_of(MODEL, wanted).await
+    }
+
+    /// Waits until this many slots for a model are free.
+    pub async fn free_slots_of(&self, model: &str, wanted: u64) -> Result<()> {
         let api = self.api()?;
         until(&format!("{wanted} free slots"), || async {
-            let model = api.model(MODEL).await?;
+            let model = api.model(model).await?;
             let free = model
                 .get("slots_free")
                 .and_then(serde_json::Value::as_u64)

@@ -26,13 +26,30 @@ impl Rig {
 
     /// Starts one that reaches the relay at another address, such as a [`crate::Tap`]'s.
     pub fn start_at(network: &Network, relay: &str, name: &str, slots: u32) -> Result<Self> {
+        Self::start_with(
+            network,
+            relay,
+            name,
+            MODEL,
+            &["--slots", &slots.to_string()],
+        )
+    }
+
+    /// Starts one that offers the model's file as `model`, with further arguments.
+    pub fn start_with(
+        network: &Network,
+        relay: &str,
+        name: &str,
+        model: &str,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let log = network.ready.logs.join(format!("{name}.log"));
         let output = File::create(&log)?;
         let (mark_name, mark) = network.mark();
         let child = programs::guarded(&network.ready.rig_binary, "KILL")
-            .args(["--relay", relay, "--model", MODEL, "--model-file"])
+            .args(["--relay", relay, "--model", model, "--model-file"])
             .arg(&network.ready.model_file)
-            .args(["--slots", &slots.to_string()])
+            .args(arguments)
             .args(["--threads", "1", "--name", name])
             .env("HELIOGRAPH_METRICS_PORT", "0")
             .env("HELIOGRAPH_KEY", &network.ready.node_key)
