@@ -75,7 +75,12 @@ async fn a_picture_travels_to_the_rig_that_sees() -> Result<()> {
     let red = picture([220, 20, 30], ImageFormat::Png)?;
     let (status, refused) = api.outcome(api.chat(&about(&[&red]))).await?;
     ensure!(status != 200, "{refused}");
-    assert_eq!(refused["error"]["code"], "unsupported_parameter", "{refused}");
+    assert_eq!(
+        refused["error"]["code"], "unsupported_parameter",
+        "{refused}"
+    );
+    let message = refused["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("sees pictures"), "{refused}");
 
     let projector = projector.display().to_string();
     let eyes = [&few[..], &["--projector", &projector]].concat();

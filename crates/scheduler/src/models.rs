@@ -157,9 +157,9 @@ impl Model {
         self.totals().mean_decode()
     }
 
-    /// What no node here can do of this, as the request's field.
-    pub(crate) fn param_missing(&self, need: Need) -> &'static str {
-        need.param_missing_in(self.groups.keys().map(|(_, can)| *can))
+    /// What no node here can do of this: the request's field, and in words.
+    pub(crate) fn missing(&self, need: Need) -> (&'static str, &'static str) {
+        need.missing_in(self.groups.keys().map(|(_, can)| *can))
     }
 
     /// Whether a node could take such work now.

@@ -26,18 +26,18 @@ const EMBEDDINGS: u16 = 1 << 9;
 /// How many abilities there are.
 const ABILITIES: usize = 10;
 
-/// The field of a request that needs an ability.
-const PARAMS: [(u16, &str); ABILITIES] = [
-    (CHAT, "model"),
-    (EMBEDDINGS, "model"),
-    (VISION, "messages"),
-    (TOOLS, "tools"),
-    (GRAMMAR, "response_format"),
-    (LOGPROBS, "logprobs"),
-    (PENALTIES, "presence_penalty"),
-    (LOGIT_BIAS, "logit_bias"),
-    (SEED, "seed"),
-    (CONTINUATION, "messages"),
+/// The field of a request that needs an ability, and what nobody does who lacks it.
+const PARAMS: [(u16, &str, &str); ABILITIES] = [
+    (CHAT, "model", "chats"),
+    (EMBEDDINGS, "model", "makes embeddings"),
+    (VISION, "messages", "sees pictures"),
+    (TOOLS, "tools", "calls tools"),
+    (GRAMMAR, "response_format", "keeps to a form of answers"),
+    (LOGPROBS, "logprobs", "tells log-probabilities"),
+    (PENALTIES, "presence_penalty", "knows penalties"),
+    (LOGIT_BIAS, "logit_bias", "knows biases"),
+    (SEED, "seed", "takes a seed"),
+    (CONTINUATION, "messages", "goes on with an answer"),
 ];
 
 /// A set of needs.
@@ -137,12 +137,15 @@ impl Need {
         self.0 & !group.0 == 0
     }
 
-    /// The request's field that needs something which none of `groups` can do; of several, the first.
-    pub(crate) fn param_missing_in(self, groups: impl Iterator<Item = Self>) -> &'static str {
+    /// The request's field that needs something which none of `groups` can do, and what that is; of several, the first.
+    pub(crate) fn missing_in(
+        self,
+        groups: impl Iterator<Item = Self>,
+    ) -> (&'static str, &'static str) {
         let best = groups.max_by_key(|group| (self.0 & group.0).count_ones());
         let missing = self.0 & !best.map_or(0, |group| group.0);
-        let param = PARAMS.iter().find(|(ability, _)| missing & ability != 0);
-        param.map_or("messages", |(_, param)| param)
+        let first = PARAMS.iter().find(|(ability, ..)| missing & ability != 0);
+        first.map_or(("model", "does this"), |(_, param, what)| (*param, *what))
     }
 }
 

@@ -202,14 +202,13 @@ impl Scheduler {
         let may =
             |model: &ModelIndex| self.models[*model].nodes() == 0 || self.models[*model].can(need);
         if !is_back && !choices.iter().any(may) {
-            let param = choices
-                .first()
-                .map_or("model", |model| self.models[*model].param_missing(need));
-            return Err(Failure::new(
-                ErrorCode::CapabilityMissing,
-                "no node that serves this model can do this; leave the field out or choose another model",
-            )
-            .with_param(param));
+            let (param, what) = choices.first().map_or(("model", "does this"), |model| {
+                self.models[*model].missing(need)
+            });
+            let message = format!(
+                "no node that serves this model {what}; ask without it, or choose another model"
+            );
+            return Err(Failure::new(ErrorCode::CapabilityMissing, message).with_param(param));
         }
         Ok(Placed {
             bill: self.estimate(name, &account, &choices, request),
