@@ -11,6 +11,7 @@
 mod job_log;
 mod produced;
 pub(crate) mod socket;
+mod start;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,21 +21,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use node_session::{End, Input, Millis, NodeSession, Output};
-use protocol::{Capabilities, CloseCode, MeasuredSpeed, ModelOffer, NodeClass};
+use protocol::{Capabilities, CloseCode, ModelOffer, NodeClass};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::config::Config;
-use crate::engine::llama::{self, LlamaOptions, Loaded, Spawned};
 use crate::engine::{Command, EngineEvent};
-use crate::models::{self, Chosen};
 use crate::operating::board::{Board, Facts, State};
-use crate::operating::{machine, selftest, server};
+use crate::operating::{machine, server};
 use job_log::JobLog;
 use produced::ProducedLog;
 use socket::{DialError, Heard, Socket};
+use start::{Engine, Started};
 
 /// The rig could not start.
 const EXIT_START: u8 = 1;
@@ -65,22 +65,6 @@ pub fn run(config: &Config) -> ExitCode {
     }
 }
 
-/// What the engine is to load.
-fn llama_options(config: &Config, chosen: &Chosen) -> anyhow::Result<LlamaOptions> {
-    Ok(LlamaOptions {
-        slots: config.slots,
-        context_tokens: config.context,
-        threads: config.threads,
-        prompt_batch: config.batch,
-        cache_type: config.cache_type,
-        cached_conversations: config.cached_conversations(),
-        projector_file: chosen.projector.clone(),
-        chat_template: config.read_chat_template()?,
-        embeddings: config.embeddings,
-        ..LlamaOptions::new(chosen.weights.clone())
-    })
-}
-
 /// Says what an operator should know of these settings.
 fn warn_of(config: &Config) {
     if !config.relay.is_private() && config.key.is_some() {
@@ -91,20 +75,6 @@ fn warn_of(config: &Config) {
             "hashes of answers are logged: whoever reads them can guess the text, piece by piece"
         );
     }
-}
-
-fn say_loaded(chosen: &Chosen, config: &Config, loaded: &Loaded) {
-    tracing::info!(
-        model = chosen.id,
-        mib = loaded.model_bytes >> 20,
-        context = loaded.context_tokens,
-        slots = config.slots,
-        threads = loaded.tuned.threads,
-        prompt_batch = loaded.tuned.prompt_batch.alone,
-        prompt_batch_beside = loaded.tuned.prompt_batch.beside,
-        devices = loaded.devices.join(", "),
-        "model loaded"
-    );
 }
 
 fn try_run(config: &Config) -> anyhow::Result<u8> {
@@ -120,83 +90,66 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         let _context = runtime.enter();
         Signals::listen()?
     };
-    let Some(chosen) = runtime.block_on(chosen(config, &mut signals))? else {
-        // What still hashes need not be waited for.
-        runtime.shutdown_background();
-        tracing::info!("stopped before the model was there; what was fetched is kept");
-        return Ok(0);
+    let engine = match runtime.block_on(start::start(config, &board, &mut signals))? {
+        Started::Ready(engine) => engine,
+        Started::Broken => leave(EXIT_ENGINE),
+        Started::Stopped => leave(0),
     };
-    let (event_sender, mut events) = unbounded_channel();
-    tracing::info!(file = %chosen.weights.display(), "loading the model");
-    board.set_state(State::Loading);
-    let Spawned {
-        loaded,
-        commands,
-        thread,
-    } = llama::spawn(llama_options(config, &chosen)?, event_sender)?;
-    say_loaded(&chosen, config, &loaded);
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
-    runtime.block_on(async {
-        let measured = match tested(&commands, &mut events, &loaded).await {
-            Ok(measured) => measured,
-            Err(error) => {
-                tracing::error!("{error}");
-                return Ok(EXIT_ENGINE);
-            }
-        };
-        board.set_facts(Facts {
-            model: chosen.id.clone(),
-            slots: config.slots,
-            context_tokens: loaded.context_tokens,
-            model_bytes: loaded.model_bytes,
-            measured,
-        });
-        board.set_state(State::Connecting);
-        let session = NodeSession::new(session_config(config, &chosen, &loaded, measured), seed);
-        let mut shell = Shell {
-            board,
-            config,
-            session,
-            began: Instant::now(),
-            link: Link::Idle,
-            closing: None,
-            commands,
-            jobs: JobLog::default(),
-            produced: ProducedLog::new(config.log_hashes),
-            drain_until: None,
-            has_handed_back: false,
-            ending: None,
-        };
-        let code = shell.drive(&mut events, &mut signals).await;
-        shell.end(&mut events, thread).await;
+    let (code, is_engine_gone) = runtime.block_on(serve(config, board, engine, seed, &mut signals));
+    if is_engine_gone {
         Ok(code)
-    })
-}
-
-/// The model's files, or nothing where a signal came before they were there.
-async fn chosen(config: &Config, signals: &mut Signals) -> anyhow::Result<Option<Chosen>> {
-    tokio::select! {
-        chosen = models::choose(config) => chosen.map(Some),
-        () = signals.next() => Ok(None),
+    } else {
+        leave(code)
     }
 }
 
-/// Lets the engine answer once, before anybody depends on it.
-async fn tested(
-    commands: &UnboundedSender<Command>,
-    events: &mut UnboundedReceiver<EngineEvent>,
-    loaded: &Loaded,
-) -> Result<Option<MeasuredSpeed>, selftest::SelfTestError> {
-    let measured = selftest::run(commands, events, selftest::request(loaded)).await?;
-    if let Some(speed) = measured {
-        tracing::info!(
-            prefill = speed.prefill_tokens_per_second,
-            decode = speed.decode_tokens_per_second,
-            "self-test passed (tokens per second)"
-        );
-    }
-    Ok(measured)
+/// Ends the process while a thread of the engine's still runs. An ordinary end would take from under it what llama.cpp
+/// and the card's driver keep for the whole process, and turn this exit code into a crash.
+fn leave(code: u8) -> ! {
+    signal_hook::low_level::exit(i32::from(code))
+}
+
+/// Serves the relay to the end. Returns the exit code, and whether the engine's thread has ended too.
+async fn serve(
+    config: &Config,
+    board: Board,
+    engine: Engine,
+    seed: [u8; 32],
+    signals: &mut Signals,
+) -> (u8, bool) {
+    board.set_facts(Facts {
+        model: engine.chosen.id.clone(),
+        slots: config.slots,
+        context_tokens: engine.loaded.context_tokens,
+        model_bytes: engine.loaded.model_bytes,
+        measured: engine.measured,
+    });
+    board.set_state(State::Connecting);
+    let session = NodeSession::new(session_config(config, &engine), seed);
+    let Engine {
+        commands,
+        mut events,
+        thread,
+        ..
+    } = engine;
+    let mut shell = Shell {
+        board,
+        config,
+        session,
+        began: Instant::now(),
+        link: Link::Idle,
+        closing: None,
+        commands,
+        jobs: JobLog::default(),
+        produced: ProducedLog::new(config.log_hashes),
+        drain_until: None,
+        has_handed_back: false,
+        ending: None,
+    };
+    let code = shell.drive(&mut events, signals).await;
+    (code, shell.end(&mut events, thread).await)
 }
 
 /// Begins to say on a local port how the rig is. A rig without it works as well: another one may have the port.
@@ -213,19 +166,15 @@ fn show(config: &Config, board: &Board) {
     }
 }
 
-fn session_config(
-    config: &Config,
-    chosen: &Chosen,
-    loaded: &Loaded,
-    measured: Option<MeasuredSpeed>,
-) -> node_session::Config {
+fn session_config(config: &Config, engine: &Engine) -> node_session::Config {
+    let loaded = &engine.loaded;
     node_session::Config {
         name: config.name.clone(),
         class: NodeClass::Rig,
         software: concat!("rig/", env!("CARGO_PKG_VERSION")).to_owned(),
         slots: config.slots,
         models: vec![ModelOffer {
-            model: chosen.id.clone(),
+            model: engine.chosen.id.clone(),
             runtime: RUNTIME.to_owned(),
             context_tokens: loaded.context_tokens,
             capabilities: Capabilities {
@@ -240,7 +189,7 @@ fn session_config(
                 chat: loaded.has_chat,
                 embeddings: loaded.has_embeddings,
             },
-            measured,
+            measured: engine.measured,
         }],
         // The upgrade request carries the key.
         key: None,
@@ -469,15 +418,19 @@ impl Shell<'_> {
         }
     }
 
-    /// The relay hears of the end at once, and the engine may finish its step.
-    async fn end(&mut self, events: &mut UnboundedReceiver<EngineEvent>, thread: JoinHandle<()>) {
+    /// The relay hears of the end at once, and the engine may finish its step. Returns whether it is gone.
+    async fn end(
+        &mut self,
+        events: &mut UnboundedReceiver<EngineEvent>,
+        thread: JoinHandle<()>,
+    ) -> bool {
         self.close(CloseCode::GoingAway.number());
         self.command(Command::Shutdown);
         if let Some(closing) = self.closing.take() {
             // It takes a bounded time, and cannot fail but by a panic, which is told already.
             drop(closing.await);
         }
-        engine_end(events, thread).await;
+        engine_end(events, thread).await
     }
 
     fn now(&self) -> Millis {
@@ -494,18 +447,22 @@ impl Shell<'_> {
     }
 }
 
-/// Waits until the engine's thread is gone, but not for ever: one that is stuck ends with the process.
-async fn engine_end(events: &mut UnboundedReceiver<EngineEvent>, thread: JoinHandle<()>) {
+/// Waits until the engine's thread is gone, but not for ever: one that is stuck ends with the process. Returns whether it
+/// is gone.
+async fn engine_end(events: &mut UnboundedReceiver<EngineEvent>, thread: JoinHandle<()>) -> bool {
     // The thread drops its sender last.
     let gone = async { while events.recv().await.is_some() {} };
     if timeout(ENGINE_END_MAX, gone).await.is_err() {
         tracing::warn!("the engine does not end; leaving it behind");
-    } else if thread.join().is_err() {
+        return false;
+    }
+    if thread.join().is_err() {
         tracing::error!("the engine's thread panicked");
     }
+    true
 }
 
-/// SIGTERM and Ctrl-C, from the start on: one that comes while the model loads is heard after that.
+/// SIGTERM and Ctrl-C, from the start on.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -529,6 +486,8 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
     use super::*;
 
     #[tokio::test]
@@ -539,7 +498,7 @@ mod tests {
             assert!(stuck.recv().is_err(), "released by the other end's drop");
             drop(event_sender);
         });
-        engine_end(&mut events, thread).await;
+        assert!(!engine_end(&mut events, thread).await);
         drop(release);
         assert!(events.recv().await.is_none(), "it was stuck until now");
     }

@@ -2,10 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use protocol::{ErrorCode, NodeToRelay};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::relay::Relay;
 use crate::rig::{KEY, assign, assign_with, exit_code, log_file, request, rig, signal};
@@ -103,6 +105,34 @@ async fn what_the_drains_time_does_not_suffice_for_is_handed_back() {
     assert_eq!(failure.code, ErrorCode::Draining);
     assert_eq!(exit_code(child).await, Some(0));
     std::fs::remove_file(log).expect("removed");
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_rig_that_loads_its_model_or_tests_itself() {
+    for (begun, next) in [
+        ("loading the model", "model loaded"),
+        ("model loaded", "self-test passed"),
+    ] {
+        let relay = Relay::bind().await;
+        let mut command = rig(&relay, Path::new("/dev/null"));
+        // Room for the longest self-test.
+        command.args(["--context", "2048"]).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("rig starts");
+        let log = child.stderr.take().expect("piped");
+        let mut lines = BufReader::new(log).lines();
+        let mut text = String::new();
+        while let Some(line) = lines.next_line().await.expect("it logs text") {
+            if line.contains(begun) {
+                signal(&child, Signal::SIGTERM);
+            }
+            text += &line;
+            text.push('\n');
+        }
+        assert_eq!(exit_code(child).await, Some(0), "{text}");
+        assert!(text.contains("stopped while loading"), "{text}");
+        assert!(!text.contains(next), "it went on: {text}");
+        assert!(!relay.was_asked().await);
+    }
 }
 
 #[tokio::test]
