@@ -112,9 +112,9 @@ pub(crate) enum Prompts {
     Same,
 }
 
-/// Runs with the arguments after the word.
+/// Runs with these arguments, the first of which is its name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = Options::parse_from(std::iter::once(OsString::from(COMMAND)).chain(arguments));
+    let options = Options::parse_from(arguments);
     match try_run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -40,10 +40,10 @@ pub(crate) struct Health {
     pub(crate) says: String,
 }
 
-/// Runs with the arguments after the word.
+/// Runs with these arguments, the first of which is its name.
 #[expect(clippy::print_stdout, reason = "what it says is its result")]
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = Options::parse_from(std::iter::once(OsString::from(COMMAND)).chain(arguments));
+    let options = Options::parse_from(arguments);
     match ask(options.metrics_port) {
         Ok(health) => {
             println!("{}", health.says);

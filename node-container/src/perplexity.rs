@@ -34,9 +34,9 @@ struct Options {
     threads: u32,
 }
 
-/// Runs with the arguments after the word.
+/// Runs with these arguments, the first of which is its name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = Options::parse_from(std::iter::once(OsString::from(COMMAND)).chain(arguments));
+    let options = Options::parse_from(arguments);
     let options = LlamaOptions {
         context_tokens: options.context,
         threads: Some(options.threads),

@@ -46,9 +46,9 @@ struct Options {
     cache_type: CacheType,
 }
 
-/// Prints the list. 0 unless something cannot be read.
+/// Prints the list; the first argument is its name. 0 unless something cannot be read.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = Options::parse_from(std::iter::once(OsString::from(COMMAND)).chain(arguments));
+    let options = Options::parse_from(arguments);
     match list(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -112,9 +112,9 @@ impl Finding {
     }
 }
 
-/// Runs the command.
+/// Runs with these arguments, the first of which is its name.
 pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
-    let options = Options::parse_from(std::iter::once("rig doctor".into()).chain(arguments));
+    let options = Options::parse_from(arguments);
     let findings = look(&options);
     let is_bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
     if options.json {
