@@ -9,6 +9,7 @@ mod asking;
 mod measure;
 mod pauses;
 mod turns;
+mod words;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -9,16 +9,9 @@ use protocol::chat::{LogitBias, Sampling};
 use protocol::{ChatMessage, ChatRequest, JobRequest, Role};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::words::question;
 use crate::engine::llama::{self, LlamaOptions, Spawned};
 use crate::engine::{Command, EngineEvent, JobKey};
-
-/// Common words, each of which most vocabularies have as one token.
-const WORDS: [&str; 32] = [
-    "time", "people", "water", "work", "place", "house", "light", "world", "school", "story",
-    "night", "city", "family", "river", "music", "book", "paper", "money", "road", "morning",
-    "summer", "winter", "table", "garden", "window", "letter", "village", "question", "answer",
-    "number", "market", "doctor",
-];
 
 /// "Never".
 const BIAS_MIN: f32 = -100.0;
@@ -95,21 +88,8 @@ impl Asking {
     }
 
     fn with_words(&self, seed: u64, words: u32, generate: u32) -> ChatRequest {
-        // Told apart in their first words, so that nothing but the template is the same.
-        let mut content = format!("{seed}:");
-        let mut state = seed;
-        for _ in 0..words {
-            // Knuth's 64-bit linear congruential generator; its upper bits are random enough for words.
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            let index = usize::try_from(state >> 59).unwrap_or(0);
-            let word = WORDS.get(index).copied().unwrap_or("time");
-            content.push(' ');
-            content.push_str(word);
-        }
         ChatRequest {
-            messages: vec![ChatMessage::new(Role::User, content)],
+            messages: vec![ChatMessage::new(Role::User, question(words, seed))],
             max_tokens: Some(generate),
             sampling: Sampling {
                 temperature: Some(self.temperature),

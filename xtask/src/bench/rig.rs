@@ -18,6 +18,9 @@ mod server;
 mod streams;
 mod summary;
 mod turns;
+// The very file that `rig bench` has, so that all engines are asked the same.
+#[path = "../../../node-container/src/bench/words.rs"]
+mod words;
 
 use std::path::{Path, PathBuf};
 

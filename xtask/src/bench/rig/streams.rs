@@ -6,13 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use serde::Deserialize;
 
-/// Common words, each of which most vocabularies have as one token. Those of `rig bench`.
-const WORDS: [&str; 32] = [
-    "time", "people", "water", "work", "place", "house", "light", "world", "school", "story",
-    "night", "city", "family", "river", "music", "book", "paper", "money", "road", "morning",
-    "summer", "winter", "table", "garden", "window", "letter", "village", "question", "answer",
-    "number", "market", "doctor",
-];
+use super::words::question;
 
 /// What the demo's model's own template puts around a question.
 const BEFORE: &str = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face\
@@ -26,25 +20,9 @@ const AROUND_TOKENS: u32 = 35;
 const NUMBER_MIN: u64 = 1000;
 const NUMBER_COUNT: u64 = 9000;
 
-/// A question of so many words, unlike any with another number.
-fn question(words: u32, number: u64) -> String {
-    let number = NUMBER_MIN + number % NUMBER_COUNT;
-    let mut content = format!("{number}:");
-    let mut state = number;
-    for _ in 0..words {
-        // Knuth's 64-bit linear congruential generator; its upper bits are random enough for words.
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let index = usize::try_from(state >> 59).unwrap_or(0);
-        content.push(' ');
-        content.push_str(WORDS.get(index).copied().unwrap_or("time"));
-    }
-    content
-}
-
 /// What a user says so that the demo's model reads about `tokens` tokens.
 pub(super) fn message(tokens: u32, number: u64) -> String {
+    let number = NUMBER_MIN + number % NUMBER_COUNT;
     question(tokens.saturating_sub(AROUND_TOKENS), number)
 }
 
