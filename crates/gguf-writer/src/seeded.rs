@@ -1,6 +1,8 @@
 //! Small weights made from a seed. **Seeded weights, not a trained model**: what they see means nothing, but every
 //! step from pixels to numbers is the real one, and anybody can compute what must come out.
 
+pub mod language;
+
 use crate::{GgufWriter, ShapeMismatch, Value};
 
 /// The shape of an image encoder in the manner of CLIP with `LLaVA`'s two-layer projector (`clip`, `mlp`), without a
@@ -58,9 +60,8 @@ impl Projector {
         let (patch, text) = (u64::from(self.patch_side), u64::from(self.text_width));
         let positions = u64::from(self.tokens());
         let mut add = |name: String, shape: &[u64], around: f32, spread: f32| {
-            let places: u64 = shape.iter().product();
-            let values = (0..places).map(|_| around + spread * draw.signed());
-            writer.tensor(&name, shape, values.collect())
+            let values = draw.values(shape.iter().product(), around, spread);
+            writer.tensor(&name, shape, values)
         };
         // Spreads keep every layer's numbers near 1.
         let pixels = [patch, patch, 3, width];
@@ -132,6 +133,13 @@ impl Projector {
 struct Draw(u64);
 
 impl Draw {
+    /// So many numbers, `around` one and at most `spread` away from it.
+    fn values(&mut self, count: u64, around: f32, spread: f32) -> Vec<f32> {
+        (0..count)
+            .map(|_| around + spread * self.signed())
+            .collect()
+    }
+
     /// From -1 to 1, in steps of 2⁻²³.
     #[expect(
         clippy::cast_precision_loss,
