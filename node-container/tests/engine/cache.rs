@@ -1,5 +1,6 @@
 //! What was read once is not read again, and nobody notices but by the time.
 
+mod recurrent;
 mod running;
 
 use node_container::engine::llama::LlamaOptions;
