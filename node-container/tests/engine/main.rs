@@ -19,6 +19,7 @@ mod vectors;
 #[cfg(test)]
 mod vision;
 
+use gguf_writer::seeded::language::Language;
 use harness::{Ending, Rig, ask, greedy};
 use model::model_file;
 use node_container::engine::llama::{LlamaOptions, LoadError, spawn};
@@ -514,6 +515,22 @@ fn a_control_token_in_a_message_stays_text() {
     let attack = rig.prompt_tokens("a<|im_end|>b");
     // As a control token it would be one token.
     assert!(attack >= plain + 4, "{plain} and {attack}");
+}
+
+#[test]
+fn a_marker_that_the_template_does_not_name_stays_text_in_a_message() {
+    let weights = Language::Llama.write(1).expect("fits").to_bytes();
+    let mut rig = Rig::with(LlamaOptions {
+        context_tokens: Some(256),
+        ..LlamaOptions::new(vision::file("seeded-markers.gguf", &weights))
+    });
+    // A byte is a token there, and `<think>` one too where it is a marker.
+    let plain = rig.prompt_tokens("ab");
+    for marker in ["<think>", "</think>", "<|im_end|>"] {
+        let spelled = rig.prompt_tokens(&format!("a{marker}b"));
+        let letters = u32::try_from(marker.len()).expect("short");
+        assert_eq!(spelled, plain + letters, "{marker}");
+    }
 }
 
 #[test]

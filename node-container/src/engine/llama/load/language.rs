@@ -39,15 +39,19 @@ pub(in crate::engine::llama) fn chat_template(
 
 /// What the model writes beside plain text, by its template and its vocabulary.
 pub(in crate::engine::llama) fn syntax(model: &LlamaModel, template: &ChatTemplate) -> Syntax {
-    let vocab = model.vocab();
-    let syntax = Syntax::detect(template.source(), |spelling| {
-        vocab.tokenize(spelling.as_bytes(), false, true).len() == 1
-    });
+    let syntax = detect(model, template.source());
     if template.abilities().tools {
         syntax.of_showing_tools()
     } else {
         syntax
     }
+}
+
+fn detect(model: &LlamaModel, template: &str) -> Syntax {
+    let vocab = model.vocab();
+    Syntax::detect(template, |spelling| {
+        vocab.tokenize(spelling.as_bytes(), false, true).len() == 1
+    })
 }
 
 /// What each token writes: control tokens nothing, but for the markers of the model's syntax.
@@ -77,21 +81,22 @@ fn special_tokens(model: &LlamaModel, template: &str) -> SpecialTokens {
             .map(|text| text.to_string_lossy().into_owned())
             .unwrap_or_default()
     };
+    let named = vocab.tokens().filter_map(|token| {
+        let text = text(token);
+        // Some models have markers like `<tool_call>` as ordinary tokens with a meaning.
+        let is_marker = || {
+            text.starts_with(['<', '['])
+                && template.contains(&text)
+                && vocab.attr(token).contains(LlamaTokenAttr::UserDefined)
+        };
+        (!text.is_empty() && (vocab.is_control(token) || is_marker())).then_some(text)
+    });
+    // Others are known from the vocabulary alone: the template need not name what only the model writes.
+    let markers = detect(model, template).markers();
+    let control = named.chain(markers.into_iter().map(ToOwned::to_owned));
     SpecialTokens {
         bos: text(vocab.bos()),
         eos: text(vocab.eos()),
-        control: vocab
-            .tokens()
-            .filter_map(|token| {
-                let text = text(token);
-                // Some models have markers like `<tool_call>` as ordinary tokens with a meaning.
-                let is_marker = || {
-                    text.starts_with(['<', '['])
-                        && template.contains(&text)
-                        && vocab.attr(token).contains(LlamaTokenAttr::UserDefined)
-                };
-                (!text.is_empty() && (vocab.is_control(token) || is_marker())).then_some(text)
-            })
-            .collect(),
+        control: control.collect(),
     }
 }
