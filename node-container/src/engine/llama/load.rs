@@ -212,7 +212,8 @@ fn live_for_vectors(
 }
 
 impl<'m> LlamaEngine<'m> {
-    fn new(
+    /// Makes the context and tries it once.
+    pub(super) fn new(
         model: &'m LlamaModel,
         vocabulary: &'m Vocabulary,
         options: &LlamaOptions,

@@ -140,3 +140,6 @@ impl LlamaEngine<'_> {
         state.is_some_and(|state| self.context.state_seq_set(&state, sequence).is_ok())
     }
 }
+
+#[cfg(test)]
+mod tests;
