@@ -1,9 +1,10 @@
 //! A short run at start that finds how many threads compute fastest here, and how much of a prompt a step may read.
 //!
-//! What the operator has set is not tried. The run ends after [`TIME_MAX`], whatever it has found by then: a large
-//! model on a slow machine gets what was best so far. More threads than free cores are much slower than fewer, since
-//! llama.cpp's threads wait for each other by spinning; that shows in the run, on a machine that is busy with other
-//! things too.
+//! What the operator has set is not tried. After [`TIME_MAX`] no other number of threads is tried: a large model on a
+//! slow machine gets what was best so far. The run takes longer by what is under way then: of the number that is being
+//! tried one step is timed all the same, after one that is not, and at last one piece of a prompt. More threads than
+//! free cores are much slower than fewer, since llama.cpp's threads wait for each other by spinning; that shows in the
+//! run, on a machine that is busy with other things too.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ pub const PROMPT_BATCH_MAX: u32 = 512;
 /// Prompt tokens per step at least: below it, most of a step is overhead.
 const PROMPT_BATCH_MIN: u32 = 16;
 
-/// The whole run.
+/// After this, nothing new is tried.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Steps that are timed for each number of threads; the median counts.
