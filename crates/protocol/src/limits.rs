@@ -90,7 +90,8 @@ pub const IMAGES_MAX: usize = 16;
 /// Texts in one request for embeddings; `OpenAI`'s limit.
 pub const EMBED_INPUTS_MAX: usize = 2048;
 
-/// Beginnings of conversations that a node says it has in its cache: more than any has slots and checkpoints for.
+/// Beginnings of conversations that a node says it has in its cache. One that has hundreds of conversations can have
+/// more, since each is known by the names of its turns: then it says those that were used last.
 pub const CACHED_PREFIXES_MAX: usize = 512;
 
 /// Bytes of a model's, tier's or node's name.
