@@ -13,7 +13,7 @@ use openai_api::{
     ApiError, ChatCompletionRequest, CompletionHead, CompletionStream, EmbeddingsRequest,
     parse_chat_completion, parse_embeddings,
 };
-use protocol::{ErrorCode, Failure, JobId};
+use protocol::{ErrorCode, Failure, JobId, JobRequest};
 use worker::{Context, Date, Env, Request, Response, Result, WebSocket};
 
 use crate::api::exchange::{Dial, Exchange, Happening, decline};
@@ -151,18 +151,17 @@ async fn answer(
     } = parsed;
     let submitted_at = Date::now().as_millis();
     let wants_logprobs = chat.top_logprobs.is_some();
-    let job = JobId::from_random(random());
-    let mut exchange = Exchange::new(dial, &socket, &request.inner().signal(), job)?;
-    exchange.submit(model.clone(), chat.into());
     let headers_by = submitted_at
         + if stream {
             STREAM_HEADERS_MS_MAX
         } else {
             WHOLE_HEADERS_MS_MAX
         };
-    match open(&mut exchange, model, headers_by).await {
-        Opening::Refused(failure) => reply::failure(failure),
-        Opening::Answering { model } => {
+    let job = JobId::from_random(random());
+    let exchange = Exchange::new(dial, &socket, &request.inner().signal(), job)?;
+    match ask(exchange, model, chat.into(), headers_by).await? {
+        Err(refusal) => Ok(refusal),
+        Ok((exchange, model)) => {
             let head = CompletionHead::new(job, submitted_at / 1000, model);
             if stream {
                 let writer = CompletionStream::new(head, include_usage);
@@ -185,18 +184,31 @@ async fn embed(
         is_base64,
         request: inputs,
     } = parsed;
+    let count = inputs.inputs.len();
     let headers_by = Date::now().as_millis() + WHOLE_HEADERS_MS_MAX;
     let job = JobId::from_random(random());
-    let mut exchange = Exchange::new(dial, &socket, &request.inner().signal(), job)?;
-    let count = inputs.inputs.len();
-    exchange.submit(model.clone(), inputs.into());
-    match open(&mut exchange, model, headers_by).await {
-        Opening::Refused(failure) => reply::failure(failure),
-        Opening::Answering { model } => {
+    let exchange = Exchange::new(dial, &socket, &request.inner().signal(), job)?;
+    match ask(exchange, model, inputs.into(), headers_by).await? {
+        Err(refusal) => Ok(refusal),
+        Ok((exchange, model)) => {
             let answer = Answer::vectors(model, count, is_base64);
             whole::respond(exchange, answer).await
         }
     }
+}
+
+/// Submits the job and waits until it is answered, with the model that answers; a refusal is a response already.
+async fn ask(
+    mut exchange: Exchange,
+    model: String,
+    asked: JobRequest,
+    headers_by: u64,
+) -> Result<std::result::Result<(Exchange, String), Response>> {
+    exchange.submit(model.clone(), asked);
+    Ok(match open(&mut exchange, model, headers_by).await {
+        Opening::Refused(failure) => Err(reply::failure(failure)?),
+        Opening::Answering { model } => Ok((exchange, model)),
+    })
 }
 
 /// Waits for the node's word that the prompt fits, until `headers_by`: then there must be a sign of life.
