@@ -80,8 +80,7 @@ enum End {
 
 /// Chats until the end of input.
 pub(crate) async fn run(voice: Voice, settings: &Settings, options: ChatOptions) -> Result<()> {
-    let relay = options.relay.clone().or_else(|| settings.relay.clone());
-    let relay = relay.context("which relay? `--relay wss://relay.example`, or HELIOGRAPH_RELAY")?;
+    let relay = settings.needed_relay(options.relay.as_deref())?;
     let file = options.api_key_file.as_deref();
     let mut conversation = Conversation {
         voice,
@@ -180,12 +179,7 @@ impl Conversation {
             fields.insert("max_tokens".to_owned(), json!(most));
         }
         let url = format!("{}/v1/chat/completions", self.base);
-        let response = self
-            .authorised(self.client.post(url).json(&body))
-            .send()
-            .await
-            .map_err(causes)?;
-        let response = checked(response).await?;
+        let response = self.send(self.client.post(url).json(&body)).await?;
         let mut bytes = response.bytes_stream();
         let mut events = Events::default();
         let mut answered = Answered {
@@ -222,12 +216,8 @@ impl Conversation {
     /// The first model that a node serves at the moment.
     async fn first_served(&self) -> Result<String> {
         let url = format!("{}/v1/models", self.base);
-        let response = self
-            .authorised(self.client.get(url))
-            .send()
-            .await
-            .map_err(causes)?;
-        let models: Value = checked(response).await?.json().await.map_err(causes)?;
+        let response = self.send(self.client.get(url)).await?;
+        let models: Value = response.json().await.map_err(causes)?;
         let all = models.get("data").and_then(Value::as_array);
         let slots = |model: &&Value| model.get("slots").and_then(Value::as_u64).unwrap_or(0);
         let model = all.into_iter().flatten().find(|model| slots(model) > 0);
@@ -235,14 +225,22 @@ impl Conversation {
             .and_then(|model| model.get("id"))
             .and_then(Value::as_str);
         id.map(str::to_owned)
-            .context("nobody serves a model on this network at the moment")
+            .context("nobody serves a model on this network at the moment: try again later, or serve one (`heliograph up rig`)")
     }
 
-    fn authorised(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.key {
+    /// Sends a request with our key; an answer that is no success is an error.
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+        let request = match &self.key {
             Some(key) => request.bearer_auth(key.reveal()),
             None => request,
-        }
+        };
+        let response = request.send().await.map_err(causes).with_context(|| {
+            format!(
+                "{0} does not answer: check the address; `heliograph doctor --relay {0}` looks further",
+                self.base
+            )
+        })?;
+        checked(response).await
     }
 }
 

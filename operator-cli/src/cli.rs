@@ -13,9 +13,16 @@ const SLOTS_MAX: i64 = 256;
 /// Docker takes names of 255 bytes; ours get something in front and behind.
 const NAME_BYTES_MAX: usize = 64;
 
+/// What somebody who sees this for the first time does first.
+const FIRST_STEPS: &str = "First steps:
+  heliograph doctor --relay wss://relay.example --key-file node.key    what is missing here
+  heliograph up rig --relay wss://relay.example --key-file node.key --model auto
+  heliograph ps
+The node key comes from whoever runs the relay.";
+
 /// Runs Heliograph nodes in containers, looks after them, and chats with a network.
 #[derive(Debug, Parser)]
-#[command(name = "heliograph", version)]
+#[command(name = "heliograph", version, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
     /// Write JSON to standard output: one object, or one a line
     #[arg(long, global = true)]
@@ -50,6 +57,8 @@ pub(crate) enum Command {
     /// Chat with a network in the terminal
     Chat(ChatOptions),
     /// Print completions for a shell
+    ///
+    /// For all users: `heliograph completions bash | sudo tee /etc/bash_completion.d/heliograph`.
     Completions {
         /// Which
         shell: Shell,
@@ -65,27 +74,20 @@ pub(crate) enum Up {
     Render,
 }
 
-/// How to run a rig.
+/// Which network a rig serves, and as whom.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct RigOptions {
+pub(crate) struct NetworkFlags {
     /// The relay: `wss://relay.example`
     #[arg(long, env = "HELIOGRAPH_RELAY", value_name = "URL")]
     pub(crate) relay: Option<String>,
     /// A file that holds the node key; or set `HELIOGRAPH_KEY`
     #[arg(long, value_name = "PATH")]
     pub(crate) key_file: Option<PathBuf>,
-    /// A model of the relay's catalog, or what else the rig takes here
-    #[arg(long, env = "HELIOGRAPH_MODEL", value_name = "ID")]
-    pub(crate) model: Option<String>,
-    /// A GGUF file of this machine, instead of a download
-    #[arg(long, env = "HELIOGRAPH_MODEL_FILE", value_name = "PATH")]
-    pub(crate) model_file: Option<PathBuf>,
-    /// What it is called, here and on the network
-    #[arg(long, default_value = "rig", value_parser = name)]
-    pub(crate) name: String,
-    /// Chats at once
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=SLOTS_MAX))]
-    pub(crate) slots: Option<u32>,
+}
+
+/// Which image a rig has.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImageFlags {
     /// What computes; found out unless said
     #[arg(long, value_enum)]
     pub(crate) gpu: Option<Gpu>,
@@ -95,10 +97,31 @@ pub(crate) struct RigOptions {
     /// Where images come from, if not from this machine: `registry.example/heliograph`
     #[arg(long, env = "HELIOGRAPH_REGISTRY", value_name = "PREFIX")]
     pub(crate) registry: Option<String>,
+}
+
+/// How to run a rig.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RigOptions {
+    #[command(flatten)]
+    pub(crate) serves: NetworkFlags,
+    /// An entry of the relay's catalog, or `auto`: the best one that fits this machine
+    #[arg(long, env = "HELIOGRAPH_MODEL", value_name = "ID")]
+    pub(crate) model: Option<String>,
+    /// A GGUF file of this machine, instead of a download
+    #[arg(long, env = "HELIOGRAPH_MODEL_FILE", value_name = "PATH")]
+    pub(crate) model_file: Option<PathBuf>,
+    /// What it is called, here and on the network
+    #[arg(long, default_value = "rig", value_parser = name)]
+    pub(crate) name: String,
+    /// Chats at once [default: 2]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=SLOTS_MAX))]
+    pub(crate) slots: Option<u32>,
+    #[command(flatten)]
+    pub(crate) image: ImageFlags,
     /// Pull the image even if it is here
     #[arg(long)]
     pub(crate) pull: bool,
-    /// Processor cores that it may use
+    /// Processor cores that it may use, such as 1.5 [default: all]
     #[arg(long, value_name = "COUNT", value_parser = cores)]
     pub(crate) cpus: Option<f64>,
     /// Memory that it may use, such as 16g [default: nine tenths of the machine's]
@@ -144,7 +167,7 @@ pub(crate) struct LogsOptions {
     /// Go on as long as it writes
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Begin with this many lines
+    /// Begin with the last so many lines [default: all]
     #[arg(long, value_name = "LINES")]
     pub(crate) tail: Option<u32>,
 }
@@ -200,21 +223,10 @@ pub(crate) struct UpdateOptions {
 /// What to look at.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
-    /// The relay that rigs of this machine use
-    #[arg(long, env = "HELIOGRAPH_RELAY", value_name = "URL")]
-    pub(crate) relay: Option<String>,
-    /// A file that holds the node key; or set `HELIOGRAPH_KEY`
-    #[arg(long, value_name = "PATH")]
-    pub(crate) key_file: Option<PathBuf>,
-    /// What computes; found out unless said
-    #[arg(long, value_enum)]
-    pub(crate) gpu: Option<Gpu>,
-    /// The image to look for
-    #[arg(long, env = "HELIOGRAPH_IMAGE", value_name = "REFERENCE")]
-    pub(crate) image: Option<String>,
-    /// Where images come from
-    #[arg(long, env = "HELIOGRAPH_REGISTRY", value_name = "PREFIX")]
-    pub(crate) registry: Option<String>,
+    #[command(flatten)]
+    pub(crate) serves: NetworkFlags,
+    #[command(flatten)]
+    pub(crate) image: ImageFlags,
 }
 
 /// Whom to talk to.

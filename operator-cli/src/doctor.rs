@@ -1,7 +1,6 @@
 //! `doctor`: what stands between this machine and a rig that serves, and how to mend it. Each rig that runs is asked for
 //! its own opinion too (`rig doctor`), since only it sees the card, the clock and the relay from where it is.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,11 +12,10 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::cli::DoctorOptions;
-use crate::engine::{self, explain};
+use crate::engine::{self, Refusal, explain};
 use crate::gpu::{self, Gpu};
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::up::KEY;
 use crate::voice::{Voice, bytes};
 use crate::{chat, image, rigs};
 
@@ -79,25 +77,17 @@ pub(crate) async fn run(
     settings: &Settings,
     options: DoctorOptions,
 ) -> Result<ExitCode> {
-    let found = options.gpu.map_or_else(
-        || gpu::find(Path::new("/")),
-        |gpu| gpu::Found {
-            gpu,
-            because: "asked for".into(),
-        },
-    );
+    let found = gpu::chosen(options.image.gpu);
     let mut checks = Vec::new();
     match engine::connect().await {
-        Ok(docker) => look_at_docker(&docker, settings, &options, &found, &mut checks).await,
-        Err(error) => checks.push(check("Docker", Verdict::Wrong, error.to_string(), None)),
+        Ok(docker) => {
+            let reference = image::wanted(&options.image, settings, found.gpu);
+            look_at_docker(&docker, &reference, &found, &mut checks).await;
+        }
+        Err(error) => checks.extend([refused("Docker", &error), card(&found, None)]),
     }
-    let relay = options.relay.clone().or_else(|| settings.relay.clone());
-    let key = Secret::read(
-        "hgn-",
-        options.key_file.as_deref(),
-        KEY,
-        settings.key_file.as_deref(),
-    );
+    let relay = settings.relay(options.serves.relay.as_deref());
+    let key = settings.node_key(options.serves.key_file.as_deref());
     checks.extend(look_at_relay(relay.as_deref(), key).await);
     let is_wrong = checks.iter().any(|check| check.verdict == Verdict::Wrong);
     let values: Vec<Value> = checks
@@ -140,15 +130,14 @@ fn text(checks: &[Check]) -> String {
 
 async fn look_at_docker(
     docker: &Docker,
-    settings: &Settings,
-    options: &DoctorOptions,
+    reference: &str,
     found: &gpu::Found,
     checks: &mut Vec<Check>,
 ) {
     let info = match docker.info().await.map_err(explain) {
         Ok(info) => info,
         Err(error) => {
-            checks.push(check("Docker", Verdict::Wrong, error.to_string(), None));
+            checks.extend([refused("Docker", &error), card(found, None)]);
             return;
         }
     };
@@ -159,10 +148,8 @@ async fn look_at_docker(
         format!("version {version}"),
         None,
     ));
-    checks.push(card(found, &info));
-    let registry = options.registry.as_deref().or(settings.registry.as_deref());
-    let reference = image::reference(options.image.as_deref(), registry, found.gpu);
-    checks.push(match image::id(docker, &reference).await {
+    checks.push(card(found, Some(&info)));
+    checks.push(match image::id(docker, reference).await {
         Ok(Some(_)) => check("image", Verdict::Fine, format!("{reference} is here"), None),
         Ok(None) => check(
             "image",
@@ -170,7 +157,7 @@ async fn look_at_docker(
             format!("{reference} is not here"),
             Some("`up` pulls it; without a registry build it in a clone of Heliograph, see docs/images.md"),
         ),
-        Err(error) => check("image", Verdict::Wrong, error.to_string(), None),
+        Err(error) => refused("image", &error),
     });
     checks.push(disk(info.docker_root_dir.as_deref()));
     match rigs::all(docker).await {
@@ -179,11 +166,20 @@ async fn look_at_docker(
                 checks.push(opinion(docker, &rig).await);
             }
         }
-        Err(error) => checks.push(check("rigs", Verdict::Wrong, error.to_string(), None)),
+        Err(error) => checks.push(refused("rigs", &error)),
     }
 }
 
-fn card(found: &gpu::Found, info: &SystemInfo) -> Check {
+/// What Docker said, with the remedy apart where we know one.
+fn refused(what: &str, error: &anyhow::Error) -> Check {
+    match error.downcast_ref::<Refusal>() {
+        Some(refusal) => check(what, Verdict::Wrong, refusal.says.clone(), refusal.hint),
+        None => check(what, Verdict::Wrong, error.to_string(), None),
+    }
+}
+
+/// The card; whether Docker can hand it out is known where Docker answers.
+fn card(found: &gpu::Found, info: Option<&SystemInfo>) -> Check {
     let says = format!("{} ({})", found.gpu.as_str(), found.because);
     match found.gpu {
         Gpu::Cpu => check(
@@ -192,7 +188,7 @@ fn card(found: &gpu::Found, info: &SystemInfo) -> Check {
             says,
             Some("rigs compute on the processor; if there is a card, install its driver"),
         ),
-        Gpu::Cuda if !knows_nvidia(info) => check(
+        Gpu::Cuda if info.is_some_and(|info| !knows_nvidia(info)) => check(
             "card",
             Verdict::Wrong,
             format!("{says}, but Docker cannot hand it out"),
@@ -258,8 +254,8 @@ async fn look_at_relay(relay: Option<&str>, key: Result<Option<Secret>>) -> Vec<
         checks.push(check(
             "relay",
             Verdict::Skipped,
-            "no relay was named; --relay looks at one",
-            None,
+            "no relay was named",
+            Some("`--relay wss://relay.example` looks at one, and whether it takes the key"),
         ));
         return checks;
     };
@@ -411,7 +407,7 @@ mod tests {
             gpu: Gpu::Cuda,
             because: "/dev/nvidiactl is there".into(),
         };
-        let without = card(&found, &SystemInfo::default());
+        let without = card(&found, Some(&SystemInfo::default()));
         assert_eq!(without.verdict, Verdict::Wrong);
         assert!(without.mend.unwrap().contains("nvidia-container-toolkit"));
         let info = SystemInfo {
@@ -421,7 +417,8 @@ mod tests {
             )])),
             ..SystemInfo::default()
         };
-        assert_eq!(card(&found, &info).verdict, Verdict::Fine);
+        assert_eq!(card(&found, Some(&info)).verdict, Verdict::Fine);
+        assert_eq!(card(&found, None).verdict, Verdict::Fine);
     }
 
     #[tokio::test]
@@ -435,6 +432,15 @@ mod tests {
             verdicts,
             [("key", Verdict::Warning), ("relay", Verdict::Wrong)]
         );
+    }
+
+    #[tokio::test]
+    async fn what_docker_refuses_has_its_remedy_apart() {
+        let gone = Docker::connect_with_http("http://127.0.0.1:1", 5, bollard::API_DEFAULT_VERSION);
+        let error = explain(gone.unwrap().ping().await.unwrap_err());
+        let check = refused("Docker", &error);
+        assert!(check.mend.unwrap().contains("systemctl start docker"));
+        assert!(check.says.contains("refused"), "{}", check.says);
     }
 
     #[test]

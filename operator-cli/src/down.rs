@@ -18,12 +18,12 @@ use crate::voice::Voice;
 /// Stops nodes once their answers are done; their containers stay, for their logs.
 pub(crate) async fn drain(voice: Voice, options: &NamesOptions) -> Result<()> {
     let docker = engine::connect().await?;
-    for rig in rigs::named(&docker, &options.names).await? {
-        if rig.is_up() {
-            drain_one(&docker, voice, &rig).await?;
-        }
+    let chosen = rigs::named(&docker, &options.names).await?;
+    for rig in chosen.iter().filter(|rig| rig.is_up()) {
+        drain_one(&docker, voice, rig).await?;
     }
-    voice.result(&json!({ "event": "drained" }), "");
+    let text = if chosen.is_empty() { rigs::NONE } else { "" };
+    voice.result(&json!({ "event": "drained" }), text);
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! The way to Docker, and what its refusals mean for the person who reads them.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use bollard::Docker;
 use bollard::errors::Error;
 
@@ -41,19 +42,37 @@ pub(crate) fn is_conflict(error: &Error) -> bool {
     )
 }
 
-/// The engine's error with what to do about it, where we know.
-#[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
-pub(crate) fn explain(error: Error) -> anyhow::Error {
-    let text = whole(&error);
-    match hint(&error, &text) {
-        Some(hint) => anyhow!("{hint} ({text})"),
-        None => anyhow!("Docker: {text}"),
+/// Why the engine does not do it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// In its own words.
+    pub(crate) says: String,
+    /// What to do about it, where we know.
+    pub(crate) hint: Option<&'static str>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.hint {
+            Some(hint) => write!(f, "{hint} ({})", self.says),
+            None => write!(f, "Docker: {}", self.says),
+        }
     }
 }
 
+impl std::error::Error for Refusal {}
+
+/// The engine's error with what to do about it: always a [`Refusal`].
+#[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
+pub(crate) fn explain(error: Error) -> anyhow::Error {
+    let says = whole(&error);
+    let hint = hint(&error, &says);
+    Refusal { says, hint }.into()
+}
+
 fn hint(error: &Error, text: &str) -> Option<&'static str> {
-    const NOT_RUNNING: &str = "Docker is not running, or not where DOCKER_HOST says: start it (`sudo systemctl start docker`, \
-                               or Docker Desktop)";
+    const NOT_RUNNING: &str = "Docker is not running, not installed, or not where DOCKER_HOST says: start it (`sudo systemctl \
+                               start docker`, or Docker Desktop), or install it (https://docs.docker.com/engine/install)";
     const NOT_ALLOWED: &str = "you may not use Docker: `sudo usermod -aG docker $USER` and log in again, or run this with sudo";
     match io_kind(error) {
         Some(ErrorKind::PermissionDenied) => return Some(NOT_ALLOWED),
@@ -97,6 +116,10 @@ fn hint(error: &Error, text: &str) -> Option<&'static str> {
         (
             "unauthorized",
             "the registry wants a login: `docker login`, then `docker pull` the image, then try again",
+        ),
+        (
+            "uri scheme is not supported",
+            "heliograph reaches Docker at unix:// and tcp:// addresses: set DOCKER_HOST to one, or leave it unset",
         ),
         (
             "server gave http response to https client",

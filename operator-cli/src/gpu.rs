@@ -56,8 +56,19 @@ const SIGNS: [(Gpu, &str); 6] = [
     (Gpu::Vulkan, "dev/dri/renderD128"),
 ];
 
+/// The one that was asked for, else what this machine has.
+pub(crate) fn chosen(asked_for: Option<Gpu>) -> Found {
+    asked_for.map_or_else(
+        || find(Path::new("/")),
+        |gpu| Found {
+            gpu,
+            because: "asked for".to_owned(),
+        },
+    )
+}
+
 /// Looks at the machine whose files are below `root`.
-pub(crate) fn find(root: &Path) -> Found {
+fn find(root: &Path) -> Found {
     let sign = SIGNS.iter().find(|(_, path)| root.join(path).exists());
     match sign {
         Some((gpu, path)) => Found {

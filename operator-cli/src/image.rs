@@ -10,8 +10,10 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
+use crate::cli::ImageFlags;
 use crate::engine::{explain, is_missing};
 use crate::gpu::Gpu;
+use crate::settings::Settings;
 use crate::voice::{Voice, bytes};
 
 /// Where images are said to come from unless somebody says otherwise: this machine, where `docker build` put them.
@@ -21,8 +23,14 @@ const HERE: &str = "localhost/heliograph";
 /// How often a pull tells a log how far it is.
 const REPORT: Duration = Duration::from_secs(5);
 
+/// The image that these flags and settings mean, for a card.
+pub(crate) fn wanted(flags: &ImageFlags, settings: &Settings, gpu: Gpu) -> String {
+    let registry = flags.registry.as_deref().or(settings.registry.as_deref());
+    reference(flags.image.as_deref(), registry, gpu)
+}
+
 /// The image for a card.
-pub(crate) fn reference(image: Option<&str>, registry: Option<&str>, gpu: Gpu) -> String {
+fn reference(image: Option<&str>, registry: Option<&str>, gpu: Gpu) -> String {
     image.map_or_else(
         || {
             let prefix = registry.unwrap_or(HERE).trim_end_matches('/');

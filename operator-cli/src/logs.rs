@@ -19,7 +19,7 @@ pub(crate) async fn run(voice: Voice, options: &LogsOptions) -> Result<()> {
     let docker = engine::connect().await?;
     let chosen = rigs::named(&docker, &options.names).await?;
     if chosen.is_empty() {
-        bail!("no nodes on this machine");
+        bail!(rigs::NONE);
     }
     let several = chosen.len() > 1;
     let tail = options

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::cli::RigOptions;
 use crate::secret::Secret;
-use crate::up::KEY;
+use crate::settings::KEY;
 
 /// Becomes the rig: it runs in this terminal, drains on Ctrl-C, and leaves nothing behind.
 pub(crate) fn run(options: &RigOptions, relay: &str, key: &Secret) -> Result<()> {
@@ -28,10 +28,13 @@ fn command(options: &RigOptions, program: &Path, relay: &str, key: &Secret) -> R
     let docker_only = [
         ("--network", options.network.is_some()),
         ("--memory", options.memory.is_some()),
-        ("--image", options.image.is_some()),
+        ("--cpus", options.cpus.is_some()),
+        ("--gpu", options.image.gpu.is_some()),
+        ("--image", options.image.image.is_some()),
+        ("--pull", options.pull),
     ];
     if let Some((flag, _)) = docker_only.iter().find(|(_, given)| *given) {
-        bail!("{flag} is about containers; without Docker there is none");
+        bail!("{flag} is about containers, and with --native there is none: leave it out");
     }
     let mut command = Command::new(program);
     command

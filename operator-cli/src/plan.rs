@@ -1,6 +1,7 @@
 //! What a rig's container may do: as little as it needs. Pure, so that a test can read all of it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -8,6 +9,7 @@ use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, HealthConfig, HostConfig,
     HostConfigLogConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
 };
+use reqwest::Url;
 
 use crate::gpu::Gpu;
 use crate::rigs;
@@ -252,28 +254,22 @@ fn nano_cpus(cpus: f64) -> i64 {
 /// The relay's address as a container can use it. An address of loopback means the container itself in there, which is
 /// the mistake that everybody makes once.
 pub(crate) fn relay(url: &str, network: Option<&str>) -> Result<String> {
-    let Some((scheme, rest)) = url.split_once("://") else {
+    let Ok(parsed) = Url::parse(url) else {
         bail!("--relay: write it as wss://relay.example");
     };
-    if !["ws", "wss", "http", "https"].contains(&scheme) {
-        bail!("--relay: the scheme must be wss or ws");
+    if !["ws", "wss", "http", "https"].contains(&parsed.scheme()) {
+        bail!("--relay: write it as wss://relay.example; the scheme must be wss or ws");
     }
-    if rest.contains('@') {
+    if !parsed.username().is_empty() || parsed.password().is_some() {
         bail!(
             "--relay: no user name or password belongs here; the key comes from --key-file or HELIOGRAPH_KEY"
         );
     }
-    let authority = rest.split('/').next().unwrap_or(rest);
-    let host = authority
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-        .map_or_else(
-            || authority.split(':').next().unwrap_or(authority),
-            |(host, _)| host,
-        );
+    let host = parsed.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
     let is_loopback = host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
+        || address
+            .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback());
     if is_loopback && network != Some("host") {
         bail!(

@@ -13,7 +13,7 @@ pub(crate) async fn run(voice: Voice) -> Result<()> {
     let all = rigs::all(&docker).await?;
     let values: Vec<Value> = all.iter().map(value).collect();
     let text = if all.is_empty() {
-        "no nodes on this machine; `heliograph up rig` starts one".to_owned()
+        rigs::NONE.to_owned()
     } else {
         let head = ["NAME", "STATE", "HEALTH", "GPU", "MODEL", "IMAGE"].map(str::to_owned);
         let rows: Vec<Vec<String>> = std::iter::once(head.to_vec())

@@ -32,6 +32,9 @@ pub(crate) const VOLUME: &str = "heliograph-models";
 /// The network of our containers, unless said otherwise: nobody can connect to them, they can connect to anybody.
 pub(crate) const NETWORK: &str = "heliograph";
 
+/// What is said where there is nothing to say anything about.
+pub(crate) const NONE: &str = "no nodes on this machine; `heliograph up rig` starts one";
+
 /// What a stop gets on top of the drain, before the engine kills.
 const STOP_SECONDS_MORE: u32 = 10;
 
@@ -194,7 +197,7 @@ pub(crate) async fn named(docker: &Docker, names: &[String]) -> Result<Vec<Rig>>
             } else {
                 known.join(", ")
             };
-            bail!("there is no rig called {name} on this machine; there are: {known}");
+            bail!("there is no node called {name} on this machine; there are: {known}");
         }
     }
     Ok(all

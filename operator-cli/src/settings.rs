@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::secret::Secret;
+
+/// The environment's variable with the node key.
+pub(crate) const KEY: &str = "HELIOGRAPH_KEY";
+
 /// What the file may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -40,6 +45,24 @@ impl Settings {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text).with_context(|| path.display().to_string())
+    }
+
+    /// The relay's address: the one that was named, else the file's.
+    pub(crate) fn relay(&self, named: Option<&str>) -> Option<String> {
+        named.map(str::to_owned).or_else(|| self.relay.clone())
+    }
+
+    /// The same, where nothing goes without.
+    pub(crate) fn needed_relay(&self, named: Option<&str>) -> Result<String> {
+        self.relay(named).context(
+            "which relay? `--relay wss://relay.example`, or HELIOGRAPH_RELAY, or `relay = \"wss://…\"` in \
+             ~/.config/heliograph/config.toml",
+        )
+    }
+
+    /// The node key: of the file that was named, else of the environment, else of the file that the settings name.
+    pub(crate) fn node_key(&self, named: Option<&Path>) -> Result<Option<Secret>> {
+        Secret::read("hgn-", named, KEY, self.key_file.as_deref())
     }
 }
 

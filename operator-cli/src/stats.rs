@@ -133,7 +133,8 @@ fn value(usage: &Usage) -> Value {
 
 fn text(all: &[Usage]) -> String {
     if all.is_empty() {
-        return "no node runs on this machine".to_owned();
+        return "no node runs on this machine; `heliograph ps` lists those that have ended, `heliograph up rig` starts one"
+            .to_owned();
     }
     let head = [
         "NAME", "HEALTH", "CPU", "MEMORY", "OF", "RECEIVED", "SENT", "THREADS",

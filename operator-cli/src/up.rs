@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use bollard::Docker;
@@ -21,9 +20,6 @@ use crate::settings::Settings;
 use crate::voice::Voice;
 use crate::{health, image, native, rigs};
 
-/// The environment's variable with the node key.
-pub(crate) const KEY: &str = "HELIOGRAPH_KEY";
-
 /// What an engine that does not know its memory is taken to have.
 const MEMORY_BYTES: i64 = 8 << 30;
 
@@ -34,36 +30,27 @@ pub(crate) fn render() -> Result<std::process::ExitCode> {
 
 /// Starts a rig and waits until it is healthy.
 pub(crate) async fn rig(voice: Voice, settings: &Settings, options: RigOptions) -> Result<()> {
-    let relay = options.relay.clone().or_else(|| settings.relay.clone());
-    let relay = relay.context("which relay? `--relay wss://relay.example`, or HELIOGRAPH_RELAY")?;
-    let key = Secret::read(
-        "hgn-",
-        options.key_file.as_deref(),
-        KEY,
-        settings.key_file.as_deref(),
+    let relay = settings.needed_relay(options.serves.relay.as_deref())?;
+    let key = settings.node_key(options.serves.key_file.as_deref())?;
+    let key = key.context(
+        "no node key: put it into a file and say `--key-file`, or into HELIOGRAPH_KEY; who runs the relay gives them out",
     )?;
-    let key = key
-        .context("no node key: put it into a file and say `--key-file`, or into HELIOGRAPH_KEY")?;
     if options.native {
         return native::run(&options, &relay, &key);
     }
+    // What is wrong with the flags is said before anything is asked of Docker.
+    let relay = plan::relay(&relay, options.network.as_deref())?;
+    check_model(&options)?;
     let docker = engine::connect().await?;
     make_room(&docker, &options.name).await?;
-    let found = options.gpu.map_or_else(
-        || gpu::find(Path::new("/")),
-        |gpu| gpu::Found {
-            gpu,
-            because: "asked for".to_owned(),
-        },
-    );
+    let found = gpu::chosen(options.image.gpu);
     let gpu = found.gpu;
     voice.event(
         "gpu",
         json!({ "gpu": gpu.as_str(), "because": found.because }),
         &format!("computing with: {} ({})", gpu.as_str(), found.because),
     );
-    let registry = options.registry.as_deref().or(settings.registry.as_deref());
-    let reference = image::reference(options.image.as_deref(), registry, gpu);
+    let reference = image::wanted(&options.image, settings, gpu);
     let plan = plan(&docker, options.clone(), relay, key, gpu, reference).await?;
     let image_id = image::ensure(&docker, voice, &plan.image, options.pull).await?;
     ensure_network(&docker, &plan.network).await?;
@@ -113,6 +100,19 @@ async fn make_room(docker: &Docker, name: &str) -> Result<()> {
     Ok(())
 }
 
+fn check_model(options: &RigOptions) -> Result<()> {
+    match options.model.as_deref() {
+        Some(model) if is_path(model) => bail!(
+            "--model: a file of this machine goes into the container with `--model-file PATH`; `--model` is then the \
+             catalog id that it is offered as"
+        ),
+        Some(_) => Ok(()),
+        None => bail!(
+            "which model? `--model auto` (the best that fits this machine), or `--model ID`, an entry of the relay's catalog"
+        ),
+    }
+}
+
 async fn plan(
     docker: &Docker,
     options: RigOptions,
@@ -127,22 +127,13 @@ async fn plan(
         .as_deref()
         .map(plan::model_file)
         .transpose()?;
-    if options.model.as_deref().is_some_and(is_path) {
-        bail!(
-            "--model: a file of this machine goes into the container with `--model-file PATH`; `--model` is then the \
-             catalog id that it is offered as"
-        );
-    }
-    if options.model.is_none() {
-        bail!("which model? `--model ID`, an entry of the relay's catalog, or `--model auto`");
-    }
     let memory = match options.memory {
         Some(bytes) => bytes,
         None => nine_tenths(docker.info().await.map_err(explain)?.mem_total),
     };
     let metrics_port = (network == Some("host")).then(free_port).transpose()?;
     Ok(Plan {
-        relay: plan::relay(&relay, network)?,
+        relay,
         network: options.network.unwrap_or_else(|| rigs::NETWORK.to_owned()),
         name: options.name,
         image,

@@ -44,7 +44,7 @@ pub(crate) async fn run(voice: Voice, options: &UpdateOptions) -> Result<()> {
     let chosen = rigs::named(&docker, &options.names).await?;
     let names: BTreeSet<String> = chosen.into_iter().map(|rig| rig.name).collect();
     if names.is_empty() {
-        bail!("no nodes on this machine; `heliograph up rig` starts one");
+        bail!(rigs::NONE);
     }
     for name in &names {
         Box::pin(one(&docker, voice, options, name))

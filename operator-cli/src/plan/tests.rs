@@ -142,6 +142,7 @@ fn a_file_of_the_hosts_is_mounted_read_only_beside_the_cache() {
 fn loopback_is_explained_unless_the_network_is_the_hosts() {
     for url in [
         "ws://127.0.0.1:8787",
+        "ws://127.1:8787",
         "ws://localhost:1",
         "ws://[::1]:8787/",
     ] {
