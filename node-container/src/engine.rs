@@ -15,6 +15,7 @@ pub mod image;
 pub mod llama;
 pub mod logprobs;
 mod packed;
+pub mod reordered;
 pub mod sampling;
 pub mod stop;
 pub mod tuning;

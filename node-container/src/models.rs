@@ -16,13 +16,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use catalog::{Catalog, Model};
-use model_files::need::{Need, Use, need};
+use model_files::need::{Kept, Need, Use, Vectors, Weights, need};
 use model_files::{FetchError, FileUrl, Named, Reporter, Settings, Wanted, fetch, gguf};
 use protocol::limits::NODE_SLOTS_MAX;
 
 use crate::config::{CacheFlags, Config};
-use crate::engine::llama::{CacheType, spare_sequences};
+use crate::engine::llama::{
+    CHECKPOINT_BYTES_MAX, CHECKPOINTS_MAX, CacheType, backend, spare_sequences, vector_batch_tokens,
+};
+use crate::engine::reordered::{Orders, reordered};
 use crate::engine::tuning::PROMPT_BATCH_MAX;
+use crate::engine::vision::KEPT_BYTES_MAX;
 pub use choice::Candidate;
 pub use listing::{COMMAND, run};
 pub use memory::Memory;
@@ -76,23 +80,52 @@ pub struct Room {
     pub prompt_batch: Option<u32>,
     /// What the cache holds.
     pub cache_type: CacheType,
+    /// Whether the operator wants vectors of texts as well.
+    pub has_vectors: bool,
+    /// Whether the operator gives a chat template.
+    pub has_template: bool,
+    /// In which orders weights are kept a second time.
+    pub orders: Orders,
+}
+
+/// What decides beside the room how a model is run.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "abilities come in any combination"
+)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Traits {
+    /// The longest context.
+    context_max: u32,
+    vocabulary: u32,
+    has_projector: bool,
+    /// Whether it can be talked to.
+    has_template: bool,
+    /// Whether it says itself how vectors are made.
+    has_pooling: bool,
+    is_encoder: bool,
+    has_states: bool,
 }
 
 impl Room {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, memory: &Memory) -> Self {
         Self {
             slots: config.slots,
             context_tokens: config.context,
             cached_conversations: config.cached_conversations(),
             prompt_batch: config.batch,
             cache_type: config.cache_type,
+            has_vectors: config.embeddings.is_some(),
+            has_template: config.chat_template.is_some(),
+            orders: memory.orders(),
         }
     }
 
-    /// How a model with a context of at most so many tokens is run, with or without a picture encoder: the same numbers
-    /// as the engine's own context has (`engine/llama/context.rs`).
-    pub fn how(self, context_max: u32, has_projector: bool) -> Use {
-        let batch_tokens = if has_projector {
+    /// How a model is run: the same numbers as the engine's own contexts have (`engine/llama/context.rs`).
+    fn how(self, model: Traits) -> Use {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let spares = spare_sequences(self.slots, self.cached_conversations);
+        let batch_tokens = if model.has_projector {
             NODE_SLOTS_MAX + PROMPT_BATCH_MAX
         } else {
             self.slots + self.prompt_batch.unwrap_or(PROMPT_BATCH_MAX)
@@ -101,16 +134,41 @@ impl Room {
             context_tokens: self
                 .context_tokens
                 .unwrap_or(CONTEXT_TOKENS_DEFAULT)
-                .min(context_max),
+                .min(model.context_max),
             slots: self.slots,
-            sequences: self.slots + spare_sequences(self.slots, self.cached_conversations),
+            sequences: self.slots + spares,
             batch_tokens,
             block_bytes: match self.cache_type {
                 CacheType::F16 => 64,
                 CacheType::Q8 => 34,
             },
             is_window_full: false,
+            vectors: self.vectors(model),
+            kept: Kept {
+                // Nothing is saved of what nobody keeps.
+                checkpoints: if spares > 0 {
+                    count(CHECKPOINTS_MAX)
+                } else {
+                    0
+                },
+                checkpoint_bytes_max: CHECKPOINT_BYTES_MAX as u64,
+                has_states: model.has_states && spares > 0,
+                picture_bytes_max: KEPT_BYTES_MAX as u64,
+            },
         }
+    }
+
+    fn vectors(self, model: Traits) -> Option<Vectors> {
+        if !self.has_vectors && !model.has_pooling {
+            return None;
+        }
+        let (_, batch_tokens) =
+            vector_batch_tokens(self.context_tokens, model.context_max, model.vocabulary);
+        Some(Vectors {
+            batch_tokens,
+            is_alone: !self.has_template && !model.has_template,
+            is_encoder: model.is_encoder,
+        })
     }
 }
 
@@ -163,7 +221,8 @@ async fn chosen(config: &Config, memory: &Memory) -> anyhow::Result<Chosen> {
         }
         (Named::Auto, None) => {
             let catalog = catalog(&flags.cache)?;
-            let candidates = choice::candidates(&catalog, Room::of(config));
+            let room = Room::of(config, memory);
+            let candidates = candidates(&catalog, &cache(&flags.cache)?, room);
             for line in choice::table(&candidates, memory) {
                 tracing::info!("{line}");
             }
@@ -223,20 +282,56 @@ async fn get(config: &Config, wanted: &Wanted) -> anyhow::Result<PathBuf> {
 pub fn need_of_files(weights: &Path, projector: Option<&Path>, room: Room) -> Option<(Need, Use)> {
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
     let header = gguf::read(File::open(weights).ok()?).ok()?;
-    let how = room.how(header.context_tokens, projector.is_some());
-    let need = need(
-        &header.shape,
-        bytes(weights),
-        projector.map_or(0, bytes),
-        &how,
-    );
-    Some((need, how))
+    let how = room.how(Traits {
+        context_max: header.context_tokens,
+        vocabulary: header.shape.vocabulary,
+        has_projector: projector.is_some(),
+        has_template: header.has_template,
+        has_pooling: header.has_pooling,
+        is_encoder: header.is_encoder,
+        has_states: header.has_states,
+    });
+    let weights = Weights {
+        file: bytes(weights),
+        reordered: reordered(backend().ok()?, &header.matrices, room.orders),
+        reordered_max: 0,
+        projector: projector.map_or(0, bytes),
+        encoder: projector
+            .filter(|_| room.orders != Orders::None)
+            .and_then(|path| gguf::read_encoder(File::open(path).ok()?).ok()?),
+    };
+    Some((need(&header.shape, weights, &how), how))
+}
+
+/// The catalog's models that a rig can run. What is in the cache says itself what it needs.
+fn candidates(catalog: &Catalog, cache: &Path, room: Room) -> Vec<Candidate> {
+    let mut candidates = choice::candidates(catalog, room);
+    for candidate in &mut candidates {
+        let Some(model) = catalog.model(&candidate.id) else {
+            continue;
+        };
+        let path = |file: &catalog::File| {
+            let wanted = Wanted::of_catalog(file);
+            cache.join(wanted.folder()).join(&wanted.name)
+        };
+        candidate.is_cached = model.files.iter().all(|file| path(file).is_file());
+        let Some(weights) = model.weights().filter(|_| candidate.is_cached) else {
+            continue;
+        };
+        let projector = model.projector().map(path);
+        if let Some((need, how)) = need_of_files(&path(weights), projector.as_deref(), room) {
+            candidate.need = need;
+            candidate.how = how;
+        }
+    }
+    candidates
 }
 
 /// Says before loading what the model will need here, and warns where that is more than there is.
 fn tell_need(config: &Config, chosen: &Chosen, memory: &Memory) {
     let projector = chosen.projector.as_deref();
-    let Some((need, how)) = need_of_files(&chosen.weights, projector, Room::of(config)) else {
+    let Some((need, how)) = need_of_files(&chosen.weights, projector, Room::of(config, memory))
+    else {
         return;
     };
     let candidate = Candidate {
@@ -252,9 +347,9 @@ fn tell_need(config: &Config, chosen: &Chosen, memory: &Memory) {
     }
     if !memory.fits(&need) {
         tracing::warn!(
-            "{} needs about {} MiB, and {} MiB are free: fewer --slots or a shorter --context need less",
+            "{} needs up to {} MiB, and {} MiB are free: fewer --slots or a shorter --context need less",
             chosen.id,
-            need.total() >> 20,
+            memory.needed(&need).saturating_add(memory.later_max(&need)) >> 20,
             memory.free >> 20
         );
     }

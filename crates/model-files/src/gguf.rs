@@ -1,12 +1,18 @@
-//! A model's shape out of a GGUF file's header. Reads the metadata and nothing of the weights.
+//! A model's shape out of a GGUF file's header. Reads the metadata and the list of tensors, and nothing of the weights.
 //!
 //! The format is described at <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Everything in the header
 //! was written by somebody else: each length has a limit, and what is not understood is an error, never a guess.
+
+mod encoder;
+mod tensors;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use catalog::{Shape, Window};
+
+pub use encoder::{Encoder, read_encoder};
+pub use tensors::{Matrices, Matrix};
 
 /// Metadata of real models has some dozens of entries.
 const ENTRIES_MAX: u64 = 4096;
@@ -32,8 +38,14 @@ const ARCHITECTURE: &str = "general.architecture";
 /// The vocabulary.
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
+/// How conversations are written. Only whether there is one is of interest.
+const TEMPLATE: &str = "tokenizer.chat_template";
+
+/// Sizes of states that have no parts, of recurrent and hybrid models.
+const STATES: [&str; 3] = [".ssm.state_size", ".wkv.head_size", ".shortconv.l_cache"];
+
 /// What an architecture's entries of interest end in.
-const WANTED: [&str; 10] = [
+const WANTED: [&str; 17] = [
     ".block_count",
     ".attention.head_count",
     ".attention.head_count_kv",
@@ -44,6 +56,13 @@ const WANTED: [&str; 10] = [
     ".embedding_length",
     ".vocab_size",
     ".context_length",
+    ".attention.causal",
+    ".pooling_type",
+    ".vision.image_size",
+    ".vision.patch_size",
+    ".vision.feed_forward_length",
+    ".vision.projection_dim",
+    ".projector_type",
 ];
 
 /// Nesting that nobody uses.
@@ -67,19 +86,35 @@ pub enum GgufError {
 }
 
 /// What a header says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "abilities come in any combination"
+)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Its dimensions.
     pub shape: Shape,
     /// The context that it was trained for.
     pub context_tokens: u32,
+    /// What numbers are multiplied with.
+    pub matrices: Matrices,
+    /// Whether it can be talked to.
+    pub has_template: bool,
+    /// Whether it says how vectors are made of its tokens.
+    pub has_pooling: bool,
+    /// Whether every token sees all others, so that none can follow.
+    pub is_encoder: bool,
+    /// Whether it has states without parts.
+    pub has_states: bool,
 }
 
 /// Reads the header of a model.
 pub fn read(file: impl Read) -> Result<Header, GgufError> {
-    let mut source = Source(io::BufReader::with_capacity(1 << 20, file));
-    let metadata = source.metadata()?;
-    header(&metadata)
+    let mut source = Source::new(file);
+    let (metadata, tensors) = source.metadata()?;
+    let mut header = header(&metadata)?;
+    header.matrices = tensors::read(&mut source, tensors, header.is_encoder)?;
+    Ok(header)
 }
 
 /// A value, as far as it is of interest.
@@ -92,6 +127,7 @@ enum Value {
 
 type Metadata = BTreeMap<String, Value>;
 
+/// All but the matrices.
 fn header(metadata: &Metadata) -> Result<Header, GgufError> {
     let missing = |key: &str| GgufError::Missing(key.to_owned());
     let Some(Value::Text(architecture)) = metadata.get(ARCHITECTURE) else {
@@ -138,6 +174,14 @@ fn header(metadata: &Metadata) -> Result<Header, GgufError> {
             window,
         },
         context_tokens: number("context_length")?,
+        matrices: Matrices::new(),
+        has_template: metadata.contains_key(TEMPLATE),
+        // As llama.cpp numbers them: 1 to 3 are those that the rig knows.
+        has_pooling: optional("pooling_type").is_some_and(|kind| (1..=3).contains(&kind)),
+        is_encoder: optional("attention.causal") == Some(0),
+        has_states: STATES
+            .iter()
+            .any(|end| metadata.contains_key(&format!("{architecture}{end}"))),
     })
 }
 
@@ -160,13 +204,21 @@ fn window_layers(architecture: &str, layers: u32, pattern: Option<&Value>) -> Op
 
 /// Whether an entry is kept. Its architecture may be named behind it.
 fn is_wanted(key: &str) -> bool {
-    key == ARCHITECTURE || key == TOKENS || WANTED.iter().any(|end| key.ends_with(end))
+    [ARCHITECTURE, TOKENS, TEMPLATE].contains(&key)
+        || WANTED.iter().chain(&STATES).any(|end| key.ends_with(end))
 }
 
 struct Source<R>(R);
 
+impl<R: Read> Source<io::BufReader<R>> {
+    fn new(file: R) -> Self {
+        Self(io::BufReader::with_capacity(1 << 20, file))
+    }
+}
+
 impl<R: Read> Source<R> {
-    fn metadata(&mut self) -> Result<Metadata, GgufError> {
+    /// The metadata, and how many tensors follow it.
+    fn metadata(&mut self) -> Result<(Metadata, u64), GgufError> {
         if &self.bytes::<4>()? != b"GGUF" {
             return Err(GgufError::NotGguf);
         }
@@ -175,20 +227,27 @@ impl<R: Read> Source<R> {
         if !(2..=3).contains(&version) {
             return Err(GgufError::NotGguf);
         }
-        let _tensors = self.length(u64::MAX)?;
+        let tensors = self.length(tensors::TENSORS_MAX)?;
         let entries = self.length(ENTRIES_MAX)?;
         let mut metadata = Metadata::new();
         for _ in 0..entries {
             let key = self.text()?.filter(|key| is_wanted(key));
             let kind = u32::from_le_bytes(self.bytes()?);
-            if let (Some(key), Some(value)) = (key, self.value(kind, 0)?) {
+            let value = self.value(kind, 0)?;
+            let Some(key) = key else {
+                continue;
+            };
+            if let Some(value) = value {
                 metadata.insert(key, value);
+            } else if key == TEMPLATE {
+                // Too long to be kept, as templates are.
+                metadata.insert(key, Value::Count(1));
             }
             if metadata.len() > KEPT_ENTRIES_MAX {
                 return Err(GgufError::Damaged);
             }
         }
-        Ok(metadata)
+        Ok((metadata, tensors))
     }
 
     /// A value of this kind; none where no shape could hold it.

@@ -49,7 +49,9 @@ use reader::{Done, Job, Prepared, Task, Ticket};
 use sharing::Prompt;
 use slot::{Ending, Slot};
 
-pub(crate) use cache::spare_sequences;
+pub(crate) use cache::{CHECKPOINT_BYTES_MAX, CHECKPOINTS_MAX, spare_sequences};
+pub(crate) use context::vector_batch_tokens;
+pub(crate) use load::backend::backend;
 pub use load::{
     CacheType, LlamaOptions, LoadError, Loaded, Spawned, devices, spawn, with_vocabulary,
 };

@@ -67,7 +67,7 @@ fn is_ours(tensor: *const sys::ggml_tensor) -> bool {
 }
 
 unsafe extern "C" fn name(_: *mut BufferType) -> *const c_char {
-    c"CPU_PACKED".as_ptr()
+    super::reordered::OURS.as_ptr()
 }
 
 unsafe extern "C" fn alignment(_: *mut BufferType) -> usize {

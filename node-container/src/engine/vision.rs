@@ -23,6 +23,7 @@ use super::image::Picture;
 use raw::{Chunk, ImageChunk, Mtmd};
 
 pub use eye::Eye;
+pub(crate) use eye::KEPT_BYTES_MAX;
 
 /// Why pictures cannot be looked at.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,12 @@
 //! The best model that fits. Pure: the catalog and the memory are arguments.
 
 use catalog::{Catalog, Class, Runtime};
-use model_files::need::{Need, Use, need};
+use model_files::need::{Need, Use, Weights, need};
 use model_files::progress::in_units;
 
-use super::Room;
 use super::memory::Memory;
+use super::{Room, Traits};
+use crate::engine::reordered::Orders;
 
 /// A model and what it would need here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,8 @@ pub struct Candidate {
     pub is_cached: bool,
 }
 
-/// The catalog's models that a rig can fetch and run, in the catalog's order.
+/// The catalog's models that a rig can fetch and run, in the catalog's order. Before a file is there, nobody knows which
+/// of its weights the processor keeps a second time: perhaps all.
 pub(super) fn candidates(catalog: &Catalog, room: Room) -> Vec<Candidate> {
     let models = catalog
         .models()
@@ -30,11 +32,29 @@ pub(super) fn candidates(catalog: &Catalog, room: Room) -> Vec<Candidate> {
         .filter_map(|model| {
             let weights = model.weights()?;
             let shape = model.shape?;
-            let how = room.how(model.context_tokens, model.projector().is_some());
             let projector = model.projector().map_or(0, |file| file.bytes);
+            let how = room.how(Traits {
+                context_max: model.context_tokens,
+                vocabulary: shape.vocabulary,
+                has_projector: projector > 0,
+                has_template: true,
+                has_pooling: false,
+                is_encoder: false,
+                has_states: false,
+            });
+            let weights = Weights {
+                file: weights.bytes,
+                reordered: 0,
+                reordered_max: match room.orders {
+                    Orders::All | Orders::WithoutOurs => weights.bytes,
+                    Orders::None => 0,
+                },
+                projector,
+                encoder: None,
+            };
             Some(Candidate {
                 id: model.id.clone(),
-                need: need(&shape, weights.bytes, projector, &how),
+                need: need(&shape, weights, &how),
                 how,
                 is_cached: false,
             })
@@ -57,7 +77,8 @@ pub(super) fn best<'c>(candidates: &'c [Candidate], memory: &Memory) -> Option<&
         .max_by_key(|candidate| candidate.need.weights)
 }
 
-/// What operators see: one line for the memory, one for the columns, one for each model.
+/// What operators see: one line for the memory, one for the columns, one for each model, and one for each that may come
+/// to need more.
 pub(super) fn table(candidates: &[Candidate], memory: &Memory) -> Vec<String> {
     let first = format!(
         "memory: {} free of {} ({})",
@@ -69,8 +90,10 @@ pub(super) fn table(candidates: &[Candidate], memory: &Memory) -> Vec<String> {
         "model",
         "slots x context",
         "weights",
+        "reordered",
         "cache",
         "scratch",
+        "vectors",
         "sum",
         "fits",
     ]);
@@ -82,21 +105,60 @@ pub(super) fn table(candidates: &[Candidate], memory: &Memory) -> Vec<String> {
             id,
             &context,
             &in_units(need.weights),
+            &in_units(need.reordered),
             &in_units(need.cache),
             &in_units(memory.scratch(need)),
+            &in_units(need.vectors),
             &in_units(memory.needed(need)),
             fits,
         ])
     });
-    [first, columns].into_iter().chain(rows).collect()
+    let later = candidates.iter().flat_map(later);
+    let first = [first, columns];
+    first.into_iter().chain(rows).chain(later).collect()
 }
 
-fn row([model, context, weights, cache, scratch, sum, fits]: [&str; 7]) -> String {
-    format!("{model:<20} {context:>16} {weights:>9} {cache:>9} {scratch:>9} {sum:>9}  {fits}")
+/// What is not in the sum, since it is there later or perhaps never.
+fn later(candidate: &Candidate) -> Vec<String> {
+    let Candidate { id, need, .. } = candidate;
+    let mut lines = Vec::new();
+    if need.kept_max > 0 {
+        lines.push(format!(
+            "{id}: beside the sum up to {} of main memory, for checkpoints of conversations and pictures that were seen",
+            in_units(need.kept_max)
+        ));
+    }
+    if need.reordered_max > 0 {
+        lines.push(format!(
+            "{id}: is not here yet; beside the sum up to {}, for weights that this processor keeps in a second order",
+            in_units(need.reordered_max)
+        ));
+    }
+    lines
+}
+
+fn row(
+    [
+        model,
+        context,
+        weights,
+        reordered,
+        cache,
+        scratch,
+        vectors,
+        sum,
+        fits,
+    ]: [&str; 9],
+) -> String {
+    format!(
+        "{model:<20} {context:>16} {weights:>9} {reordered:>9} {cache:>9} {scratch:>9} {vectors:>9} {sum:>9}  {fits}"
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use model_files::need::Kept;
+
     use super::*;
 
     #[test]
@@ -105,8 +167,12 @@ mod tests {
             id: id.to_owned(),
             need: Need {
                 weights,
+                reordered: 0,
                 cache: 0,
                 scratch: 0,
+                vectors: 0,
+                kept_max: 0,
+                reordered_max: 0,
             },
             how: Use {
                 context_tokens: 1,
@@ -115,6 +181,8 @@ mod tests {
                 batch_tokens: 1,
                 block_bytes: 64,
                 is_window_full: false,
+                vectors: None,
+                kept: Kept::default(),
             },
             is_cached: false,
         };
@@ -129,6 +197,7 @@ mod tests {
                 free: 64_000_000_000,
                 total: 64_000_000_000,
                 parts,
+                is_processor: parts == 0,
             };
             best(&candidates, &memory).map(|best| best.id.clone())
         };

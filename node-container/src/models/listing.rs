@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use model_files::Wanted;
 use protocol::limits::NODE_SLOTS_MAX;
 
+use crate::engine::embed::Pooling;
 use crate::engine::llama::CacheType;
 
-use super::{Room, cache, catalog, choice, memory};
+use super::{Room, cache, candidates, catalog, choice, memory};
 use crate::config::{CONTEXT_TOKENS_MIN, CacheFlags, cached_conversations};
 
 /// The word that selects this instead of running a node.
@@ -44,6 +44,14 @@ struct Options {
         default_value = "f16"
     )]
     cache_type: CacheType,
+    /// Whether embeddings of texts are made as well, and how.
+    #[arg(
+        long,
+        env = "HELIOGRAPH_EMBEDDINGS",
+        value_name = "POOLING",
+        value_enum
+    )]
+    embeddings: Option<Pooling>,
 }
 
 /// Prints the list; the first argument is its name. 0 unless something cannot be read.
@@ -68,15 +76,11 @@ fn list(options: &Options) -> anyhow::Result<()> {
         cached_conversations: cached_conversations(options.cached_conversations, options.slots),
         prompt_batch: None,
         cache_type: options.cache_type,
+        has_vectors: options.embeddings.is_some(),
+        has_template: false,
+        orders: memory.orders(),
     };
-    let mut candidates = choice::candidates(&catalog, room);
-    for candidate in &mut candidates {
-        let files = catalog.model(&candidate.id).map(|model| &model.files[..]);
-        candidate.is_cached = files.unwrap_or_default().iter().all(|file| {
-            let wanted = Wanted::of_catalog(file);
-            cache.join(wanted.folder()).join(&wanted.name).is_file()
-        });
-    }
+    let candidates = candidates(&catalog, &cache, room);
     let mut out = std::io::stdout().lock();
     for line in choice::table(&candidates, &memory) {
         writeln!(out, "{line}")?;

@@ -7,6 +7,7 @@ use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType};
 use model_files::need::Need;
 
 use crate::engine::llama::{LoadError, devices};
+use crate::engine::reordered::Orders;
 
 /// Memory for one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Memory {
     pub total: u64,
     /// Graphics cards that share the model; each needs its own scratch. None: the processor has it.
     pub parts: u64,
+    /// Whether the processor computes, so that it may keep weights a second time, in an order that suits it.
+    pub is_processor: bool,
 }
 
 impl Memory {
@@ -29,16 +32,33 @@ impl Memory {
 
     /// All that the model needs here.
     pub fn needed(&self, need: &Need) -> u64 {
-        need.weights
-            .saturating_add(need.cache)
-            .saturating_add(self.scratch(need))
+        let more = self.scratch(need).saturating_sub(need.scratch);
+        need.total().saturating_add(more)
+    }
+
+    /// In which orders weights are kept a second time here. `HELIOGRAPH_PACKED=0` takes ours out of llama.cpp's list
+    /// itself.
+    pub fn orders(&self) -> Orders {
+        if self.is_processor {
+            Orders::All
+        } else {
+            Orders::None
+        }
+    }
+
+    /// What may come to it in this memory, at most. What is kept of finished work lies in main memory.
+    pub fn later_max(&self, need: &Need) -> u64 {
+        if self.parts > 0 { 0 } else { need.later_max() }
     }
 
     /// Whether a model fits. A tenth more than the sum must be free: the sum is known to be that close, and a driver or
-    /// another program wants some too.
+    /// another program wants some too. So must be what may come to it.
     pub fn fits(&self, need: &Need) -> bool {
         let needed = self.needed(need);
-        needed.saturating_add(needed / 10) <= self.free
+        let most = needed
+            .saturating_add(needed / 10)
+            .saturating_add(self.later_max(need));
+        most <= self.free
     }
 }
 
@@ -67,6 +87,7 @@ fn of_cards(devices: &[LlamaBackendDevice]) -> Option<Memory> {
         free: sum(|device| device.memory_free),
         total,
         parts: cards.len() as u64,
+        is_processor: false,
     })
 }
 
@@ -89,6 +110,10 @@ fn of_system(devices: &[LlamaBackendDevice]) -> Memory {
         free,
         total,
         parts: 0,
+        // An integrated card has no memory of its own, but it computes.
+        is_processor: !devices
+            .iter()
+            .any(|device| device.device_type == LlamaBackendDeviceType::IntegratedGpu),
     }
 }
 

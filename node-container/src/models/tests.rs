@@ -3,6 +3,7 @@
 use catalog::Catalog;
 
 use crate::engine::llama::CacheType;
+use crate::engine::reordered::Orders;
 
 use super::memory::Memory;
 use super::{CATALOG, Candidate, Room, choice};
@@ -15,6 +16,7 @@ fn machine(free: u64) -> Memory {
         free,
         total: free,
         parts: 1,
+        is_processor: false,
     }
 }
 
@@ -25,6 +27,9 @@ fn room(slots: u32, context_tokens: Option<u32>) -> Room {
         cached_conversations: 4,
         prompt_batch: None,
         cache_type: CacheType::F16,
+        has_vectors: false,
+        has_template: false,
+        orders: Orders::None,
     }
 }
 
@@ -71,7 +76,12 @@ fn what_barely_fits_does_not_and_each_card_has_its_own_scratch() {
 #[test]
 fn the_table_says_the_whole_sum() {
     let lines = choice::table(&candidates(room(2, None)), &machine(24 * GB));
-    assert_eq!(lines.len(), 5);
+    assert_eq!(lines.len(), 6);
+    let later = &lines[5];
+    assert!(
+        later.starts_with("atlas-vision-27b: beside the sum up to 1.3 GB"),
+        "{later}"
+    );
     assert!(lines[0].contains("24.0 GB free"), "{}", lines[0]);
     let words: Vec<&str> = lines[2].split_whitespace().collect();
     assert_eq!(
@@ -83,13 +93,42 @@ fn the_table_says_the_whole_sum() {
             "8192",
             "98.3",
             "MB",
+            "0",
+            "B",
             "377",
             "MB",
             "125",
             "MB",
+            "0",
+            "B",
             "600",
             "MB",
             "yes"
         ]
     );
+}
+
+#[test]
+fn on_a_processor_what_may_come_later_must_fit_too() {
+    let on_cards = candidates(room(1, None)).remove(0);
+    let processor = Room {
+        orders: Orders::All,
+        ..room(1, None)
+    };
+    let one = candidates(processor).remove(0);
+    assert_eq!(one.need.total(), on_cards.need.total());
+    // Its file is not here, so perhaps all of it is kept a second time.
+    assert_eq!(one.need.later_max(), one.need.weights);
+    assert_eq!(on_cards.need.later_max(), 0);
+    let enough = one.need.total() + one.need.total() / 10;
+    let main = |free: u64| Memory {
+        parts: 0,
+        is_processor: true,
+        ..machine(free)
+    };
+    assert!(!main(enough + one.need.weights - 1).fits(&one.need));
+    assert!(main(enough + one.need.weights).fits(&one.need));
+    assert!(machine(enough).fits(&one.need));
+    let lines = choice::table(std::slice::from_ref(&one), &main(GB));
+    assert!(lines[2].contains("98.3 MB"), "{lines:?}");
 }

@@ -13,7 +13,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 #[path = "../engine/model.rs"]
 mod model;
-pub(crate) use model::model_file;
+pub(crate) use model::{found, model_file};
 
 pub(crate) struct Relay {
     listener: TcpListener,

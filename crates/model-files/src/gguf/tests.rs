@@ -8,6 +8,8 @@ use proptest::prelude::*;
 struct Writer {
     entries: u64,
     body: Vec<u8>,
+    tensors: u64,
+    list: Vec<u8>,
 }
 
 impl Writer {
@@ -30,12 +32,26 @@ impl Writer {
         self.entry(key, 9, &value)
     }
 
+    fn tensor(mut self, name: &str, kind: u32, dimensions: &[u64]) -> Self {
+        self.tensors += 1;
+        self.list.extend(text(name));
+        self.list
+            .extend(u32::try_from(dimensions.len()).unwrap().to_le_bytes());
+        for dimension in dimensions {
+            self.list.extend(dimension.to_le_bytes());
+        }
+        self.list.extend(kind.to_le_bytes());
+        self.list.extend(0u64.to_le_bytes());
+        self
+    }
+
     fn finish(self) -> Vec<u8> {
         let mut file = b"GGUF".to_vec();
         file.extend(3u32.to_le_bytes());
-        file.extend(7u64.to_le_bytes());
+        file.extend(self.tensors.to_le_bytes());
         file.extend(self.entries.to_le_bytes());
         file.extend(self.body);
+        file.extend(self.list);
         file
     }
 }
@@ -57,6 +73,20 @@ fn plain(architecture: &str) -> Writer {
         .number(&key("context_length"), 2048)
         .entry(&key("rope.freq_base"), 6, &1.0f32.to_le_bytes())
         .array("tokenizer.ggml.tokens", 8, 3, &tokens)
+        .tensor("token_embd.weight", 8, &[512, 3])
+        .tensor("blk.0.attn_norm.weight", 0, &[512])
+        .tensor("blk.0.attn_q.weight", 3, &[512, 512])
+        .tensor("blk.1.attn_q.weight", 3, &[512, 512])
+}
+
+const fn matrix(kind: u32, columns: u64, rows: u64) -> Matrix {
+    Matrix {
+        kind,
+        columns,
+        rows,
+        depth: 1,
+        is_routed: false,
+    }
 }
 
 #[test]
@@ -123,6 +153,9 @@ fn what_is_no_header_is_said_to_be_none() {
         assert!(read(&whole[..length]).is_err(), "{length}");
     }
     let mut long = whole.clone();
+    long[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(matches!(read(&long[..]), Err(GgufError::Damaged)));
+    let mut long = whole.clone();
     long[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
     assert!(matches!(read(&long[..]), Err(GgufError::Damaged)));
     let file = Writer::default()
@@ -146,7 +179,7 @@ fn only_what_the_shape_needs_is_kept_of_a_header() {
     }
     let file = writer.finish();
     assert_eq!(read(&file[..]).expect("a header").shape.layers, 12);
-    let metadata = Source(&file[..]).metadata().expect("read");
+    let (metadata, _) = Source(&file[..]).metadata().expect("read");
     let keys: Vec<&str> = metadata.keys().map(String::as_str).collect();
     assert_eq!(
         keys,
@@ -169,9 +202,100 @@ fn only_what_the_shape_needs_is_kept_of_a_header() {
     ));
 }
 
+#[test]
+fn what_numbers_are_multiplied_with_is_counted_by_type_and_size() {
+    let header = read(&plain("llama").finish()[..]).expect("a header");
+    // Without an output of its own, the embedding is multiplied with too.
+    let layers = (matrix(3, 512, 512), 2);
+    let embedding = (matrix(8, 512, 3), 1);
+    assert_eq!(header.matrices, Matrices::from([layers, embedding]));
+
+    let file = plain("llama")
+        .tensor("output.weight", 14, &[512, 3])
+        .tensor("blk.0.ffn_up_exps.weight", 12, &[512, 64, 8])
+        .tensor("blk.0.attn_q.bias", 0, &[512, 2])
+        .tensor("per_layer_token_embd.weight", 8, &[512, 3])
+        .finish();
+    let routed = Matrix {
+        depth: 8,
+        is_routed: true,
+        ..matrix(12, 512, 64)
+    };
+    let expected = [layers, (matrix(14, 512, 3), 1), (routed, 1)];
+    let header = read(&file[..]).expect("a header");
+    assert_eq!(header.matrices, Matrices::from(expected));
+
+    let encoder = plain("bert").entry("bert.attention.causal", 7, &[0]);
+    let header = read(&encoder.finish()[..]).expect("a header");
+    assert_eq!(header.matrices, Matrices::from([layers]));
+
+    let file = plain("llama").tensor("blk.0.odd.weight", 0, &[1; 5]);
+    assert!(matches!(read(&file.finish()[..]), Err(GgufError::Damaged)));
+}
+
+#[test]
+fn a_header_tells_what_the_model_can_do() {
+    let header = read(&plain("llama").finish()[..]).expect("a header");
+    let Header {
+        has_template,
+        has_pooling,
+        is_encoder,
+        has_states,
+        ..
+    } = header;
+    assert!(!has_template && !has_pooling && !is_encoder && !has_states);
+    let file = plain("bert")
+        .entry(TEMPLATE, 8, &text(&"{{ messages }}".repeat(100)))
+        .number("bert.pooling_type", 2)
+        .entry("bert.attention.causal", 7, &[0])
+        .number("bert.ssm.state_size", 16);
+    let header = read(&file.finish()[..]).expect("a header");
+    assert!(
+        header.has_template && header.has_pooling && header.is_encoder && header.has_states,
+        "{header:?}"
+    );
+    let none = plain("bert").number("bert.pooling_type", 0).finish();
+    assert!(!read(&none[..]).expect("a header").has_pooling);
+}
+
+#[test]
+fn an_encoder_of_a_known_kind_tells_its_shape() {
+    let clip = |kind: &str| {
+        Writer::default()
+            .entry("general.architecture", 8, &text("clip"))
+            .entry("clip.projector_type", 8, &text(kind))
+            .number("clip.vision.image_size", 336)
+            .number("clip.vision.patch_size", 14)
+            .number("clip.vision.embedding_length", 1024)
+            .number("clip.vision.feed_forward_length", 4096)
+            .number("clip.vision.projection_dim", 2048)
+            .finish()
+    };
+    let shape = Encoder {
+        image_side: 336,
+        patch_side: 14,
+        width: 1024,
+        feed_forward: 4096,
+        projection: 2048,
+    };
+    let read = |kind: &str| read_encoder(&clip(kind)[..]).expect("a header");
+    assert_eq!(read("mlp"), Some(shape));
+    let pooled = Encoder {
+        projection: 0,
+        ..shape
+    };
+    assert_eq!(read("gemma3"), Some(pooled));
+    assert_eq!(read("qwen2vl_merger"), None);
+    assert_eq!(
+        read_encoder(&plain("llama").finish()[..]).expect("a header"),
+        None
+    );
+    assert!(read_encoder(&b"PK"[..]).is_err());
+}
+
 proptest! {
     #[test]
-    fn damaged_headers_never_panic(at in 0usize..400, byte: u8) {
+    fn damaged_headers_never_panic(at in 0usize..700, byte: u8) {
         let mut file = plain("llama").finish();
         if let Some(place) = file.get_mut(at) {
             *place = byte;

@@ -31,6 +31,7 @@ use self::state::{SHARED_TOKENS_MIN, Seat};
 use super::LlamaEngine;
 use super::slot::Slot;
 
+pub(crate) use self::checkpoints::{CHECKPOINT_BYTES_MAX, CHECKPOINTS_MAX};
 pub(super) use self::state::Cache;
 
 /// Sequences that llama.cpp can tell apart.

@@ -90,6 +90,18 @@ pub(super) fn engine_context<'m>(
     new_context(model, shape).map_err(failed)
 }
 
+/// How many tokens a text may have that becomes a vector, and how many are evaluated at once.
+pub(crate) fn vector_batch_tokens(asked: Option<u32>, trained: u32, vocabulary: u32) -> (u32, u32) {
+    let row_bytes = u64::from(vocabulary.max(1)) * 4;
+    let rows = u32::try_from(ROWS_BYTES_MAX / row_bytes).unwrap_or(u32::MAX);
+    let input_tokens = asked
+        .unwrap_or(INPUT_TOKENS_MAX)
+        .min(INPUT_TOKENS_MAX)
+        .min(trained)
+        .min(rows);
+    (input_tokens, input_tokens.max(EMBED_BATCH_TOKENS_MIN))
+}
+
 /// What makes vectors of texts, in a context of its own; and how many tokens a text may have.
 pub(super) fn embedder<'m>(
     model: &'m LlamaModel,
@@ -97,19 +109,14 @@ pub(super) fn embedder<'m>(
     pooling: Pooling,
     threads: u32,
 ) -> Result<(Embedder<'m>, u32), LoadError> {
-    let row_bytes = u64::try_from(model.n_vocab()).unwrap_or(1).max(1) * 4;
-    let rows = u32::try_from(ROWS_BYTES_MAX / row_bytes).unwrap_or(u32::MAX);
-    let asked = options.context_tokens.unwrap_or(INPUT_TOKENS_MAX);
-    let input_tokens = asked
-        .min(INPUT_TOKENS_MAX)
-        .min(model.n_ctx_train())
-        .min(rows);
+    let vocabulary = u32::try_from(model.n_vocab()).unwrap_or(u32::MAX);
+    let (input_tokens, batch_tokens) =
+        vector_batch_tokens(options.context_tokens, model.n_ctx_train(), vocabulary);
     let failed = |error: String| LoadError::Context {
         slots: options.slots,
         context_tokens: input_tokens,
         error,
     };
-    let batch_tokens = input_tokens.max(EMBED_BATCH_TOKENS_MIN);
     let tokens = NonZeroU32::new(batch_tokens);
     let threads = i32::try_from(threads).unwrap_or(1);
     let pooling = match pooling {

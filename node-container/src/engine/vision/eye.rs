@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Projector, View};
 
 /// Embeddings that are kept: about fifty pictures of large models.
-const KEPT_BYTES_MAX: usize = 256 << 20;
+pub(crate) const KEPT_BYTES_MAX: usize = 256 << 20;
 
 /// A projector with a memory. Lives on a thread of its own.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use llama_cpp_2::context::session::SeqState;
 
 /// Memory for all of them. A window of 1,024 tokens has 8 MB to 400 MB, depending on the model.
-pub(super) const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
+pub(crate) const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
 
 /// Of one sequence: behind the system prompt, and around the newest turns.
-const PER_SEQUENCE_MAX: usize = 4;
+pub(crate) const CHECKPOINTS_MAX: usize = 4;
 
 /// One state.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Checkpoints {
             .filter(|checkpoint| checkpoint.sequence == sequence)
             .map(|checkpoint| checkpoint.tokens)
             .collect();
-        if of_sequence.len() > PER_SEQUENCE_MAX {
+        if of_sequence.len() > CHECKPOINTS_MAX {
             of_sequence.sort_unstable();
             // The first one is the system prompt's; the next is the oldest turn's.
             if let Some(oldest) = of_sequence.get(1) {

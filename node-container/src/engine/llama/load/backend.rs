@@ -8,7 +8,7 @@ use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType};
 use super::outcome::LoadError;
 
 /// llama.cpp's process-wide state, made at first use and kept.
-pub(in crate::engine::llama) fn backend() -> Result<&'static LlamaBackend, LoadError> {
+pub(crate) fn backend() -> Result<&'static LlamaBackend, LoadError> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let backend = BACKEND.get_or_init(|| {
         llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());

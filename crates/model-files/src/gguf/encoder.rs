@@ -1,0 +1,58 @@
+//! The shape of a picture encoder (`mmproj`), out of its own file.
+
+use std::io::Read;
+
+use super::{GgufError, Metadata, Source, Value};
+
+/// Encoders that bring every picture, or each piece of one, to the same size, and are plain vision transformers: CLIP as
+/// in `LLaVA`, and `SigLIP` as in Gemma 3 and `SmolVLM`.
+const PLAIN: [&str; 3] = ["mlp", "gemma3", "idefics3"];
+
+/// Sides beyond those of every real encoder, in pixels.
+const SIDE_MAX: u64 = 16_384;
+
+/// What decides how much memory a picture takes while it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoder {
+    /// Pixels of one side.
+    pub image_side: u64,
+    /// Pixels of one side of a patch.
+    pub patch_side: u64,
+    /// Numbers that stand for one patch between layers.
+    pub width: u64,
+    /// Numbers within a layer.
+    pub feed_forward: u64,
+    /// Numbers that stand for a token of the language model, where every patch becomes one; else 0.
+    pub projection: u64,
+}
+
+/// Reads the header of an encoder; `None` where it is of another kind, whose pictures have many sizes.
+pub fn read_encoder(file: impl Read) -> Result<Option<Encoder>, GgufError> {
+    let (metadata, _) = Source::new(file).metadata()?;
+    Ok(encoder(&metadata))
+}
+
+fn encoder(metadata: &Metadata) -> Option<Encoder> {
+    let text = |key: &str| match metadata.get(key)? {
+        Value::Text(text) => Some(text.as_str()),
+        Value::Number(_) | Value::Numbers(_) | Value::Count(_) => None,
+    };
+    let kind = text("clip.projector_type").or_else(|| text("clip.vision.projector_type"))?;
+    let number = |name: &str| match metadata.get(&format!("clip.vision.{name}"))? {
+        Value::Number(number) => Some(*number).filter(|number| *number > 0),
+        Value::Text(_) | Value::Numbers(_) | Value::Count(_) => None,
+    };
+    let side = |name: &str| number(name).filter(|side| *side <= SIDE_MAX);
+    let encoder = Encoder {
+        image_side: side("image_size")?,
+        patch_side: side("patch_size")?,
+        width: number("embedding_length")?,
+        feed_forward: number("feed_forward_length")?,
+        projection: if kind == "mlp" {
+            number("projection_dim")?
+        } else {
+            0
+        },
+    };
+    PLAIN.contains(&kind).then_some(encoder)
+}
