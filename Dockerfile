@@ -148,27 +148,28 @@ RUN apt-get update \
     && apt-get clean && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 heliograph \
     && useradd --uid 10001 --gid heliograph --no-create-home --home-dir /tmp --shell /usr/sbin/nologin heliograph
+# HOME is what libraries write caches to; /tmp is a tmpfs where the root is read-only.
+ENV HOME=/tmp
+WORKDIR /tmp
+STOPSIGNAL SIGTERM
+ARG VERSION
+ARG REVISION
+LABEL org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.base.name="debian:bookworm-slim"
 
 # What every rig has: a folder for models that belongs to the account, so that a new volume there does too.
 FROM runtime AS rig-runtime
 RUN install -d -o heliograph -g heliograph -m 0755 /var/cache/heliograph
-# HOME is what libraries write caches to; /tmp is a tmpfs where the root is read-only.
-ENV HOME=/tmp XDG_CACHE_HOME=/var/cache HELIOGRAPH_METRICS_PORT=9464
+ENV XDG_CACHE_HOME=/var/cache HELIOGRAPH_METRICS_PORT=9464
 VOLUME /var/cache/heliograph
 USER 10001:10001
-WORKDIR /tmp
 ENTRYPOINT ["/opt/heliograph/rig"]
 # The first start may download a model; until a health check succeeds the container is "starting", not unhealthy.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=12h --retries=3 CMD ["/opt/heliograph/rig", "health"]
-STOPSIGNAL SIGTERM
-ARG VERSION
-ARG REVISION
 LABEL org.opencontainers.image.title="Heliograph rig" \
       org.opencontainers.image.description="Serves language models with llama.cpp to a Heliograph relay" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.base.name="debian:bookworm-slim" \
       network.heliograph.sbom="/opt/heliograph/contents.cdx.json"
 
 FROM rig-runtime AS rig-cpu
@@ -225,20 +226,11 @@ FROM runtime AS relay
 RUN install -d -o heliograph -g heliograph -m 0700 /var/lib/heliograph
 COPY --from=relay-artefacts /relay /opt/heliograph/relay
 COPY --chmod=0755 docker/relay-start docker/relay-health /opt/heliograph/relay/
-ENV HOME=/tmp
 VOLUME /var/lib/heliograph
 EXPOSE 8787
 USER 10001:10001
-WORKDIR /tmp
 ENTRYPOINT ["/opt/heliograph/relay/relay-start"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["/opt/heliograph/relay/relay-health"]
-STOPSIGNAL SIGTERM
-ARG VERSION
-ARG REVISION
 LABEL org.opencontainers.image.title="Heliograph relay" \
       org.opencontainers.image.description="The Heliograph relay under plain workerd, for an own server" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.base.name="debian:bookworm-slim" \
       network.heliograph.sbom="/opt/heliograph/relay/contents.cdx.json"
