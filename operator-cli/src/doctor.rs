@@ -155,7 +155,11 @@ async fn look_at_docker(
             "image",
             Verdict::Warning,
             format!("{reference} is not here"),
-            Some("`up` pulls it; without a registry build it in a clone of Heliograph, see docs/images.md"),
+            Some(if image::is_ours_alone(reference) {
+                image::GET_ONE
+            } else {
+                "`up` pulls it"
+            }),
         ),
         Err(error) => refused("image", &error),
     });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bollard::Docker;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -19,6 +19,9 @@ use crate::voice::{Voice, bytes};
 /// Where images are said to come from unless somebody says otherwise: this machine, where `docker build` put them.
 /// No public registry has them yet, and a name there that is not ours would be an invitation.
 const HERE: &str = "localhost/heliograph";
+
+/// What to do where such an image is not here.
+pub(crate) const GET_ONE: &str = "say with --registry where it comes from, or build it in a clone of Heliograph (docs/images.md)";
 
 /// How often a pull tells a log how far it is.
 const REPORT: Duration = Duration::from_secs(5);
@@ -44,6 +47,13 @@ fn reference(image: Option<&str>, registry: Option<&str>, gpu: Gpu) -> String {
     )
 }
 
+/// Whether an image can only have been built on this machine.
+pub(crate) fn is_ours_alone(reference: &str) -> bool {
+    reference
+        .strip_prefix(HERE)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// The id of an image that is here.
 pub(crate) async fn id(docker: &Docker, reference: &str) -> Result<Option<String>> {
     match docker.inspect_image(reference).await {
@@ -60,17 +70,16 @@ pub(crate) async fn ensure(
     reference: &str,
     pull_anyway: bool,
 ) -> Result<String> {
-    if !pull_anyway && let Some(id) = id(docker, reference).await? {
-        return Ok(id);
+    let here = id(docker, reference).await?;
+    match here {
+        Some(id) if !pull_anyway => return Ok(id),
+        None if is_ours_alone(reference) => {
+            bail!("the image {reference} is not on this machine; {GET_ONE}")
+        }
+        Some(_) | None => {}
     }
-    pull(docker, voice, reference).await.with_context(|| {
-        let build = if reference.starts_with(HERE) {
-            "; build it in a clone of Heliograph (docs/images.md), or name a registry with --registry"
-        } else {
-            ""
-        };
-        format!("cannot get the image {reference}{build}")
-    })?;
+    let got = pull(docker, voice, reference).await;
+    got.with_context(|| format!("cannot get the image {reference}"))?;
     let id = id(docker, reference).await?;
     id.with_context(|| format!("the image {reference} was pulled and is not here"))
 }
@@ -155,6 +164,9 @@ mod tests {
             format!("registry.example/h/rig-rocm:{version}")
         );
         assert_eq!(reference(Some("mine:1"), Some("x"), Gpu::Cuda), "mine:1");
+        assert!(is_ours_alone(&reference(None, None, Gpu::Cpu)));
+        let elsewhere = ["localhost:5000/heliograph/rig-cpu:1", "mine:1"];
+        assert!(!elsewhere.into_iter().any(is_ours_alone));
     }
 
     #[test]
