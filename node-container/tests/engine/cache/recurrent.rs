@@ -66,24 +66,27 @@ fn follow_ups_say_the_same_where_some_layers_have_a_state() {
     follow_ups_say_the_same(Language::Jamba);
 }
 
-/// The texts of several jobs that run at once.
-fn together(rig: &mut Rig, requests: &[ChatRequest]) -> Vec<String> {
+/// The texts of several jobs that run at once, and what was in the cache for each.
+fn together(rig: &mut Rig, requests: &[ChatRequest]) -> Vec<(String, u32)> {
     let keys: Vec<JobKey> = requests
         .iter()
         .map(|request| rig.start(request.clone()))
         .collect();
-    let mut texts = vec![String::new(); keys.len()];
+    let mut told = vec![(String::new(), 0); keys.len()];
+    let place = |of| keys.iter().position(|key| *key == of).expect("one of them");
     let mut finished = 0;
     while finished < keys.len() {
         match rig.event() {
             EngineEvent::Step(advances) => {
                 for advance in advances {
-                    let index = keys.iter().position(|key| *key == advance.key);
                     let text = std::str::from_utf8(&advance.bytes).expect("text");
-                    texts[index.expect("one of them")].push_str(text);
+                    told[place(advance.key)].0.push_str(text);
                 }
             }
-            EngineEvent::Finished { .. } => finished += 1,
+            EngineEvent::Finished { key, usage, .. } => {
+                told[place(key)].1 = usage.cached_tokens;
+                finished += 1;
+            }
             EngineEvent::Accepted { .. }
             | EngineEvent::Progress { .. }
             | EngineEvent::Checked { .. }
@@ -93,26 +96,30 @@ fn together(rig: &mut Rig, requests: &[ChatRequest]) -> Vec<String> {
             }
         }
     }
-    texts
+    told
 }
 
 fn conversations_do_not_mix(model: Language) {
     let mut rig = rig(model, 3, 3);
-    // The first two begin alike, so that the one reads for the other.
-    let house = sentences(4, "this house");
+    // The first two begin alike, so that the one reads for the other. All are equally long: one state could stand in
+    // another's place, and only the words would tell.
+    let [this, that] = ["this", "that"].map(|one| sentences(4, &format!("{one} house")));
     let questions = [
-        format!("{house}Who lives here?"),
-        format!("{house}When was it built, and by whom?"),
-        sentences(5, "the sea"),
+        format!("{this}Who lives here?"),
+        format!("{this}Who comes here?"),
+        format!("{that}Who lives here?"),
     ];
     let mut turns: Vec<Vec<String>> = questions.map(|question| vec![question]).to_vec();
-    for _ in 0..3 {
+    for turn in 0..3 {
         let requests: Vec<ChatRequest> = turns
             .iter()
             .map(|texts| conversation(&texts.iter().map(String::as_str).collect::<Vec<_>>()))
             .collect();
         let told = together(&mut rig, &requests);
-        for ((request, text), texts) in requests.into_iter().zip(told).zip(&mut turns) {
+        for ((request, (text, cached_tokens)), texts) in
+            requests.into_iter().zip(told).zip(&mut turns)
+        {
+            assert!(turn == 0 || cached_tokens > 0);
             assert_eq!(text, fresh(model, request));
             texts.extend([text, "And then?".to_owned()]);
         }
