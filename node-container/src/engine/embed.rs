@@ -2,7 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use protocol::Answer;
+use protocol::limits::ANSWER_BYTES_MAX;
+use protocol::{Answer, ErrorCode, Failure};
 
 /// How the vectors of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,6 +51,28 @@ pub fn line(vector: &[f32], dimensions: Option<u32>) -> Option<String> {
     let mut line = STANDARD.encode(bytes);
     line.push('\n');
     Some(line)
+}
+
+/// Bytes of a line that [`line`] makes of so many numbers: base64 of four bytes each, and the end of the line.
+const fn line_bytes(dimensions: usize) -> usize {
+    let letters = dimensions.saturating_mul(4).div_ceil(3).saturating_mul(4);
+    letters.saturating_add(1)
+}
+
+/// Whether the vectors of so many inputs, with so many numbers each, fit an answer: no node keeps more than
+/// [`ANSWER_BYTES_MAX`] of one, and no relay carries it.
+pub fn check_size(inputs: usize, dimensions: usize) -> Result<(), Failure> {
+    let most = usize::try_from(ANSWER_BYTES_MAX).unwrap_or(usize::MAX);
+    let line = line_bytes(dimensions);
+    let bytes = inputs.saturating_mul(line);
+    if bytes <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "{inputs} inputs with {dimensions} numbers each make an answer of {bytes} bytes, but at most {most} are taken; send at most {} inputs at once, or ask for fewer dimensions",
+        most / line
+    );
+    Err(Failure::new(ErrorCode::InvalidRequest, message).with_param("input"))
 }
 
 /// What a client has of an answer.
@@ -110,6 +133,24 @@ mod tests {
         assert_eq!(line(&[f32::NAN, 1.0], None), None);
         assert_eq!(line(&[f32::INFINITY, 1.0], None), None);
         assert_eq!(line(&[1.0], Some(2)), None, "more than there are");
+    }
+
+    #[test]
+    fn what_would_be_too_long_an_answer_is_refused_with_what_would_not() {
+        for dimensions in [1, 2, 3, 384, 4095, 4096] {
+            let line = line(&vec![1.0; dimensions], None).expect("a direction");
+            assert_eq!(line.len(), line_bytes(dimensions));
+        }
+        assert_eq!(check_size(2048, 384), Ok(()));
+        assert_eq!(check_size(767, 4096), Ok(()));
+        let failure = check_size(2048, 4096).expect_err("45 MB");
+        assert_eq!(failure.code, ErrorCode::InvalidRequest);
+        assert_eq!(failure.param.as_deref(), Some("input"));
+        for number in ["2048", "4096", "44746752", "16777216", "767"] {
+            assert!(failure.message.contains(number), "{failure}");
+        }
+        assert!(check_size(768, 4096).is_err());
+        assert!(check_size(usize::MAX, usize::MAX).is_err());
     }
 
     #[test]

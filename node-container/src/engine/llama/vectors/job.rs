@@ -4,7 +4,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use protocol::{EmbedRequest, ErrorCode, Failure, FinishReason, JobRequest, Usage};
 
-use crate::engine::embed::{Begun, line};
+use crate::engine::embed::{Begun, check_size, line};
 use crate::engine::{EngineEvent, JobKey};
 
 /// What fits.
@@ -139,14 +139,15 @@ impl Job {
     }
 }
 
+/// Whether the model has so many numbers, and an answer room for them.
 fn check_dimensions(model: &LlamaModel, request: &EmbedRequest) -> Result<(), Failure> {
     let has = u32::try_from(model.n_embd_out()).unwrap_or(0);
-    match request.dimensions {
-        Some(wanted) if wanted > has => Err(Failure::new(
-            ErrorCode::InvalidRequest,
-            format!("this model's vectors have {has} numbers, but {wanted} are wanted"),
-        )
-        .with_param("dimensions")),
-        Some(_) | None => Ok(()),
+    let wanted = request.dimensions.unwrap_or(has);
+    if wanted > has {
+        let message = format!("this model's vectors have {has} numbers, but {wanted} are wanted");
+        let failure = Failure::new(ErrorCode::InvalidRequest, message);
+        return Err(failure.with_param("dimensions"));
     }
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    check_size(request.inputs.len(), wanted)
 }
