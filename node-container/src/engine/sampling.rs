@@ -2,7 +2,7 @@
 //!
 //! Order, as in llama.cpp: biases, penalties, `top_k`, `top_p`, `min_p`, temperature ([`select`]), draw. What a request leaves out is
 //! taken from [`Defaults`]: llama.cpp's own, unless the model file recommends others (`general.sampling.*`).
-//! Temperature 0 always takes the likeliest token.
+//! Temperature 0 always takes the likeliest token, and so does one below [`select::GREEDY_BELOW`].
 //!
 //! Penalties see the answer only, not the prompt, as `OpenAI` describes them.
 //!
@@ -114,9 +114,10 @@ impl Sampler {
         seed: u64,
     ) -> Result<Self, Failure> {
         let rules = rules(model, defaults, &request.sampling)?;
-        let is_random = rules.temperature != 0.0;
+        let selection = Selection::new(rules);
+        let is_random = !selection.is_greedy();
         Ok(Self {
-            selection: Selection::new(rules),
+            selection,
             grammar: None,
             randomness: is_random.then(|| Randomness::new(request.sampling.seed.unwrap_or(seed))),
             position: 0,

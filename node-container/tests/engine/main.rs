@@ -54,6 +54,17 @@ fn a_question_is_answered_token_by_token() {
 }
 
 #[test]
+fn a_temperature_that_is_almost_nothing_is_none() {
+    let mut rig = Rig::new(1, 512);
+    let likeliest = rig.ask(greedy("What is 2+2?"));
+    for temperature in [f32::from_bits(1), 1e-39] {
+        let mut request = greedy("What is 2+2?");
+        request.sampling.temperature = Some(temperature);
+        assert_eq!(rig.ask(request).tokens, likeliest.tokens);
+    }
+}
+
+#[test]
 fn two_jobs_interleave_and_a_third_is_refused() {
     let mut rig = Rig::new(2, 512);
     let request = |content| ChatRequest {

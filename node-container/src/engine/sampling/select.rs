@@ -13,13 +13,18 @@ use llama_cpp_2::token::LlamaToken;
 /// Above so many, sorting what is left is quicker than inserting one by one.
 const INSERTED_MAX: usize = 256;
 
+/// Temperatures below this are taken for 0. Logits have about seven digits: those that differ at all differ by a millionth
+/// or more, which becomes ten or more, so that the second is drawn less than once in 20,000 times. Divided by far less,
+/// logits are infinite, and no token can be drawn.
+pub(super) const GREEDY_BELOW: f32 = 1e-7;
+
 /// Entries that are compared at once with what is kept: most rows have only few that are better.
 const STRIDE: usize = 32;
 
 /// What a request says about its tokens.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// 0 takes the likeliest token.
+    /// Takes the likeliest token where it is below [`GREEDY_BELOW`].
     pub(super) temperature: f32,
     /// 0 means all.
     pub(super) top_k: u32,
@@ -61,6 +66,11 @@ impl Selection {
         }
     }
 
+    /// Whether there is always just one candidate.
+    pub(super) fn is_greedy(&self) -> bool {
+        self.rules.temperature < GREEDY_BELOW
+    }
+
     /// A token was drawn.
     pub(super) fn accept(&mut self, token: LlamaToken) {
         if self.rules.frequency_penalty == 0.0 && self.rules.presence_penalty == 0.0 {
@@ -79,12 +89,12 @@ impl Selection {
         }
     }
 
-    /// The tokens that may be drawn, with the logits to draw by. One of them at temperature 0, none where no logit is
+    /// The tokens that may be drawn, with the logits to draw by. One of them where it [is greedy](Self::is_greedy), none where no logit is
     /// above minus infinity.
     pub(super) fn candidates(&mut self, row: &[f32]) -> &[Candidate] {
         self.correct(row);
         self.kept.clear();
-        if self.rules.temperature == 0.0 {
+        if self.is_greedy() {
             self.keep_most(row, 1);
             return &self.kept;
         }

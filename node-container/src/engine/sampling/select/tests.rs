@@ -171,3 +171,26 @@ fn what_is_impossible_is_never_left_over() {
         assert_eq!(ours(&rules, &[], &[f32::NEG_INFINITY; 3]), [], "{rules:?}");
     }
 }
+
+#[test]
+fn a_temperature_that_is_almost_nothing_takes_the_likeliest_token() {
+    let row = [3.0, -2.0, 17.5, 17.499_998, f32::NEG_INFINITY, 1e6];
+    let candidates = |temperature| {
+        let rules = Rules {
+            temperature,
+            ..PLAIN
+        };
+        Selection::new(rules).candidates(&row).to_vec()
+    };
+    let likeliest = Candidate { id: 5, logit: 1e6 };
+    // The smallest number there is, and the largest below the threshold.
+    for temperature in [0.0, f32::from_bits(1), 1e-39, GREEDY_BELOW.next_down()] {
+        assert_eq!(candidates(temperature), [likeliest], "{temperature:e}");
+    }
+    let warm = candidates(GREEDY_BELOW);
+    assert!(warm.len() > 1);
+    assert!(
+        warm.iter()
+            .all(|candidate| !candidate.logit.is_nan() && candidate.logit < f32::INFINITY)
+    );
+}
