@@ -1,14 +1,16 @@
 //! A picture as it comes (base64 of a file that somebody sent) → pixels.
 //!
-//! Files come from strangers. What a file says of its size is read first, and a picture that would take too much
-//! memory is refused before anything is unpacked; the decoders keep to a limit of memory of their own; one that panics
-//! costs its request and nothing else. Nothing is ever fetched: there are no links here.
+//! Files come from strangers. What a file says of its size is read first ([`PictureFile`]), and a picture that would take
+//! too much memory is refused before anything is unpacked, as is a request whose pictures are too large together; the
+//! decoders keep to a limit of memory of their own; one that panics costs its request and nothing else. Nothing is ever
+//! fetched: there are no links here.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbaImage};
 use sha2::{Digest as _, Sha256};
 
@@ -17,6 +19,10 @@ pub const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// Pixels of one picture: photographs of 24 megapixels. Vision models look at one or two.
 pub const PIXELS_MAX: u64 = 25_000_000;
+
+/// Pixels of all pictures of one request: two of the largest, or sixteen of three megapixels. Unpacking takes up to some
+/// ten milliseconds a megapixel, during which no other prompt of the node is read: half a second at most.
+pub const REQUEST_PIXELS_MAX: u64 = 2 * PIXELS_MAX;
 
 /// How much longer one side may be than the other. Models cannot see strips, and their preparation may fail on them.
 pub const SIDES_RATIO_MAX: u32 = 100;
@@ -88,35 +94,111 @@ pub enum PictureError {
     Damaged,
 }
 
-/// Reads a file in base64. Of an animation it is the first frame; what is transparent becomes white; a photograph is
-/// turned as its file says.
+/// A picture's file of which only the header was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PictureFile {
+    bytes: Vec<u8>,
+    width: u32,
+    height: u32,
+}
+
+impl std::fmt::Debug for PictureFile {
+    /// As for [`Picture`].
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "PictureFile({} × {})", self.width, self.height)
+    }
+}
+
+impl PictureFile {
+    /// Reads the header of a file in base64. What comes after it may still be damaged.
+    pub fn read(data: &str) -> Result<Self, PictureError> {
+        // Four letters are three bytes.
+        if data.len() / 4 > FILE_BYTES_MAX / 3 + 1 {
+            return Err(PictureError::TooManyBytes);
+        }
+        let bytes = STANDARD.decode(data).map_err(|_| PictureError::NotBase64)?;
+        if bytes.len() > FILE_BYTES_MAX {
+            return Err(PictureError::TooManyBytes);
+        }
+        let (width, height) = guarded(|| size(&bytes))?;
+        Ok(Self {
+            bytes,
+            width,
+            height,
+        })
+    }
+
+    /// Pixels from left to right, once the picture is turned as its file says.
+    pub const fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Pixels from top to bottom, likewise.
+    pub const fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// How many pixels it has.
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Reads all of it. Of an animation it is the first frame; what is transparent becomes white; a photograph is turned
+    /// as its file says.
+    pub fn unpack(&self) -> Result<Picture, PictureError> {
+        let hash = Sha256::digest(&self.bytes).into();
+        let image = guarded(|| unpack(&self.bytes))?;
+        let (width, height) = (image.width(), image.height());
+        let rgb = if image.color().has_alpha() {
+            on_background(&image.into_rgba8())
+        } else {
+            image.into_rgb8().into_raw()
+        };
+        Ok(Picture {
+            width,
+            height,
+            rgb,
+            hash,
+        })
+    }
+}
+
+/// Reads a file in base64, all of it: [`PictureFile::read`] and [`PictureFile::unpack`].
 pub fn decode(data: &str) -> Result<Picture, PictureError> {
-    // Four letters are three bytes.
-    if data.len() / 4 > FILE_BYTES_MAX / 3 + 1 {
-        return Err(PictureError::TooManyBytes);
-    }
-    let file = STANDARD.decode(data).map_err(|_| PictureError::NotBase64)?;
-    if file.len() > FILE_BYTES_MAX {
-        return Err(PictureError::TooManyBytes);
-    }
-    let hash = Sha256::digest(&file).into();
-    let image =
-        catch_unwind(AssertUnwindSafe(|| unpack(&file))).unwrap_or(Err(PictureError::Damaged))?;
-    let (width, height) = (image.width(), image.height());
-    let rgb = if image.color().has_alpha() {
-        on_background(&image.into_rgba8())
-    } else {
-        image.into_rgb8().into_raw()
-    };
-    Ok(Picture {
-        width,
-        height,
-        rgb,
-        hash,
+    PictureFile::read(data)?.unpack()
+}
+
+/// A decoder that panics costs its picture.
+fn guarded<T>(read: impl FnOnce() -> Result<T, PictureError>) -> Result<T, PictureError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(PictureError::Damaged))
+}
+
+/// The size that the picture will have, by its header.
+fn size(file: &[u8]) -> Result<(u32, u32), PictureError> {
+    let mut decoder = decoder(file)?;
+    let (width, height) = decoder.dimensions();
+    Ok(match orientation(&mut decoder) {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (height, width),
+        Orientation::NoTransforms
+        | Orientation::Rotate180
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical => (width, height),
     })
 }
 
 fn unpack(file: &[u8]) -> Result<DynamicImage, PictureError> {
+    let mut decoder = decoder(file)?;
+    let orientation = orientation(&mut decoder);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| fault(&error))?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+/// Reads a file's header; nothing is unpacked yet.
+fn decoder(file: &[u8]) -> Result<impl ImageDecoder, PictureError> {
     let mut reader = ImageReader::new(Cursor::new(file))
         .with_guessed_format()
         .map_err(|_| PictureError::Damaged)?;
@@ -133,16 +215,15 @@ fn unpack(file: &[u8]) -> Result<DynamicImage, PictureError> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(DECODER_BYTES_MAX);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| fault(&error))?;
+    let decoder = reader.into_decoder().map_err(|error| fault(&error))?;
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
-    // A file without one, or with one that cannot be read, is taken as it lies.
-    let orientation = decoder.orientation();
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| fault(&error))?;
-    if let Ok(orientation) = orientation {
-        image.apply_orientation(orientation);
-    }
-    Ok(image)
+    Ok(decoder)
+}
+
+/// A file without one, or with one that cannot be read, is taken as it lies.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
 
 fn check_size(width: u32, height: u32) -> Result<(), PictureError> {

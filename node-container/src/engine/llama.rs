@@ -87,8 +87,6 @@ struct LlamaEngine<'m> {
     prompt_batch: PromptBatch,
     /// What of it is read beside answers at present.
     beside: u32,
-    /// Whether the last step read of a prompt beside answers.
-    has_read_beside: bool,
     /// Prompts that the next step reads; a buffer.
     prompts: Vec<Prompt>,
     /// How many jobs were admitted.
@@ -254,36 +252,38 @@ impl LlamaEngine<'_> {
         }
     }
 
-    /// Fills the batch; `false` where llama.cpp's batch refused a token.
-    fn compose(&mut self) -> bool {
-        self.batch.clear();
-        self.stop_following();
+    /// Whether an answer waits for the next step.
+    fn is_answering(&self) -> bool {
+        let mut active = self.slots.iter().flatten().filter(|slot| !slot.is_paused());
+        active.any(|slot| !slot.is_reading())
+    }
+
+    /// Finds the prompts of which text can be read.
+    fn find_prompts(&mut self) {
         self.prompts.clear();
-        let mut is_alone = true;
         for (place, slot) in self.slots.iter().enumerate() {
             let Some(slot) = slot else { continue };
-            if slot.is_paused() || self.cache.is_following(place) {
+            if slot.is_paused() || !slot.is_reading() || self.cache.is_following(place) {
                 continue;
             }
-            if slot.is_reading() {
-                let unread = self.cache.share(place, slot.prefilled(), slot.unread());
+            let readable = self.cache.share(place, slot.prefilled(), slot.readable());
+            if readable > 0 {
                 self.prompts.push(Prompt {
                     place,
                     number: slot.number(),
-                    unread,
+                    unread: slot.unread(),
+                    readable,
                     share: 0,
                 });
-            } else {
-                is_alone = false;
             }
         }
-        let tokens = if is_alone {
-            self.prompt_batch.alone
-        } else {
-            self.beside
-        };
-        self.has_read_beside = !is_alone && !self.prompts.is_empty();
-        sharing::divide(usize::try_from(tokens).unwrap_or(1), &mut self.prompts);
+    }
+
+    /// Fills the batch, with so many tokens of prompts; `false` where llama.cpp's batch refused a token.
+    fn compose(&mut self, tokens: usize) -> bool {
+        self.batch.clear();
+        self.find_prompts();
+        sharing::divide(tokens, &mut self.prompts);
         let mut fits = true;
         for (place, (sequence, slot)) in (0i32..).zip(&mut self.slots).enumerate() {
             if let Some(slot) = slot {
@@ -400,24 +400,35 @@ impl Engine for LlamaEngine<'_> {
     }
 
     fn step(&mut self) {
-        if !self.look() {
+        self.stop_following();
+        let began = Instant::now();
+        let is_beside = self.is_answering();
+        let tokens = if is_beside {
+            self.beside
+        } else {
+            self.prompt_batch.alone
+        };
+        let tokens = usize::try_from(tokens).unwrap_or(1);
+        let Ok(seen) = self.look(tokens) else {
             self.fail_all("a picture could not be decoded");
             return;
-        }
-        if !self.compose() {
+        };
+        if !self.compose(tokens.saturating_sub(seen)) {
             self.fail_all("the batch is full");
             return;
         }
         if self.batch.n_tokens() == 0 {
             return;
         }
-        let began = Instant::now();
+        // More than the step's tokens are those of a picture that cannot be cut: nothing can be learnt of its time.
+        let has_read = seen > 0 || !self.prompts.is_empty();
+        let is_telling = is_beside && has_read && seen <= tokens;
         match self.decode() {
             Ok(()) => {
                 self.failures = 0;
                 self.harvest();
                 // A graphics card is done when its numbers are read.
-                if self.has_read_beside {
+                if is_telling {
                     self.beside = self.prompt_batch.after(self.beside, began.elapsed());
                 }
             }

@@ -1,7 +1,8 @@
 //! Pictures in prompts: a picture becomes embeddings that stand among the prompt's tokens.
 //!
 //! ```text
-//! reader ─▶ Projector::prepare   pixels → pieces of the projector's size; how many tokens they take
+//! reader ─▶ Projector::tokens    size → how many tokens the picture takes, before anything is unpacked
+//!        ─▶ Projector::prepare   pixels → pieces of the projector's size
 //! eye    ─▶ Projector::encode    pieces → embeddings: the expensive part, on a thread of its own
 //! engine ─▶ View::decode         embeddings → cache, between decode steps
 //! ```
@@ -24,6 +25,7 @@ use raw::{Chunk, ImageChunk, Mtmd};
 
 pub use eye::Eye;
 pub(crate) use eye::KEPT_BYTES_MAX;
+pub use raw::DecodeFault;
 
 /// Why pictures cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +128,13 @@ impl<'m> Projector<'m> {
             .mtmd
             .prepare(picture.width, picture.height, &picture.rgb)
             .ok_or(PrepareError::Refused)?;
-        for chunk in &chunks {
+        self.check(&chunks)?;
+        Ok(chunks)
+    }
+
+    /// Whether all of them can be decoded here.
+    fn check(&self, chunks: &[Chunk]) -> Result<(), PrepareError> {
+        for chunk in chunks {
             if let Chunk::Image(image) = chunk
                 && self.mtmd.is_non_causal(image)
                 && image.tokens() > self.batch_tokens
@@ -136,7 +144,21 @@ impl<'m> Projector<'m> {
                 });
             }
         }
-        Ok(chunks)
+        Ok(())
+    }
+
+    /// How many tokens a picture of this size takes, with those that the model wants around it; `None` where only its
+    /// pixels would tell.
+    pub fn tokens(&self, width: u32, height: u32) -> Result<Option<usize>, PrepareError> {
+        let Some(chunks) = self.mtmd.measure(width, height) else {
+            return Ok(None);
+        };
+        self.check(&chunks)?;
+        let tokens = chunks.iter().map(|chunk| match chunk {
+            Chunk::Tokens(tokens) => tokens.len(),
+            Chunk::Image(image) => image.tokens(),
+        });
+        Ok(Some(tokens.sum()))
     }
 
     /// Brings a picture to the model's size, and tells how many tokens it takes.
@@ -242,13 +264,6 @@ impl View {
         }
     }
 
-    /// The prompt got so many tokens more at its very beginning.
-    pub fn shift(&mut self, tokens: usize) {
-        for shown in &mut self.pieces {
-            shown.start += tokens;
-        }
-    }
-
     /// The embeddings of each piece that was looked at.
     pub fn embeddings(&self) -> impl Iterator<Item = &[f32]> {
         self.pieces
@@ -308,21 +323,18 @@ impl View {
             .find(|shown| (shown.start..shown.end()).contains(&index))
     }
 
-    /// How many tokens of the picture at `index` are decoded next: about `tokens_max`, or all of the piece where it cannot
-    /// be cut.
-    pub fn next_tokens(&self, projector: &Projector<'_>, index: usize, tokens_max: usize) -> usize {
-        let Some(shown) = self.within(index) else {
-            return 0;
-        };
+    /// What of the picture at `index` is decoded next; `None` where there is none.
+    pub fn next_piece(&self, projector: &Projector<'_>, index: usize) -> Option<NextPiece> {
+        let shown = self.within(index)?;
         let left = shown.end() - index;
-        if is_whole(&projector.mtmd, shown) {
-            left
+        Some(if is_whole(&projector.mtmd, shown) {
+            NextPiece::Whole(left)
         } else {
-            left.min(tokens_max.clamp(1, projector.batch_tokens.max(1)))
-        }
+            NextPiece::UpTo(left.min(projector.batch_tokens.max(1)))
+        })
     }
 
-    /// Puts so many tokens of the picture at `index` into the cache; `false` where that failed.
+    /// Puts so many tokens of the picture at `index` into the cache.
     pub fn decode(
         &self,
         projector: &Projector<'_>,
@@ -330,29 +342,40 @@ impl View {
         index: usize,
         tokens: usize,
         sequence: i32,
-    ) -> bool {
+    ) -> Result<(), DecodeFault> {
         let mtmd = &projector.mtmd;
         let found = self.within(index).and_then(|shown| {
             let place = i32::try_from(self.place(index)).ok()?;
             Some((shown, shown.embeddings.as_deref()?, place))
         });
-        let Some((shown, embeddings, place)) = found else {
-            return false;
-        };
+        let (shown, embeddings, place) = found.ok_or(DecodeFault::Refused)?;
         let first = index - shown.start;
         if is_whole(mtmd, shown) {
             let is_all = first == 0 && tokens == shown.tokens;
             let chunk = &shown.piece.chunk;
-            return is_all && mtmd.decode_whole(context, chunk, embeddings, place, sequence);
+            return if is_all {
+                mtmd.decode_whole(context, chunk, embeddings, place, sequence)
+            } else {
+                Err(DecodeFault::Refused)
+            };
         }
         let range = first * mtmd.width()..(first + tokens) * mtmd.width();
-        embeddings
-            .get(range)
-            .is_some_and(|some| mtmd.decode_some(context, some, place, sequence))
+        let some = embeddings.get(range).ok_or(DecodeFault::Refused)?;
+        mtmd.decode_some(context, some, place, sequence)
     }
 }
 
-/// Whether a piece is decoded all at once.
+/// What of a picture may be decoded at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextPiece {
+    /// As many tokens as is convenient, up to so many.
+    UpTo(usize),
+    /// Just so many.
+    Whole(usize),
+}
+
+/// Whether a piece is decoded all at once. Where its tokens look at each other in both directions, llama.cpp can compute
+/// it in no other way. Where places have two dimensions, `mtmd`'s own function decodes, and takes whole pieces only.
 fn is_whole(mtmd: &Mtmd, shown: &Shown) -> bool {
     mtmd.has_places_in_two_dimensions() || mtmd.is_non_causal(&shown.piece.chunk)
 }

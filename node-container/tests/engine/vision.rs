@@ -1,7 +1,9 @@
 //! Pictures, end to end through `mtmd`: on small seeded weights, not a trained model. What such a model says of a picture
 //! means nothing; that it says something else of another, and what is computed on the way, can be checked all the same.
 
+mod limits;
 mod reference;
+mod steps;
 
 use std::io::Cursor;
 use std::path::PathBuf;

@@ -112,6 +112,27 @@ fn a_photograph_is_turned_as_its_file_says() {
     let picture = see(&bytes).expect("readable");
     assert_eq!((picture.width, picture.height), (1, 2));
     assert_eq!(picture.rgb, [255, 0, 0, 0, 0, 255]);
+    let header = PictureFile::read(&STANDARD.encode(&bytes)).expect("readable");
+    assert_eq!((header.width(), header.height()), (1, 2));
+}
+
+#[test]
+fn the_header_of_a_file_tells_its_size_although_the_rest_is_damaged() {
+    let read = |file: &[u8]| PictureFile::read(&STANDARD.encode(file));
+    let damaged = read(&png_of(3000, 2000)).expect("a header");
+    assert_eq!((damaged.width(), damaged.height()), (3000, 2000));
+    assert_eq!(damaged.pixels(), 6_000_000);
+    assert_eq!(damaged.unpack(), Err(PictureError::Damaged));
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+    ] {
+        let header = read(&file(&checked(), format)).expect("a header");
+        assert_eq!((header.width(), header.height()), (6, 4), "{format:?}");
+    }
 }
 
 #[test]

@@ -253,7 +253,6 @@ impl<'m> LlamaEngine<'m> {
             context_tokens,
             prompt_batch: tuned.prompt_batch,
             beside: tuned.prompt_batch.beside,
-            has_read_beside: false,
             prompts: Vec::new(),
             admitted: 0,
             reading: Vec::new(),

@@ -12,6 +12,7 @@ use super::load::file::load_model;
 use super::load::language::{chat_template, syntax, vocabulary};
 use super::load::options::context_tokens;
 use super::load::outcome::LoadError;
+use super::pictures::Purpose;
 use super::reader::Reader;
 use super::{LlamaOptions, slot};
 use crate::engine::logprobs::token_logprob;
@@ -89,7 +90,9 @@ impl Scorer<'_> {
     /// Judges one answer.
     pub fn score(&mut self, given: &Given) -> Result<Score, ScoreError> {
         let prompt = self.reader.render(&given.request)?;
-        let (mut tokens, _) = self.reader.tokenise(&given.request, &prompt)?;
+        let (mut tokens, _) = self
+            .reader
+            .tokenise(&given.request, &prompt, Purpose::Check)?;
         let prompt_tokens = tokens.len();
         let answer = self.reader.tokenise_text(&given.text);
         let mut end = 0;

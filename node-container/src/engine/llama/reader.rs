@@ -1,5 +1,7 @@
 //! The thread that prepares jobs: checks, renders, tokenises, compiles grammars. The decode loop never waits for it.
 
+mod prompt;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use chat_format::family::Syntax;
 use chat_format::parse::{Parser, Part};
-use chat_format::template::{ChatTemplate, Piece, Prompt};
+use chat_format::template::ChatTemplate;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use protocol::chat::ResponseFormat;
@@ -17,7 +19,7 @@ use tokio::sync::mpsc::WeakUnboundedSender;
 
 use super::given::{Given, Tongue, pieces};
 use super::looking::Looking;
-use super::pictures::{Pictures, blind};
+use super::pictures::{Purpose, blind};
 use super::slot::{Slot, Work};
 use crate::engine::answer::{Answer, Drawn};
 use crate::engine::grammar::steering::Steering;
@@ -58,7 +60,7 @@ impl Ticket {
     }
 
     /// Whether it may be read.
-    fn begin(&self) -> bool {
+    pub(super) fn begin(&self) -> bool {
         self.0
             .compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -171,21 +173,23 @@ impl<'m> Reader<'m> {
             };
             let result = match task {
                 Task::Prepare(ticket, _) if !ticket.begin() => continue,
-                Task::Prepare(ticket, job) => match self.prepare(&job).map(Box::new) {
-                    Ok(prepared) if prepared.has_to_look() => {
-                        let key = job.key;
-                        let looking = Looking {
-                            ticket,
-                            key,
-                            prepared,
-                        };
-                        match eye.map(|eye| eye.send(looking)) {
-                            Some(Ok(())) => continue,
-                            Some(Err(_)) | None => Done::Prepared(key, Err(blind())),
+                Task::Prepare(ticket, job) => {
+                    let key = job.key;
+                    match self.prepare(&job, Purpose::Answer(&ticket)).map(Box::new) {
+                        Ok(prepared) if prepared.has_to_look() => {
+                            let looking = Looking {
+                                ticket,
+                                key,
+                                prepared,
+                            };
+                            match hand_over(eye, looking) {
+                                Ok(()) => continue,
+                                Err(failure) => Done::Prepared(key, Err(failure)),
+                            }
                         }
+                        prepared => Done::Prepared(key, prepared),
                     }
-                    prepared => Done::Prepared(job.key, prepared),
-                },
+                }
                 // The key names nothing: the slot is dropped at once.
                 Task::Check(check, request) => {
                     let job = Job {
@@ -194,7 +198,7 @@ impl<'m> Reader<'m> {
                         request,
                         answer: None,
                     };
-                    Done::Checked(check, self.prepare(&job).err())
+                    Done::Checked(check, self.prepare(&job, Purpose::Check).err())
                 }
             };
             if done.send(result).is_err() {
@@ -207,16 +211,14 @@ impl<'m> Reader<'m> {
         }
     }
 
-    fn prepare(&self, job: &Job) -> Result<Prepared, Failure> {
+    fn prepare(&self, job: &Job, purpose: Purpose<'_>) -> Result<Prepared, Failure> {
         job.request.validate().map_err(|invalid| {
             Failure::new(ErrorCode::InvalidRequest, invalid.message).with_param(invalid.param)
         })?;
         let request = chat(&job.request)?;
         let prompt = self.render(request)?;
-        let (tokens, view) = self.tokenise(request, &prompt)?;
-        if u32::try_from(tokens.len()).map_or(true, |length| length >= self.context_tokens) {
-            return Err(self.too_long(&format!("{}", tokens.len())));
-        }
+        let (tokens, view) = self.tokenise(request, &prompt, purpose)?;
+        self.check_length(tokens.len(), true)?;
         let seed = getrandom::u64().map_err(|_| {
             Failure::new(
                 ErrorCode::EngineFailed,
@@ -249,10 +251,11 @@ impl<'m> Reader<'m> {
             .transpose()?
             .unwrap_or_default();
         answer.expect(given.bytes);
-        let mut is_whole = job
+        let stopped = job
             .answer
             .as_ref()
-            .is_some_and(|given| has_stop(given, &request.stop));
+            .filter(|given| has_stop(given, &request.stop));
+        let mut is_whole = stopped.is_some();
         let vocab = self.model.vocab();
         let began = thread_time();
         for id in &given.known {
@@ -279,7 +282,8 @@ impl<'m> Reader<'m> {
                 .map_err(|error| disagreement(request, error))?;
         }
         let is_in_line = view.is_in_line(context.len());
-        let reason = answer.reason();
+        // Nothing was read of one that had stopped.
+        let reason = stopped.map_or_else(|| answer.reason(), |given| reason(given));
         let mut slot = Slot::new(Work {
             key: job.key,
             context,
@@ -373,112 +377,18 @@ impl<'m> Reader<'m> {
     pub(super) fn piece(&self, token: u32) -> &[u8] {
         self.vocabulary.piece(token).unwrap_or_default()
     }
+}
 
-    /// Renders a conversation.
-    pub(super) fn render(&self, request: &ChatRequest) -> Result<Prompt, Failure> {
-        self.template.render(request, chrono::Utc::now())
-    }
-
-    /// Writes a part of an answer in tokens, with the control tokens of markers.
-    fn tokenise_parts(&self, parts: &[Part]) -> Vec<u32> {
-        let (mut tokens, mut text) = (Vec::new(), String::new());
-        for part in parts {
-            let marker = self
-                .model
-                .vocab()
-                .tokenize(part.text.as_bytes(), false, part.is_marker);
-            match marker.as_slice() {
-                [token] if part.is_marker => {
-                    tokens.extend(self.tokenise_text(&text));
-                    text.clear();
-                    tokens.extend(u32::try_from(token.0));
-                }
-                _ => text.push_str(&part.text),
-            }
-        }
-        tokens.extend(self.tokenise_text(&text));
-        tokens
-    }
-
-    /// Writes text in tokens.
-    pub(super) fn tokenise_text(&self, text: &str) -> Vec<u32> {
-        let tokenise = |text: &str| -> Vec<u32> {
-            let tokens = self.model.vocab().tokenize(text.as_bytes(), false, false);
-            tokens
-                .into_iter()
-                .filter_map(|token| u32::try_from(token.0).ok())
-                .collect()
-        };
-        let tokens = tokenise(text);
-        // Some tokenisers put a space before every text, which models then write at the beginning of their answers.
-        if let Some(rest) = text.strip_prefix(' ')
-            && self.vocabulary.agreeing(&tokens, text.as_bytes()).0 == 0
-        {
-            return tokenise(rest);
-        }
-        tokens
-    }
-
-    /// The prompt as tokens, and the pictures in it.
-    pub(super) fn tokenise(
-        &self,
-        request: &ChatRequest,
-        prompt: &Prompt,
-    ) -> Result<(Vec<LlamaToken>, View), Failure> {
-        // Tokenising takes seconds for megabytes, during which other jobs wait to be prepared.
-        let bytes: usize = prompt.texts().map(str::len).sum();
-        let length_min = bytes / self.piece_bytes_max;
-        if u32::try_from(length_min).map_or(true, |length| length >= self.context_tokens) {
-            return Err(self.too_long(&format!("at least {length_min}")));
-        }
-        let vocab = self.model.vocab();
-        let mut pictures = self.pictures(request)?;
-        let (mut tokens, mut view) = (Vec::new(), View::default());
-        for piece in &prompt.pieces {
-            match piece {
-                Piece::Text(text) if text.is_empty() => {}
-                Piece::Text(text) => tokens.extend(vocab.tokenize(text.as_bytes(), false, true)),
-                // What the template wrote for it is in what the model wants around it.
-                Piece::Image { index, written: _ } => {
-                    view.push(pictures.take(*index)?, &mut tokens);
-                }
-            }
-        }
-        // Many templates write the beginning-of-sequence token themselves; twice would confuse the model.
-        if vocab.should_add_bos() && tokens.first() != Some(&vocab.bos()) {
-            tokens.insert(0, vocab.bos());
-            view.shift(1);
-        }
-        pictures.check_end(&view, tokens.len())?;
-        if tokens.is_empty() {
-            return Err(Failure::new(
-                ErrorCode::InvalidRequest,
-                "the conversation renders to an empty prompt",
-            )
-            .with_param("messages"));
-        }
-        Ok((tokens, view))
-    }
-
-    /// The request's pictures, prepared.
-    fn pictures(&self, request: &ChatRequest) -> Result<Pictures, Failure> {
-        match self.projector {
-            Some(projector) => Pictures::prepare(projector, request),
-            None if request.has_images() => Err(blind()),
-            None => Ok(Pictures::default()),
-        }
-    }
-
-    fn too_long(&self, length: &str) -> Failure {
+/// Gives a job to the thread that looks at pictures.
+fn hand_over<T>(eye: Option<&Sender<T>>, job: T) -> Result<(), Failure> {
+    let eye = eye.ok_or_else(blind)?;
+    // The model can see; only this node cannot show it anything, and another one may.
+    eye.send(job).map_err(|_| {
         Failure::new(
-            ErrorCode::ContextLengthExceeded,
-            format!(
-                "the prompt has {length} tokens, but this model's context is {} tokens, and the answer needs at least one of them; shorten the conversation",
-                self.context_tokens
-            ),
+            ErrorCode::EngineFailed,
+            "the node cannot look at images any more; try again",
         )
-        .with_param("messages")
-    }
+    })
 }
 
 /// The conversation that a job asks for.
@@ -513,6 +423,16 @@ fn has_stop(answer: &protocol::Answer, stops: &[String]) -> bool {
     })
 }
 
+/// Why an answer ended that had stopped: as [`Answer::reason`] says of one that was read.
+fn reason(answer: &protocol::Answer) -> FinishReason {
+    let mut kinds = pieces(answer).into_iter().map(|(kind, _)| kind);
+    if kinds.any(|kind| kind == DeltaKind::ToolCall) {
+        FinishReason::ToolCalls
+    } else {
+        FinishReason::Stop
+    }
+}
+
 /// Only ids that the vocabulary has come here.
 pub(super) fn to_token(id: u32) -> LlamaToken {
     LlamaToken::new(i32::try_from(id).unwrap_or(i32::MAX))
@@ -539,6 +459,8 @@ fn disagreement(request: &ChatRequest, error: DrawError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use protocol::answer::{Piece, PieceKind};
+
     use super::*;
 
     #[test]
@@ -549,5 +471,46 @@ mod tests {
         let ticket = Ticket::default();
         assert!(ticket.begin());
         assert!(!ticket.cancel());
+    }
+
+    #[test]
+    fn an_answer_that_had_stopped_and_called_tools_ended_in_calls() {
+        let answer = |pieces: &[(PieceKind, &str)]| protocol::Answer {
+            model: None,
+            pieces: pieces
+                .iter()
+                .map(|(kind, text)| Piece {
+                    kind: *kind,
+                    text: (*text).to_owned(),
+                    tokens: Vec::new(),
+                })
+                .collect(),
+        };
+        let call = (PieceKind::ToolCall, "{}");
+        let text = (PieceKind::Text, "Well, that is that.");
+        let stops = ["that is".to_owned()];
+        for (pieces, wanted) in [
+            (&[text][..], FinishReason::Stop),
+            (&[call, text], FinishReason::ToolCalls),
+            (&[text, call], FinishReason::ToolCalls),
+        ] {
+            let answer = answer(pieces);
+            assert!(has_stop(&answer, &stops));
+            assert_eq!(reason(&answer), wanted);
+        }
+    }
+
+    #[test]
+    fn a_model_whose_eye_is_gone_is_not_blind_and_another_node_may_do_better() {
+        let (eye, looked) = std::sync::mpsc::channel();
+        assert_eq!(hand_over(Some(&eye), 1), Ok(()));
+        assert_eq!(looked.recv(), Ok(1));
+        drop(looked);
+        let code = |handed: Result<(), Failure>| handed.map_err(|failure| failure.code);
+        assert_eq!(code(hand_over(Some(&eye), 2)), Err(ErrorCode::EngineFailed));
+        assert_eq!(
+            code(hand_over(None::<&Sender<u8>>, 3)),
+            Err(ErrorCode::CapabilityMissing)
+        );
     }
 }

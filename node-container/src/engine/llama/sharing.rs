@@ -2,7 +2,8 @@
 //!
 //! One half of a step's tokens goes to the prompt that has the least left, the rest to the oldest ones. So prompts that
 //! come together are read one after another and not all at once, which halves the wait for their first tokens; a short
-//! one does not wait for a long one; and the oldest always gets on.
+//! one does not wait for a long one; and the oldest always gets on. What a prompt cannot take, for it stands before a
+//! picture, which goes by itself, is left to the others.
 
 /// A prompt that is being read.
 #[derive(Debug, Clone, Copy)]
@@ -13,13 +14,15 @@ pub(super) struct Prompt {
     pub(super) number: u64,
     /// Tokens that are not read yet.
     pub(super) unread: usize,
+    /// How many of them could be read now.
+    pub(super) readable: usize,
     /// Tokens that the next step reads.
     pub(super) share: usize,
 }
 
 impl Prompt {
     fn take(&mut self, tokens: usize) -> usize {
-        let taken = tokens.min(self.unread - self.share);
+        let taken = tokens.min(self.readable.saturating_sub(self.share));
         self.share += taken;
         taken
     }
@@ -42,19 +45,24 @@ pub(super) fn divide(tokens: usize, prompts: &mut [Prompt]) {
 mod tests {
     use super::*;
 
-    fn shares(tokens: usize, unread: &[usize]) -> Vec<usize> {
+    fn shares_of(tokens: usize, prompts: impl IntoIterator<Item = (usize, usize)>) -> Vec<usize> {
         let mut prompts: Vec<Prompt> = (0u64..)
-            .zip(unread)
-            .map(|(number, unread)| Prompt {
+            .zip(prompts)
+            .map(|(number, (unread, readable))| Prompt {
                 place: 0,
                 number,
-                unread: *unread,
+                unread,
+                readable,
                 share: 0,
             })
             .collect();
         prompts.reverse();
         divide(tokens, &mut prompts);
         prompts.iter().map(|prompt| prompt.share).collect()
+    }
+
+    fn shares(tokens: usize, unread: &[usize]) -> Vec<usize> {
+        shares_of(tokens, unread.iter().map(|unread| (*unread, *unread)))
     }
 
     #[test]
@@ -79,5 +87,12 @@ mod tests {
     fn no_prompt_gets_more_than_it_has() {
         assert_eq!(shares(64, &[3, 2]), [3, 2]);
         assert_eq!(shares(64, &[]), [0usize; 0]);
+    }
+
+    #[test]
+    fn what_a_prompt_before_a_picture_cannot_take_goes_to_the_others() {
+        assert_eq!(shares_of(64, [(500, 4), (500, 500)]), [4, 60]);
+        assert_eq!(shares_of(64, [(500, 500), (20, 3)]), [61, 3]);
+        assert_eq!(shares_of(64, [(500, 0), (20, 0), (500, 500)]), [0, 0, 64]);
     }
 }

@@ -197,6 +197,11 @@ impl Slot {
         self.work.context.len().saturating_sub(self.prefilled)
     }
 
+    /// How many of them could be read next: those before the next picture, which goes by itself.
+    pub(super) fn readable(&self) -> usize {
+        self.unread().min(self.work.view.text_after(self.prefilled))
+    }
+
     /// Whether it is left out of decode steps; its place in the cache stays.
     pub(super) const fn is_paused(&self) -> bool {
         self.is_paused
@@ -247,15 +252,13 @@ impl Slot {
             self.row = Some(batch.n_tokens());
             return add(batch, newest, self.work.view.place(index), sequence, true);
         }
-        // Up to the next picture, which goes by itself.
-        let text = self.work.view.text_after(self.prefilled);
         let piece = self
             .work
             .context
             .iter()
             .enumerate()
             .skip(self.prefilled)
-            .take(prefill_tokens.min(text));
+            .take(prefill_tokens.min(self.readable()));
         for (index, token) in piece {
             let is_last = index + 1 == self.work.context.len();
             if is_last {

@@ -53,6 +53,29 @@ unsafe impl Send for ImageChunk {}
 // SAFETY: As above.
 unsafe impl Sync for ImageChunk {}
 
+/// Why a picture is not in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecodeFault {
+    /// There was no room. The cache is as before.
+    NoRoom,
+    /// It was not tried. The cache is as before.
+    Refused,
+    /// The cache is in an unknown state.
+    Broken,
+}
+
+impl DecodeFault {
+    /// By the number that `llama_decode` gives back; `llama.h` says what each means.
+    const fn of(result: i32) -> Result<(), Self> {
+        match result {
+            0 => Ok(()),
+            1 => Err(Self::NoRoom),
+            -1 => Err(Self::Refused),
+            _ => Err(Self::Broken),
+        }
+    }
+}
+
 impl Mtmd {
     /// Loads a projector file; `None` where `mtmd` refuses it (its log says why).
     pub(super) fn load(path: &Path, model: &LlamaModel, threads: u32) -> Option<Self> {
@@ -100,7 +123,21 @@ impl Mtmd {
         }
         // SAFETY: The length was checked; the pixels are copied.
         let bitmap = unsafe { sys::mtmd_bitmap_init(width, height, rgb.as_ptr()) };
-        let bitmap = Bitmap(NonNull::new(bitmap)?);
+        self.tokenise(&Bitmap(NonNull::new(bitmap)?))
+    }
+
+    /// What a picture of this size would become, without its pixels: chunks that can be counted and nothing else. `None`
+    /// where `mtmd` refuses the size, or cannot tell by the size alone.
+    pub(super) fn measure(&self, width: u32, height: u32) -> Option<Vec<Chunk>> {
+        if width == 0 || height == 0 {
+            return None;
+        }
+        // SAFETY: Without data it is a placeholder, of which nothing is read and which only `mtmd_encode_chunk` refuses.
+        let bitmap = unsafe { sys::mtmd_bitmap_init(width, height, null()) };
+        self.tokenise(&Bitmap(NonNull::new(bitmap)?))
+    }
+
+    fn tokenise(&self, bitmap: &Bitmap) -> Option<Vec<Chunk>> {
         // SAFETY: Takes nothing.
         let chunks = Chunks(NonNull::new(unsafe { sys::mtmd_input_chunks_init() })?);
         let part = sys::mtmd_input_part {
@@ -149,14 +186,12 @@ impl Mtmd {
         embeddings: &[f32],
         place: i32,
         sequence: i32,
-    ) -> bool {
+    ) -> Result<(), DecodeFault> {
         if Some(embeddings.len()) != chunk.tokens().checked_mul(self.width) {
-            return false;
+            return Err(DecodeFault::Refused);
         }
         let batch = i32::try_from(context.n_batch()).unwrap_or(i32::MAX);
-        let Some(context) = context_pointer(context) else {
-            return false;
-        };
+        let context = context_pointer(context).ok_or(DecodeFault::Refused)?;
         let mut next = 0;
         // SAFETY: All live; the embeddings are as many as the chunk has tokens, and are only read although the
         // signature says otherwise.
@@ -174,7 +209,7 @@ impl Mtmd {
                 null_mut(),
             )
         };
-        result == 0
+        DecodeFault::of(result)
     }
 
     /// Puts some tokens' embeddings into a sequence of the cache, from `place` on. Only for pictures whose tokens look
@@ -185,17 +220,13 @@ impl Mtmd {
         embeddings: &[f32],
         place: i32,
         sequence: i32,
-    ) -> bool {
+    ) -> Result<(), DecodeFault> {
         let tokens = embeddings.len().checked_div(self.width).unwrap_or(0);
-        let Ok(count) = i32::try_from(tokens) else {
-            return false;
-        };
+        let count = i32::try_from(tokens).map_err(|_| DecodeFault::Refused)?;
         if tokens * self.width != embeddings.len() || count == 0 {
-            return false;
+            return Err(DecodeFault::Refused);
         }
-        let Some(context) = context_pointer(context) else {
-            return false;
-        };
+        let context = context_pointer(context).ok_or(DecodeFault::Refused)?;
         let mut places: Vec<i32> = (place..).take(tokens).collect();
         let mut sequence = [sequence];
         let mut sequence_counts = vec![1; tokens];
@@ -212,7 +243,7 @@ impl Mtmd {
             logits: logits.as_mut_ptr(),
         };
         // SAFETY: The context lives; every array of the batch has an entry for each of its tokens.
-        unsafe { sys::llama_decode(context.as_ptr(), batch) == 0 }
+        DecodeFault::of(unsafe { sys::llama_decode(context.as_ptr(), batch) })
     }
 }
 
@@ -302,7 +333,7 @@ impl Drop for Chunks {
 
 /// The C object behind a context.
 fn context_pointer(context: &mut LlamaContext<'_>) -> Option<NonNull<sys::llama_context>> {
-    pointer(context).filter(|pointer| {
+    pointer(context, "LlamaContext", "context").filter(|pointer| {
         // SAFETY: The address is that of a context, as `pointer` explains; what is asked only reads.
         unsafe { sys::llama_n_ctx(pointer.as_ptr()) == context.n_ctx() }
     })
@@ -310,17 +341,82 @@ fn context_pointer(context: &mut LlamaContext<'_>) -> Option<NonNull<sys::llama_
 
 /// The C object behind a model.
 fn model_pointer(model: &LlamaModel) -> Option<NonNull<sys::llama_model>> {
-    pointer(model)
+    pointer(model, "LlamaModel", "model").filter(|pointer: &NonNull<sys::llama_model>| {
+        // SAFETY: As above.
+        unsafe { sys::llama_model_n_params(pointer.as_ptr()) == model.n_params() }
+    })
 }
 
-/// `llama-cpp-2` keeps its pointers to itself, but tells their addresses where it is asked for a description
-/// (`LlamaModel { model: 0x55… }`). The version is pinned, and a test sees to it that this stays so.
-fn pointer<T>(wrapper: &dyn Debug) -> Option<NonNull<T>> {
-    let description = format!("{wrapper:?}");
-    let (_, hex) = description.split_once(": 0x")?;
-    let end = hex
-        .find(|letter: char| !letter.is_ascii_hexdigit())
-        .unwrap_or(hex.len());
-    let address = usize::from_str_radix(hex.get(..end)?, 16).ok()?;
-    NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+/// `llama-cpp-2` keeps its pointers to itself: its fields are private to the crate, nothing public gives them out, and of
+/// a context not even the layout is promised. But it tells their addresses where it is asked for a description
+/// (`LlamaModel { model: 0x55… }`). The version is pinned; a description of any other form is no pointer, and the tests
+/// see to it that these forms stay.
+fn pointer<T>(wrapper: &dyn Debug, name: &str, field: &str) -> Option<NonNull<T>> {
+    let address = address(&format!("{wrapper:?}"), name, field)?;
+    let pointer = NonNull::new(std::ptr::with_exposed_provenance_mut::<T>(address))?;
+    // C++ allocates objects at multiples of this.
+    pointer.cast::<usize>().is_aligned().then_some(pointer)
+}
+
+/// The address in a description that is just `NAME { FIELD: 0xADDRESS }`, written as pointers are.
+fn address(description: &str, name: &str, field: &str) -> Option<usize> {
+    let inner = description.strip_prefix(name)?.strip_prefix(" { ")?;
+    let value = inner.strip_prefix(field)?.strip_prefix(": ")?;
+    let hex = value.strip_suffix(" }")?.strip_prefix("0x")?;
+    let address = usize::from_str_radix(hex, 16).ok()?;
+    // No sign, no zeros in front, no capitals: as it is written and in no other way.
+    (format!("{address:x}") == hex).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_of_another_form_is_no_address() {
+        let model = |description| address(description, "LlamaModel", "model");
+        assert_eq!(model("LlamaModel { model: 0x55aa10 }"), Some(0x0055_aa10));
+        for other in [
+            "LlamaModel { model: Ptr(0x55aa10) }",
+            "LlamaModel { model: 0x55aa10, loras: 0x55bb20 }",
+            "LlamaModel { loras: 0x55bb20, model: 0x55aa10 }",
+            "LlamaModel { loras: 0x55bb20 }",
+            "LlamaModel(0x55aa10)",
+            "LlamaModel { model: 55aa10 }",
+            "LlamaModel { model: 0x }",
+            "LlamaModel { model: 0x+55aa10 }",
+            "LlamaModel { model: 0x55AA10 }",
+            "LlamaModel { model: 0x0000000000aa10 }",
+            "LlamaModel { model: 0x155aa1055aa1055aa10 }",
+            "LlamaModel {\n    model: 0x55aa10,\n}",
+            "OtherModel { model: 0x55aa10 }",
+            "",
+        ] {
+            assert_eq!(model(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_null_or_crooked_pointer_is_none() {
+        struct At(usize);
+        impl Debug for At {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(formatter, "At {{ at: {:#x} }}", self.0)
+            }
+        }
+        let found = |at| pointer::<u8>(&At(at), "At", "at").map(|pointer| pointer.addr().get());
+        assert_eq!(found(0x5510), Some(0x5510));
+        assert_eq!(found(0x5511), None);
+        assert_eq!(found(0), None);
+    }
+
+    #[test]
+    fn only_what_leaves_the_cache_unknown_is_broken() {
+        assert_eq!(DecodeFault::of(0), Ok(()));
+        assert_eq!(DecodeFault::of(1), Err(DecodeFault::NoRoom));
+        assert_eq!(DecodeFault::of(-1), Err(DecodeFault::Refused));
+        for result in [2, -2, -3] {
+            assert_eq!(DecodeFault::of(result), Err(DecodeFault::Broken));
+        }
+    }
 }
