@@ -4,6 +4,7 @@
 mod events;
 
 use std::io::{BufRead as _, IsTerminal as _};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::cli::ChatOptions;
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::voice::{Voice, print};
+use crate::voice::{STOPPED, Voice, print, print_dimmed};
 use events::{Events, Piece};
 
 /// The environment's variable with the API key.
@@ -78,8 +79,12 @@ enum End {
     Stopped,
 }
 
-/// Chats until the end of input.
-pub(crate) async fn run(voice: Voice, settings: &Settings, options: ChatOptions) -> Result<()> {
+/// Chats until the end of input. A single question that was stopped has no whole answer, which its exit code says.
+pub(crate) async fn run(
+    voice: Voice,
+    settings: &Settings,
+    options: ChatOptions,
+) -> Result<ExitCode> {
     let relay = settings.needed_relay(options.relay.as_deref())?;
     let file = options.api_key_file.as_deref();
     let mut conversation = Conversation {
@@ -101,8 +106,11 @@ pub(crate) async fn run(voice: Voice, settings: &Settings, options: ChatOptions)
             .push(json!({ "role": "system", "content": system }));
     }
     match options.once {
-        Some(prompt) => conversation.ask(&prompt).await.map(drop),
-        None => conversation.talk().await,
+        Some(prompt) => Ok(match conversation.ask(&prompt).await? {
+            End::Whole => ExitCode::SUCCESS,
+            End::Stopped => ExitCode::from(STOPPED),
+        }),
+        None => conversation.talk().await.map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -157,6 +165,7 @@ impl Conversation {
         if self.voice.is_json() {
             let line = json!({
                 "answer": answer, "model": self.model, "finish_reason": end.finish_reason, "usage": end.usage,
+                "stopped": end.end == End::Stopped,
             });
             self.voice.result(&line, "");
         } else {
@@ -197,8 +206,8 @@ impl Conversation {
                         answer.push_str(&text);
                     }
                     Piece::Reasoning(text) => {
-                        if self.voice.is_live() {
-                            print(&format!("\x1b[2m{text}\x1b[0m"))?;
+                        if self.voice.is_drawn() {
+                            print_dimmed(&text)?;
                         }
                     }
                     Piece::Finished(reason) => answered.finish_reason = Some(reason),

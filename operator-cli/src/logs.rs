@@ -7,8 +7,9 @@ use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use serde_json::json;
+use serde_json::json as value;
 
+use crate::clean::{clean, json};
 use crate::cli::LogsOptions;
 use crate::engine::{self, explain};
 use crate::rigs;
@@ -60,15 +61,19 @@ fn write(voice: Voice, prefix: Option<&str>, name: &str, piece: &LogOutput) -> i
                     "stdout"
                 }
             };
-            writeln!(
-                out,
-                "{}",
-                json!({ "name": name, "stream": stream, "line": line })
-            )?;
-        } else if let Some(prefix) = prefix {
-            writeln!(out, "{prefix} | {line}")?;
+            let line = value!({ "name": name, "stream": stream, "line": line });
+            writeln!(out, "{}", json(&line.to_string()))?;
+            continue;
+        }
+        // A file gets what was written, as from `docker logs`; a terminal gets nothing that commands it.
+        let line = if voice.is_drawn() {
+            clean(line)
         } else {
-            writeln!(out, "{line}")?;
+            line.to_owned()
+        };
+        match prefix {
+            Some(prefix) => writeln!(out, "{} | {line}", clean(prefix))?,
+            None => writeln!(out, "{line}")?,
         }
     }
     Ok(())

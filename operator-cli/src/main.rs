@@ -2,6 +2,7 @@
 //! in Docker, as labels, and nowhere else.
 
 mod chat;
+mod clean;
 mod cli;
 mod doctor;
 mod down;
@@ -31,7 +32,10 @@ use settings::Settings;
 use voice::Voice;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error),
+    };
     let voice = Voice::new(arguments.json);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -54,6 +58,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Help and versions are text; what is wrong with the arguments is JSON where that was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os()
+        .skip(1)
+        .take_while(|word| word != "--")
+        .any(|word| word == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.render().to_string();
+        let text = text.trim_start_matches("error: ").trim_end();
+        Voice::new(true).error(&anyhow::anyhow!(text.to_owned()));
+    } else {
+        // Standard output or error may be closed; there is nobody to tell then.
+        _ = error.print();
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
 async fn run(arguments: Arguments, voice: Voice) -> Result<ExitCode> {
     let settings = || Settings::read(arguments.config.as_deref());
     let done = |()| ExitCode::SUCCESS;
@@ -69,7 +90,7 @@ async fn run(arguments: Arguments, voice: Voice) -> Result<ExitCode> {
         Command::Down(options) => down::down(voice, &options).await.map(done),
         Command::Update(options) => Box::pin(update::run(voice, &options)).await.map(done),
         Command::Doctor(options) => doctor::run(voice, &settings()?, options).await,
-        Command::Chat(options) => chat::run(voice, &settings()?, options).await.map(done),
+        Command::Chat(options) => chat::run(voice, &settings()?, options).await,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "heliograph", &mut std::io::stdout());

@@ -40,13 +40,8 @@ pub(crate) async fn run(voice: Voice, options: &StatsOptions) -> Result<()> {
         let values: Vec<Value> = all.iter().map(value).collect();
         let text = text(&all);
         // The table before is drawn over.
-        let up = if voice.is_live() && lines_before > 0 {
-            format!("\x1b[{lines_before}A\x1b[J")
-        } else {
-            String::new()
-        };
+        voice.drawn_over(lines_before, &json!({ "rigs": values }), &text);
         lines_before = text.lines().count();
-        voice.result(&json!({ "rigs": values }), &format!("{up}{text}"));
         if options.once || all.is_empty() {
             return Ok(());
         }

@@ -5,11 +5,19 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::{Value, json};
 
+use crate::clean::{self, clean, one_line};
+
+/// What a program's exit code is when Ctrl-C stopped it before it was done (128 and the signal's number).
+pub(crate) const STOPPED: u8 = 130;
+
 /// How to say things.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Voice {
     json: bool,
-    terminal: bool,
+    /// Whether a person watches what goes to standard error.
+    notes: bool,
+    /// Whether a person watches the results.
+    results: bool,
 }
 
 impl Voice {
@@ -17,7 +25,8 @@ impl Voice {
     pub(crate) fn new(json: bool) -> Self {
         Self {
             json,
-            terminal: io::stderr().is_terminal(),
+            notes: io::stderr().is_terminal(),
+            results: io::stdout().is_terminal(),
         }
     }
 
@@ -26,9 +35,14 @@ impl Voice {
         self.json
     }
 
-    /// Whether a person watches, so that lines may be redrawn.
+    /// Whether a person watches the progress, so that its line may be redrawn.
     pub(crate) const fn is_live(self) -> bool {
-        self.terminal && !self.json
+        self.notes && !self.json
+    }
+
+    /// Whether the results go to a terminal, which takes colours, and lines that are drawn over.
+    pub(crate) const fn is_drawn(self) -> bool {
+        self.results && !self.json
     }
 
     /// Something has happened on the way. `fields` gets the event's name.
@@ -37,10 +51,10 @@ impl Voice {
             if let Some(fields) = fields.as_object_mut() {
                 fields.insert("event".to_owned(), json!(event));
             }
-            out(&fields.to_string());
+            out(&clean::json(&fields.to_string()));
         } else {
             self.clear();
-            err(text);
+            err(&clean(text));
         }
     }
 
@@ -49,7 +63,7 @@ impl Voice {
         if self.is_live() {
             let mut out = io::stderr().lock();
             // A closed terminal is no reason to fail.
-            _ = write!(out, "\r\x1b[K{text}");
+            _ = write!(out, "\r\x1b[K{}", one_line(text));
             _ = out.flush();
         }
     }
@@ -60,11 +74,21 @@ impl Voice {
 
     /// What was asked for.
     pub(crate) fn result(self, value: &Value, text: &str) {
+        self.drawn_over(0, value, text);
+    }
+
+    /// The same; on a terminal it takes the place of the last so many lines.
+    pub(crate) fn drawn_over(self, lines: usize, value: &Value, text: &str) {
         self.clear();
         if self.json {
-            out(&value.to_string());
+            out(&clean::json(&value.to_string()));
         } else if !text.is_empty() {
-            out(text);
+            let up = if self.is_drawn() && lines > 0 {
+                format!("\x1b[{lines}A\x1b[J")
+            } else {
+                String::new()
+            };
+            out(&format!("{up}{}", clean(text)));
         }
     }
 
@@ -72,15 +96,25 @@ impl Voice {
     pub(crate) fn error(self, error: &anyhow::Error) {
         self.clear();
         if self.json {
-            out(&json!({ "error": format!("{error:#}") }).to_string());
+            let line = json!({ "error": format!("{error:#}") });
+            out(&clean::json(&line.to_string()));
         } else {
-            err(&format!("heliograph: {error:#}"));
+            err(&clean(&format!("heliograph: {error:#}")));
         }
     }
 }
 
-/// A piece of a result as it comes.
+/// A piece of a result as it comes, from whomever it may be.
 pub(crate) fn print(text: &str) -> io::Result<()> {
+    put(&clean(text))
+}
+
+/// The same, dimmed: only for a terminal.
+pub(crate) fn print_dimmed(text: &str) -> io::Result<()> {
+    put(&format!("\x1b[2m{}\x1b[0m", clean(text)))
+}
+
+fn put(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
@@ -96,6 +130,8 @@ fn err(text: &str) {
 
 /// Lines of a table, each column as wide as its widest cell.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let clean = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(clean).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -143,6 +179,9 @@ mod tests {
         ];
         assert_eq!(table(&rows), "NAME    GPU\nrig-10  cpu");
         assert_eq!(table(&[]), "");
+        // A name from somewhere else cannot break the table.
+        let odd = [vec!["a\nb\u{1b}[2J".into(), "cpu".into()]];
+        assert_eq!(table(&odd), "a b[2J  cpu");
     }
 
     #[test]
