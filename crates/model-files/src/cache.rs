@@ -54,6 +54,8 @@ pub(crate) struct Place {
     pub(crate) partial: PathBuf,
     /// A package while it is fetched.
     pub(crate) package: PathBuf,
+    /// What was fetched whole and was wrong.
+    pub(crate) refused: PathBuf,
     lock: PathBuf,
 }
 
@@ -67,6 +69,7 @@ impl Place {
             folder,
             partial: cache.join(format!("{key}.part")),
             package: cache.join(format!("{key}.package.part")),
+            refused: cache.join(format!("{key}.refused.json")),
             lock: cache.join(format!("{key}.lock")),
         }
     }
@@ -120,6 +123,7 @@ impl Place {
             fs::create_dir_all(&self.folder)?;
             fs::rename(&self.partial, &self.file)?;
             remove(&sidecar_of(&self.partial));
+            remove(&self.refused);
             // The name must survive a crash as well as the bytes.
             File::open(&self.folder)?.sync_all()
         };

@@ -32,7 +32,7 @@ pub enum FetchError {
     },
     /// The bytes are not those that were meant. They are gone.
     #[error(
-        "{name} is damaged or not the file that was meant: its SHA-256 is {found}, expected {expected}; it was removed, and the next try begins anew"
+        "{name} is damaged or not the file that was meant: its SHA-256 is {found}, expected {expected}; it was removed"
     )]
     WrongHash {
         /// The file's name.
@@ -41,6 +41,20 @@ pub enum FetchError {
         expected: String,
         /// What it is.
         found: String,
+    },
+    /// They were fetched before, and the other side has not changed them since.
+    #[error(
+        "{name} is damaged where it comes from, or not the file that was meant: its SHA-256 was {found}, expected {expected}, and the host has not changed it since, so it was not fetched again; name another file or hash, or remove {path} to try again"
+    )]
+    KnownWrong {
+        /// The file's name.
+        name: String,
+        /// What it should be.
+        expected: String,
+        /// What it was.
+        found: String,
+        /// Where that is written down.
+        path: PathBuf,
     },
     /// The size alone shows that it is another file.
     #[error("{name} has {found} bytes there, but {expected} were expected: it is another file")]
@@ -116,6 +130,27 @@ pub enum FetchError {
     /// No client could be made.
     #[error("no connection can be made: {0}")]
     Client(String),
+}
+
+impl FetchError {
+    /// Whether it stays so until somebody names another file, or accepts terms: waiting does not help.
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::WrongHash { .. }
+            | Self::KnownWrong { .. }
+            | Self::WrongSize { .. }
+            | Self::Refused { .. }
+            | Self::NoWheel { .. }
+            | Self::BadWheel { .. }
+            | Self::NotTrusted { .. }
+            | Self::TooLong { .. } => true,
+            Self::Cache { .. }
+            | Self::DiskFull { .. }
+            | Self::GaveUp { .. }
+            | Self::Unsteady { .. }
+            | Self::Client(_) => false,
+        }
+    }
 }
 
 fn hint(status: u16) -> &'static str {

