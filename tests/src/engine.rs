@@ -1,7 +1,7 @@
 //! A container engine of a test's own: a fresh data root, a base image made from Debian's packages, a registry.
 //!
 //! Needs root and Debian's packages (`cargo xtask setup --tests` installs them). Where no engine can be started, the
-//! reason is printed and the test has nothing to look at.
+//! test has nothing to look at, which is written where it is seen; where `CI` is set, it fails.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
-use crate::{Output, programs, run, tools, until};
+use crate::{Output, leave_out, programs, run, tools, until};
 
 /// What the engine gets to stop containers and itself.
 const END_MAX: Duration = Duration::from_secs(40);
@@ -37,6 +37,9 @@ const PROGRAMS: [&str; 6] = [
     "ip",
 ];
 
+/// Before the reason.
+const NO_ENGINE: &str = "no container engine can be started here";
+
 /// A running engine. Dropping it stops it and everything in it.
 #[derive(Debug)]
 pub struct Engine {
@@ -48,10 +51,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts one, or prints why there can be none.
+    /// Starts one. None where there can be none; where `CI` is set, that is an error.
     pub async fn start() -> Result<Option<Self>> {
         if let Some(reason) = missing() {
-            skip(&reason);
+            leave_out(&format!("{NO_ENGINE}: {reason}"))?;
             return Ok(None);
         }
         let folder = std::env::temp_dir().join(format!("heliograph-engine-{}", std::process::id()));
@@ -67,7 +70,7 @@ impl Engine {
             let log = fs::read_to_string(engine.log()).unwrap_or_default();
             let from = log.len().saturating_sub(2_000);
             let log = log.get(from..).unwrap_or_default();
-            skip(&format!("{error:#}\n{log}"));
+            leave_out(&format!("{NO_ENGINE}: {error:#}\n{log}"))?;
             return Ok(None);
         }
         engine.load_base().await?;
@@ -283,11 +286,6 @@ fn missing() -> Option<String> {
         .filter(|name| program(name).is_none())
         .collect();
     (!missing.is_empty()).then(|| format!("these programs are not there: {}", missing.join(", ")))
-}
-
-#[expect(clippy::print_stderr, reason = "a test that looks at nothing says why")]
-fn skip(reason: &str) {
-    eprintln!("skipped: no container engine can be started here: {reason}");
 }
 
 /// Where a program is. Debian's own before what may shadow it, and what only root's search path has.

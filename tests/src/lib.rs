@@ -14,6 +14,7 @@
 mod api;
 mod client;
 mod engine;
+mod left_out;
 mod line;
 mod network;
 mod programs;
@@ -28,6 +29,7 @@ mod wait;
 pub use api::{Api, EventStream};
 pub use client::{Answer, Client, ask, endless};
 pub use engine::{Engine, free_port};
+pub use left_out::leave_out;
 pub use line::Line;
 pub use network::{Network, Ready};
 pub use programs::{Output, Traces, run};

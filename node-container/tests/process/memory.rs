@@ -1,6 +1,6 @@
 //! The memory that is reckoned beforehand against what llama.cpp then takes, and models that are named in other ways.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gguf_writer::bert::Bert;
 use gguf_writer::seeded::Projector;
@@ -19,7 +19,8 @@ use crate::rig::{
 };
 
 /// Where Gemma 3 270M lies, whose layers mostly have a sliding window.
-const GEMMA: &str = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818";
+const GEMMA: &str =
+    "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818/gemma-3-270m-q4_k_m.gguf";
 
 /// all-MiniLM-L6-v2; its tokenizer lies beside it.
 const EMBEDDER: &str =
@@ -273,18 +274,8 @@ async fn what_a_picture_encoder_computes_with_is_known_within_a_tenth() {
 }
 
 #[tokio::test]
-#[expect(
-    clippy::print_stderr,
-    reason = "who runs the tests hears what was left out"
-)]
 async fn what_a_model_with_a_sliding_window_needs_is_known_within_a_tenth() {
-    let folder = model_file();
-    let folder = folder.parent().and_then(Path::parent).expect("a cache");
-    let Some(file) = first_file(&folder.join(GEMMA)) else {
-        // Its licence has terms to accept, so nothing fetches it unasked.
-        eprintln!("skipped: Gemma 3 270M is not in {}", folder.display());
-        return;
-    };
+    let file = found("HELIOGRAPH_GEMMA_FILE", GEMMA);
     let template = std::env::temp_dir().join(format!("heliograph-{}.jinja", std::process::id()));
     let text = "{% for message in messages %}{{ message.content }}{% endfor %}";
     std::fs::write(&template, text).expect("written");
@@ -303,10 +294,6 @@ async fn what_a_model_with_a_sliding_window_needs_is_known_within_a_tenth() {
         }
     }
     std::fs::remove_file(template).expect("removed");
-}
-
-fn first_file(folder: &Path) -> Option<PathBuf> {
-    Some(std::fs::read_dir(folder).ok()?.next()?.ok()?.path())
 }
 
 #[tokio::test]

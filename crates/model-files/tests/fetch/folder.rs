@@ -4,7 +4,9 @@
     reason = "whoever runs the tests hears what was left out"
 )]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::mount::{MsFlags, mount, umount};
@@ -27,7 +29,8 @@ impl Folder {
         }
     }
 
-    /// With a disk of so many bytes. None, with a printed reason, where this user may not mount one.
+    /// With a disk of so many bytes. None, with the reason on standard error, where this user may not mount one; where
+    /// `CI` is set, that is a failure.
     pub(crate) fn with_disk(bytes: u64) -> Option<Self> {
         let mut folder = Self::new();
         let options = format!("size={bytes}");
@@ -44,9 +47,7 @@ impl Folder {
                 Some(folder)
             }
             Err(error) => {
-                println!(
-                    "skipped: a small disk cannot be mounted here ({error}); the test with a limit on file sizes runs"
-                );
+                leave_out(&format!("a small disk cannot be mounted here: {error}"));
                 None
             }
         }
@@ -68,6 +69,20 @@ impl Folder {
         names.sort();
         names
     }
+}
+
+/// Says once that tests have nothing to look at on this machine, where people see it: not with `eprintln!`, of which the
+/// test harness shows nothing when the test passes. Where `CI` is set, nobody looks, and a test that did not run must
+/// not pass.
+fn leave_out(reason: &str) {
+    static SAID: Once = Once::new();
+    let ci = std::env::var_os("CI");
+    let is_ci = ci.is_some_and(|value| !value.is_empty() && value != "false");
+    assert!(!is_ci, "{reason}; CI is set, so this is a failure");
+    SAID.call_once(|| {
+        let line = format!("\nleft out, the tests with a full disk: {reason}");
+        writeln!(std::io::stderr(), "{line}").expect("standard error is open");
+    });
 }
 
 impl Drop for Folder {
