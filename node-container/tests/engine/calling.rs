@@ -1,5 +1,8 @@
 //! Tool calls of the real model, held to its tools by a grammar. The model was not trained to call tools, so all that it
 //! does right here, the grammar makes it do; its family is the generic one, JSON without markers.
+//! Families with markers are in `calling/markers.rs`.
+
+mod markers;
 
 use boon::{Compiler, Schemas};
 use protocol::answer::PieceKind;
@@ -103,6 +106,7 @@ fn check(call: &Call) {
         serde_json::from_str(&call.arguments).unwrap_or_else(|error| panic!("{call:?}: {error}"));
     let schema = match call.name.as_str() {
         "get_weather" => weather().parameters.expect("given"),
+        "forecast" => markers::forecast().parameters.expect("given"),
         "clock" => json!({"type": "object", "maxProperties": 0}),
         name => panic!("{name} was not offered"),
     };

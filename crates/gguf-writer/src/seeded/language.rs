@@ -32,24 +32,53 @@ const KERNEL: u32 = 4;
 /// Numbers from which a recurrent layer's steps in time are made.
 const TIME_RANK: u32 = 4;
 
-/// Tokens that mean something, before the bytes'; the vocabulary begins with them. The template names the first three
-/// at most.
-const CONTROLS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
-/// The same, but ones that the vocabulary takes for text with a meaning.
-const DEFINED: [&str; 2] = ["<think>", "</think>"];
+/// What a model is told in: its template, and the tokens that mean something. The vocabulary begins with these, control
+/// tokens first; the bytes follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks<'m> {
+    /// Control tokens. The second begins a text, the third ends an answer.
+    pub controls: &'m [&'m str],
+    /// Those that the vocabulary takes for text with a meaning.
+    pub defined: &'m [&'m str],
+    /// The chat template, in Jinja.
+    pub template: &'m str,
+}
 
-/// The usual one for those tokens.
+impl Marks<'static> {
+    /// Those of `ChatML`, and of a model that thinks.
+    pub const CHATML: Self = Self {
+        controls: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        defined: &["<think>", "</think>"],
+        template: TEMPLATE,
+    };
+}
+
+impl Marks<'_> {
+    /// The id of one of them.
+    pub fn id(&self, spelling: &str) -> Option<u32> {
+        let mut all = self.controls.iter().chain(self.defined);
+        let place = all.position(|&mark| mark == spelling)?;
+        u32::try_from(place).ok()
+    }
+}
+
+/// The usual one for `ChatML`.
 const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 impl Language {
     /// Tokens that it was made for.
     pub const CONTEXT_TOKENS: u32 = 4096;
 
-    /// The file's content.
+    /// The file's content, told in `ChatML`.
     pub fn write(self, seed: u64) -> Result<GgufWriter, ShapeMismatch> {
+        self.write_in(&Marks::CHATML, seed)
+    }
+
+    /// The file's content, told in these marks, none of which the model is likely to write by itself.
+    pub fn write_in(self, marks: &Marks<'_>, seed: u64) -> Result<GgufWriter, ShapeMismatch> {
         let mut writer = GgufWriter::default();
-        self.metadata(&mut writer);
-        let tokens = vocabulary(&mut writer);
+        self.metadata(&mut writer, marks.template);
+        let tokens = vocabulary(&mut writer, marks);
         let mut weights = Weights {
             writer,
             draw: Draw(seed),
@@ -94,7 +123,7 @@ impl Language {
         }
     }
 
-    fn metadata(self, writer: &mut GgufWriter) {
+    fn metadata(self, writer: &mut GgufWriter, template: &str) {
         let name = self.name();
         let text = |text: &str| Value::Text(text.to_owned());
         writer.set("general.architecture", text(name));
@@ -128,7 +157,7 @@ impl Language {
         writer.set(&format!("{name}.attention.head_count_kv"), shared);
         let epsilon = format!("{name}.attention.layer_norm_rms_epsilon");
         writer.set(&epsilon, Value::F32(1e-5));
-        writer.set("tokenizer.chat_template", text(TEMPLATE));
+        writer.set("tokenizer.chat_template", text(template));
     }
 
     fn layer(self, mut layer: Layer<'_>) -> Result<(), ShapeMismatch> {
@@ -175,14 +204,14 @@ impl Language {
 }
 
 /// Every byte is a token, in GPT-2's spelling.
-fn vocabulary(writer: &mut GgufWriter) -> Vec<String> {
+fn vocabulary(writer: &mut GgufWriter, marks: &Marks<'_>) -> Vec<String> {
     /// GGUF's numbers for kinds of tokens.
     const NORMAL: i32 = 1;
     const CONTROL: i32 = 3;
     const DEFINED_BY_USER: i32 = 4;
     let mut tokens: Vec<String> = Vec::new();
     let mut kinds = Vec::new();
-    for (spellings, kind) in [(&CONTROLS[..], CONTROL), (&DEFINED[..], DEFINED_BY_USER)] {
+    for (spellings, kind) in [(marks.controls, CONTROL), (marks.defined, DEFINED_BY_USER)] {
         tokens.extend(spellings.iter().map(|&spelling| spelling.to_owned()));
         kinds.extend(spellings.iter().map(|_| kind));
     }
@@ -254,15 +283,28 @@ mod tests {
 
     #[test]
     fn every_byte_has_a_spelling_of_its_own() {
-        let tokens = vocabulary(&mut GgufWriter::default());
-        let bytes = tokens.iter().skip(CONTROLS.len() + DEFINED.len());
+        let marks = Marks::CHATML;
+        let tokens = vocabulary(&mut GgufWriter::default(), &marks);
+        let count = marks.controls.len() + marks.defined.len();
+        let bytes = tokens.iter().skip(count);
         let spellings: std::collections::BTreeSet<&String> = bytes.take(256).collect();
         assert_eq!(spellings.len(), 256);
         // As in the vocabularies that are published: a space and a line feed.
         for (byte, spelling) in [(b' ', "\u{120}"), (b'\n', "\u{10a}"), (b'a', "a")] {
-            let place = CONTROLS.len() + DEFINED.len() + usize::from(byte);
+            let place = count + usize::from(byte);
             assert_eq!(tokens[place], spelling);
         }
+    }
+
+    #[test]
+    fn a_mark_has_its_place_in_the_vocabulary_as_its_id() {
+        let marks = Marks::CHATML;
+        let tokens = vocabulary(&mut GgufWriter::default(), &marks);
+        for mark in ["<|im_end|>", "</think>"] {
+            let id = marks.id(mark).and_then(|id| usize::try_from(id).ok());
+            assert_eq!(tokens[id.expect("a mark")], mark);
+        }
+        assert_eq!(marks.id("a"), None);
     }
 
     #[test]
