@@ -115,7 +115,7 @@ fn hint(error: &Error, text: &str) -> Option<&'static str> {
         ),
         (
             "unauthorized",
-            "the registry wants a login: `docker login`, then `docker pull` the image, then try again",
+            "the registry wants a login: `docker login REGISTRY`, as whoever runs this, then try again",
         ),
         (
             "uri scheme is not supported",

@@ -13,8 +13,12 @@ use serde_json::json;
 use crate::cli::ImageFlags;
 use crate::engine::{explain, is_missing};
 use crate::gpu::Gpu;
+use crate::login;
 use crate::settings::Settings;
 use crate::voice::{Voice, bytes};
+
+/// What the names of images begin with that can only have been built on a machine: no registry is called so.
+const THIS_MACHINE: &str = "localhost/";
 
 /// Where images are said to come from unless somebody says otherwise: this machine, where `docker build` put them.
 /// No public registry has them yet, and a name there that is not ours would be an invitation.
@@ -49,9 +53,7 @@ fn reference(image: Option<&str>, registry: Option<&str>, gpu: Gpu) -> String {
 
 /// Whether an image can only have been built on this machine.
 pub(crate) fn is_ours_alone(reference: &str) -> bool {
-    reference
-        .strip_prefix(HERE)
-        .is_some_and(|rest| rest.starts_with('/'))
+    reference.starts_with(THIS_MACHINE)
 }
 
 /// The id of an image that is here.
@@ -101,7 +103,17 @@ pub(crate) async fn pull(docker: &Docker, voice: Voice, reference: &str) -> Resu
     let options = CreateImageOptionsBuilder::new().from_image(&tagged).build();
     let mut layers = Layers::default();
     let mut reported = Instant::now();
-    let mut stream = Box::pin(docker.create_image(Some(options), None, None));
+    let login = login::of(reference).unwrap_or_else(|error| {
+        // Most images want none.
+        let text = format!("pulling without a login: {error:#}");
+        voice.event(
+            "no_login",
+            json!({ "image": reference, "because": format!("{error:#}") }),
+            &text,
+        );
+        None
+    });
+    let mut stream = Box::pin(docker.create_image(Some(options), None, login));
     while let Some(step) = stream.next().await {
         layers.take(step.map_err(explain)?);
         let (done, total) = layers.sum();
@@ -165,6 +177,7 @@ mod tests {
         );
         assert_eq!(reference(Some("mine:1"), Some("x"), Gpu::Cuda), "mine:1");
         assert!(is_ours_alone(&reference(None, None, Gpu::Cpu)));
+        assert!(is_ours_alone("localhost/mine:1"));
         let elsewhere = ["localhost:5000/heliograph/rig-cpu:1", "mine:1"];
         assert!(!elsewhere.into_iter().any(is_ours_alone));
     }

@@ -10,6 +10,7 @@ mod engine;
 mod gpu;
 mod health;
 mod image;
+mod login;
 mod logs;
 mod native;
 mod plan;
@@ -53,7 +54,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             voice.error(&error);
-            ExitCode::FAILURE
+            if error.is::<update::Stopped>() {
+                ExitCode::from(voice::STOPPED)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -88,7 +93,7 @@ async fn run(arguments: Arguments, voice: Voice) -> Result<ExitCode> {
         Command::Stats(options) => stats::run(voice, &options).await.map(done),
         Command::Drain(options) => down::drain(voice, &options).await.map(done),
         Command::Down(options) => down::down(voice, &options).await.map(done),
-        Command::Update(options) => Box::pin(update::run(voice, &options)).await.map(done),
+        Command::Update(options) => Box::pin(update::run(voice, &options)).await,
         Command::Doctor(options) => doctor::run(voice, &settings()?, options).await,
         Command::Chat(options) => chat::run(voice, &settings()?, options).await,
         Command::Completions { shell } => {

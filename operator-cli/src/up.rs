@@ -56,7 +56,8 @@ pub(crate) async fn rig(voice: Voice, settings: &Settings, options: RigOptions) 
     ensure_network(&docker, &plan.network).await?;
     ensure_volume(&docker, &plan.volume).await?;
     let name = rigs::container_name(&plan.name);
-    let id = start(&docker, &name, plan.container()).await?;
+    let id = create(&docker, &name, plan.container()).await?;
+    begin(&docker, &id).await?;
     voice.event(
         "started",
         json!({ "name": plan.name, "container": name }),
@@ -187,8 +188,8 @@ fn groups(gpu: Gpu) -> Vec<u32> {
     groups
 }
 
-/// Creates and starts a container, and leaves none behind that does not start.
-pub(crate) async fn start(
+/// Creates a container.
+pub(crate) async fn create(
     docker: &Docker,
     name: &str,
     body: ContainerCreateBody,
@@ -198,15 +199,18 @@ pub(crate) async fn start(
         .create_container(Some(options), body)
         .await
         .map_err(explain)?;
-    if let Err(error) = docker
-        .start_container(&created.id, None::<StartContainerOptions>)
-        .await
-    {
+    Ok(created.id)
+}
+
+/// Starts a container, and leaves none behind that does not start.
+pub(crate) async fn begin(docker: &Docker, id: &str) -> Result<()> {
+    let started = docker.start_container(id, None::<StartContainerOptions>);
+    if let Err(error) = started.await {
         // The first error is the one that matters.
-        _ = rigs::remove(docker, &created.id).await;
+        _ = rigs::remove(docker, id).await;
         return Err(explain(error));
     }
-    Ok(created.id)
+    Ok(())
 }
 
 fn ours() -> HashMap<String, String> {

@@ -7,10 +7,14 @@
 //! not healthy    remove the new one; the old one still runs, or is started again
 //! ```
 //!
-//! While it runs, the new container is called `heliograph-NAME--next`. An update that was cut short is cleared up by the
-//! next one: Docker knows all of it.
+//! While it runs, the new container is called `heliograph-NAME--next`. Where Ctrl-C cuts it short, one of the two is left
+//! to serve; where nothing could be done any more, the next update clears up: Docker knows all of it.
 
+mod settle;
+
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use bollard::Docker;
@@ -25,6 +29,8 @@ use crate::rigs::{self, Rig};
 use crate::voice::Voice;
 use crate::{down, health, image, up};
 
+pub(crate) use settle::Stopped;
+
 /// Labels that go with a rig from container to container; the others are the image's own.
 const LABELS: [&str; 5] = [
     rigs::ROLE,
@@ -38,93 +44,162 @@ const LABELS: [&str; 5] = [
 const OURS: &str = "HELIOGRAPH_";
 const METRICS_PORT: &str = "HELIOGRAPH_METRICS_PORT=";
 
-/// Updates the rigs with these names, or all, one after the other.
-pub(crate) async fn run(voice: Voice, options: &UpdateOptions) -> Result<()> {
-    let docker = engine::connect().await?;
-    let chosen = rigs::named(&docker, &options.names).await?;
-    let names: BTreeSet<String> = chosen.into_iter().map(|rig| rig.name).collect();
-    if names.is_empty() {
-        bail!(rigs::NONE);
-    }
-    for name in &names {
-        Box::pin(one(&docker, voice, options, name))
-            .await
-            .with_context(|| format!("{name} was not updated"))?;
-    }
-    Ok(())
+/// What became of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Updated,
+    Unchanged,
+    /// Nobody knows whether there is a newer image.
+    NotPulled,
 }
 
-async fn one(docker: &Docker, voice: Voice, options: &UpdateOptions, name: &str) -> Result<()> {
-    let old = Box::pin(settle(docker, name)).await?;
+/// Updates the rigs with these names, or all that are up, one after the other.
+pub(crate) async fn run(voice: Voice, options: &UpdateOptions) -> Result<ExitCode> {
+    let docker = engine::connect().await?;
+    let all = rigs::named(&docker, &options.names).await?;
+    if all.is_empty() {
+        bail!(rigs::NONE);
+    }
+    let mut code = ExitCode::SUCCESS;
+    for (name, is_up) in by_name(&all) {
+        if !is_up && options.names.is_empty() {
+            let text = format!(
+                "{name} is not up and stays so; `heliograph update {name}` renews it and starts it"
+            );
+            voice.result(
+                &json!({ "event": "skipped", "name": name, "because": "it is not up" }),
+                &text,
+            );
+            continue;
+        }
+        if one(&docker, voice, options, name).await? == Outcome::NotPulled {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// The names, and whether one of that name is up: after an update that was cut short there may be two.
+fn by_name(rigs: &[Rig]) -> BTreeMap<&str, bool> {
+    let up: BTreeSet<&str> = rigs
+        .iter()
+        .filter(|rig| rig.is_up())
+        .map(|rig| rig.name.as_str())
+        .collect();
+    let names = rigs.iter().map(|rig| rig.name.as_str());
+    names.map(|name| (name, up.contains(name))).collect()
+}
+
+/// Updates one; where somebody stops it in the middle, one of the two serves.
+async fn one(
+    docker: &Docker,
+    voice: Voice,
+    options: &UpdateOptions,
+    name: &str,
+) -> Result<Outcome> {
+    let asked = Cell::new(false);
+    let replacing = Box::pin(replace(docker, voice, options, name, &asked));
+    tokio::select! {
+        done = replacing => done.with_context(|| format!("{name} was not updated")),
+        () = settle::stop_is_wanted() => {
+            Err(settle::stopped(docker, voice, options, name, asked.get()).await)
+        }
+    }
+}
+
+/// `asked` says whether the old one was asked to end, and has not been started again.
+async fn replace(
+    docker: &Docker,
+    voice: Voice,
+    options: &UpdateOptions,
+    name: &str,
+    asked: &Cell<bool>,
+) -> Result<Outcome> {
+    let (old, _) = Box::pin(settle::settle(docker, voice, name, false)).await?;
     let reference = options
         .image
         .as_deref()
         .unwrap_or_else(|| old.image())
         .to_owned();
-    let image_id = newest(docker, voice, &reference).await?;
+    let (image_id, not_pulled) = newest(docker, voice, &reference).await?;
     let same = old.inspected.image.as_deref() == Some(image_id.as_str());
     if same && !options.force {
-        voice.result(
-            &json!({ "event": "unchanged", "name": name, "image": reference, "image_id": image_id }),
-            &format!("{name} runs the newest {reference} already; --force replaces it anyway"),
-        );
-        return Ok(());
+        return Ok(stays(voice, name, &reference, &image_id, not_pulled));
     }
     let gpu = old.label(rigs::GPU).and_then(Gpu::of).unwrap_or(Gpu::Cpu);
     // What is not running needs no room beside it.
     let side_by_side =
         old.is_up() && (options.side_by_side || (gpu == Gpu::Cpu && !options.in_place));
     let body = successor(&old.inspected, &reference)?;
-    let id = if side_by_side {
-        beside(docker, voice, options, &old, body).await?
+    let next = up::create(docker, &rigs::next_name(name), body).await?;
+    if side_by_side {
+        beside(docker, voice, options, &old, &next, asked).await?;
     } else {
-        in_place(docker, voice, options, &old, body).await?
-    };
+        in_place(docker, voice, options, &old, &next, asked).await?;
+    }
     rigs::remove(docker, &old.id).await?;
-    rigs::rename(docker, &id, &rigs::container_name(name)).await?;
+    rigs::rename(docker, &next, &rigs::container_name(name)).await?;
     voice.result(
-        &json!({ "event": "updated", "name": name, "id": id, "image": reference, "image_id": image_id }),
+        &json!({ "event": "updated", "name": name, "id": next, "image": reference, "image_id": image_id }),
         &format!("{name} runs {reference} now"),
     );
-    Ok(())
+    Ok(Outcome::Updated)
 }
 
-/// Clears up after an update that was cut short, and says which container is the rig.
-async fn settle(docker: &Docker, name: &str) -> Result<Rig> {
-    let current = rigs::inspect(docker, &rigs::container_name(name)).await?;
-    let next = rigs::inspect(docker, &rigs::next_name(name)).await?;
-    match (current, next) {
-        // It never took over.
-        (Some(current), Some(next)) => {
-            rigs::remove(docker, &next.id).await?;
-            Ok(current)
-        }
-        (Some(current), None) => Ok(current),
-        // It had taken over, but for the name.
-        (None, Some(next)) => {
-            let container = rigs::container_name(name);
-            rigs::rename(docker, &next.id, &container).await?;
-            Ok(Rig { container, ..next })
-        }
-        (None, None) => bail!("its container is gone"),
+/// What runs is the image that is here; whether it is also the newest depends on the registry's answer.
+fn stays(
+    voice: Voice,
+    name: &str,
+    reference: &str,
+    image_id: &str,
+    not_pulled: Option<String>,
+) -> Outcome {
+    if let Some(because) = not_pulled {
+        voice.result(
+            &json!({
+                "event": "not_pulled", "name": name, "image": reference, "image_id": image_id, "because": because,
+            }),
+            &format!(
+                "{name} was not updated: whether there is a newer {reference} is not known; it goes on as it is"
+            ),
+        );
+        return Outcome::NotPulled;
     }
+    voice.result(
+        &json!({ "event": "unchanged", "name": name, "image": reference, "image_id": image_id }),
+        &format!("{name} runs the newest {reference} already; --force replaces it anyway"),
+    );
+    Outcome::Unchanged
 }
 
-/// The newest image of that name: the registry's, or the one on this machine where no registry has it.
-async fn newest(docker: &Docker, voice: Voice, reference: &str) -> Result<String> {
+/// The newest image of that name: the registry's, or the one on this machine where none can be pulled; then also why.
+/// What was built on this machine is the newest there is.
+async fn newest(
+    docker: &Docker,
+    voice: Voice,
+    reference: &str,
+) -> Result<(String, Option<String>)> {
+    if image::is_ours_alone(reference) {
+        return match image::id(docker, reference).await? {
+            Some(id) => Ok((id, None)),
+            None => bail!(
+                "the image {reference} is not on this machine; {}",
+                image::GET_ONE
+            ),
+        };
+    }
     let pulled = image::pull(docker, voice, reference).await;
     match (pulled, image::id(docker, reference).await?) {
-        (Ok(()), Some(id)) => Ok(id),
+        (Ok(()), Some(id)) => Ok((id, None)),
         (Err(error), Some(id)) => {
-            let text = format!(
-                "no newer {reference} could be pulled, so the one on this machine is taken: {error:#}"
-            );
+            let because = format!("{error:#}");
+            let text = format!("{reference} could not be pulled: {because}");
             voice.event(
-                "not_pulled",
-                json!({ "image": reference, "because": format!("{error:#}") }),
+                "pull_failed",
+                json!({ "image": reference, "because": because }),
                 &text,
             );
-            Ok(id)
+            Ok((id, Some(because)))
         }
         (Err(error), None) => Err(error),
         (Ok(()), None) => bail!("the image {reference} was pulled and is not here"),
@@ -137,30 +212,33 @@ async fn beside(
     voice: Voice,
     options: &UpdateOptions,
     old: &Rig,
-    body: ContainerCreateBody,
-) -> Result<String> {
-    let id = match begin(docker, voice, options, &old.name, body).await {
-        Ok(id) => id,
-        Err(error) => return Err(error.context("the new one is gone again, the old one goes on")),
-    };
-    down::drain_one(docker, voice, old).await?;
-    Ok(id)
+    next: &str,
+    asked: &Cell<bool>,
+) -> Result<()> {
+    begin(docker, voice, options, &old.name, next)
+        .await
+        .context("the new one is gone again, the old one goes on")?;
+    asked.set(true);
+    down::drain_one(docker, voice, old).await
 }
 
-/// The old one first; it comes back where the new one does not serve.
+/// The old one first; it comes back where the new one does not serve. The new one is made before, and only started
+/// after, so that Docker knows of the update should it be cut short.
 async fn in_place(
     docker: &Docker,
     voice: Voice,
     options: &UpdateOptions,
     old: &Rig,
-    body: ContainerCreateBody,
-) -> Result<String> {
+    next: &str,
+    asked: &Cell<bool>,
+) -> Result<()> {
     let ran = old.is_up();
     if ran {
+        asked.set(true);
         down::drain_one(docker, voice, old).await?;
     }
-    let error = match begin(docker, voice, options, &old.name, body).await {
-        Ok(id) => return Ok(id),
+    let error = match begin(docker, voice, options, &old.name, next).await {
+        Ok(()) => return Ok(()),
         Err(error) => error,
     };
     if !ran {
@@ -173,6 +251,7 @@ async fn in_place(
         .with_context(|| {
             format!("the new one is not healthy ({error:#}), and the old one does not start again")
         })?;
+    asked.set(false);
     health::wait(docker, voice, &old.id, &old.name, options.wait_seconds)
         .await
         .with_context(|| {
@@ -187,24 +266,24 @@ async fn begin(
     voice: Voice,
     options: &UpdateOptions,
     name: &str,
-    body: ContainerCreateBody,
-) -> Result<String> {
+    next: &str,
+) -> Result<()> {
     let container = rigs::next_name(name);
-    let id = up::start(docker, &container, body).await?;
+    up::begin(docker, next).await?;
     let text = format!("started {container}");
     voice.event(
         "started",
         json!({ "name": name, "container": container }),
         &text,
     );
-    let healthy = health::wait(docker, voice, &id, name, options.wait_seconds).await;
+    let healthy = health::wait(docker, voice, next, name, options.wait_seconds).await;
     if let Err(error) = healthy {
-        rigs::remove(docker, &id).await?;
+        rigs::remove(docker, next).await?;
         let text = format!("{name}: the new one is not healthy and was removed");
         voice.event("rolled_back", json!({ "name": name }), &text);
         return Err(error);
     }
-    Ok(id)
+    Ok(())
 }
 
 /// A container like this one, of another image. What the old image set stays with the old image.
@@ -249,76 +328,4 @@ fn successor(old: &ContainerInspectResponse, image: &str) -> Result<ContainerCre
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bollard::models::{ContainerConfig, HostConfig};
-    use std::collections::HashMap;
-
-    fn inspected(network: &str) -> ContainerInspectResponse {
-        let text = |text: &str| text.to_owned();
-        ContainerInspectResponse {
-            config: Some(ContainerConfig {
-                user: Some(text("10001:10001")),
-                hostname: Some(text("heliograph-rig")),
-                env: Some(vec![
-                    text("PATH=/old/image"),
-                    text("HELIOGRAPH_KEY=hgn-x"),
-                    text("HELIOGRAPH_METRICS_PORT=9464"),
-                ]),
-                cmd: Some(vec![text("--context"), text("4096")]),
-                labels: Some(HashMap::from([
-                    (rigs::NAME.to_owned(), text("rig")),
-                    (text("org.opencontainers.image.version"), text("old")),
-                ])),
-                healthcheck: Some(HealthConfig {
-                    test: Some(vec![text("CMD"), text("old")]),
-                    interval: Some(5),
-                    ..HealthConfig::default()
-                }),
-                ..ContainerConfig::default()
-            }),
-            host_config: Some(HostConfig {
-                readonly_rootfs: Some(true),
-                cap_drop: Some(vec![text("ALL")]),
-                network_mode: Some(text(network)),
-                ..HostConfig::default()
-            }),
-            ..ContainerInspectResponse::default()
-        }
-    }
-
-    #[test]
-    fn the_new_one_is_limited_as_the_old_one_and_takes_the_rest_from_its_own_image() {
-        let body = successor(&inspected("heliograph"), "new:2").unwrap();
-        assert_eq!(body.image.as_deref(), Some("new:2"));
-        assert_eq!(body.user.as_deref(), Some("10001:10001"));
-        assert_eq!(body.cmd.unwrap(), ["--context", "4096"]);
-        let environment = body.env.unwrap();
-        assert_eq!(
-            environment,
-            ["HELIOGRAPH_KEY=hgn-x", "HELIOGRAPH_METRICS_PORT=9464"]
-        );
-        let labels = body.labels.unwrap();
-        assert_eq!(labels.len(), 1, "{labels:?}");
-        let check = body.healthcheck.unwrap();
-        assert_eq!((check.test, check.interval), (None, Some(5)));
-        let host = body.host_config.unwrap();
-        assert_eq!(
-            (host.readonly_rootfs, host.cap_drop.unwrap()),
-            (Some(true), vec!["ALL".to_owned()])
-        );
-    }
-
-    #[test]
-    fn on_the_hosts_network_two_rigs_have_two_ports() {
-        let body = successor(&inspected("host"), "new:2").unwrap();
-        let environment = body.env.unwrap();
-        let ports: Vec<&String> = environment
-            .iter()
-            .filter(|line| line.starts_with(METRICS_PORT))
-            .collect();
-        assert_eq!(ports.len(), 1);
-        assert_ne!(ports[0], "HELIOGRAPH_METRICS_PORT=9464");
-        assert_eq!(body.hostname, None, "it is the host's");
-    }
-}
+mod tests;
