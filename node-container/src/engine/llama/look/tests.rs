@@ -135,7 +135,7 @@ fn a_picture_that_cannot_be_decoded_costs_its_job_alone_unless_the_cache_is_brok
     } = spawn(options, sender).expect("the model loads");
     std::fs::remove_file(file).expect("is there");
     let send = |command| commands.send(command).expect("the engine listens");
-    let [endless, refused, crowded, fine, broken] = [1, 2, 3, 4, 5].map(JobKey);
+    let [endless, refused, crowded, sound, broken] = [1, 2, 3, 4, 5].map(JobKey);
     PLANTED.lock().expect("ours").extend([
         (refused, DecodeFault::Refused),
         (crowded, DecodeFault::NoRoom),
@@ -147,14 +147,14 @@ fn a_picture_that_cannot_be_decoded_costs_its_job_alone_unless_the_cache_is_brok
         assert!(!follow(&mut events, faulty));
     }
     // The place is free again, and what another puts there is as ever.
-    send(start(fine, request(2, 3)));
-    assert!(follow(&mut events, fine));
+    send(start(sound, request(2, 3)));
+    assert!(follow(&mut events, sound));
     send(start(broken, request(2, 3)));
     // It comes first, for it was there before.
     assert!(!follow(&mut events, endless));
     assert!(!follow(&mut events, broken));
-    send(start(fine, request(2, 3)));
-    assert!(follow(&mut events, fine));
+    send(start(sound, request(2, 3)));
+    assert!(follow(&mut events, sound));
     send(Command::Shutdown);
     thread.join().expect("ends");
 }
