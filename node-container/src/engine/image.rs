@@ -20,8 +20,8 @@ pub const FILE_BYTES_MAX: usize = 16 << 20;
 /// Pixels of one picture: photographs of 24 megapixels. Vision models look at one or two.
 pub const PIXELS_MAX: u64 = 25_000_000;
 
-/// Pixels of all pictures of one request: two of the largest, or sixteen of three megapixels. Unpacking takes up to some
-/// ten milliseconds a megapixel, during which no other prompt of the node is read: half a second at most.
+/// Pixels of all pictures of one request: two of the largest, or sixteen of three megapixels. Unpacking takes 5 to 50
+/// milliseconds a megapixel, by format, and meanwhile no other prompt of the node is read: for two seconds or so at most.
 pub const REQUEST_PIXELS_MAX: u64 = 2 * PIXELS_MAX;
 
 /// How much longer one side may be than the other. Models cannot see strips, and their preparation may fail on them.

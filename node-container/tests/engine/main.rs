@@ -58,8 +58,16 @@ fn a_temperature_that_is_almost_nothing_is_none() {
     let mut rig = Rig::new(1, 512);
     let likeliest = rig.ask(greedy("What is 2+2?"));
     for temperature in [f32::from_bits(1), 1e-39] {
-        let mut request = greedy("What is 2+2?");
-        request.sampling.temperature = Some(temperature);
+        let request = ChatRequest {
+            sampling: Sampling {
+                temperature: Some(temperature),
+                top_k: Some(0),
+                top_p: Some(1.0),
+                min_p: Some(0.0),
+                ..Sampling::default()
+            },
+            ..ask("What is 2+2?")
+        };
         assert_eq!(rig.ask(request).tokens, likeliest.tokens);
     }
 }

@@ -99,17 +99,15 @@ fn start(key: JobKey, request: ChatRequest) -> Command {
     }
 }
 
-/// Whether the job has finished, once it has ended.
+/// Whether the job has finished, once it has ended. No other one fails before.
 fn follow(events: &mut UnboundedReceiver<EngineEvent>, job: JobKey) -> bool {
     loop {
         let event = events.blocking_recv().expect("the engine lives");
         if matches!(event, EngineEvent::Finished { key, .. } if key == job) {
             return true;
         }
-        if let EngineEvent::Failed { key, failure } = event
-            && key == job
-        {
-            assert_eq!(failure.code, ErrorCode::EngineFailed);
+        if let EngineEvent::Failed { key, failure } = event {
+            assert_eq!((key, failure.code), (job, ErrorCode::EngineFailed));
             return false;
         }
     }
