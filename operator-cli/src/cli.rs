@@ -99,6 +99,17 @@ pub(crate) struct ImageFlags {
     pub(crate) registry: Option<String>,
 }
 
+/// How long a rig may take to become healthy.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Patience {
+    /// Give up on a rig that gets nowhere for this long: the same state, and no new bytes
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) stall_seconds: u32,
+    /// Give up after this long even on one that gets on, such as a download
+    #[arg(long, value_name = "SECONDS", default_value_t = 43_200)]
+    pub(crate) wait_seconds: u32,
+}
+
 /// How to run a rig.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RigOptions {
@@ -136,9 +147,8 @@ pub(crate) struct RigOptions {
     /// The volume with downloaded models, shared by all rigs
     #[arg(long, value_name = "NAME", default_value = crate::rigs::VOLUME)]
     pub(crate) volume: String,
-    /// Give up waiting after this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
-    pub(crate) wait_seconds: u32,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     /// Run the program itself, without Docker: on a Mac, no container reaches the graphics card
     #[arg(long)]
     pub(crate) native: bool,
@@ -215,9 +225,8 @@ pub(crate) struct UpdateOptions {
     /// Drain the old one first, since a card seldom has room for both [default on a graphics card]
     #[arg(long)]
     pub(crate) in_place: bool,
-    /// The new one must be healthy after this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 1_800)]
-    pub(crate) wait_seconds: u32,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 /// What to look at.

@@ -1,14 +1,14 @@
 //! `doctor`: what stands between this machine and a rig that serves, and how to mend it. Each rig that runs is asked for
 //! its own opinion too (`rig doctor`), since only it sees the card, the clock and the relay from where it is.
 
+mod opinion;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use bollard::Docker;
-use bollard::exec::StartExecResults;
-use bollard::models::{ExecConfig, SystemInfo};
-use futures_util::StreamExt as _;
+use bollard::models::SystemInfo;
 use serde_json::{Value, json};
 
 use crate::cli::DoctorOptions;
@@ -24,9 +24,6 @@ const RELAY_MAX: Duration = Duration::from_secs(10);
 
 /// Less room than this fails the first download.
 const DISK_BYTES_MIN: u64 = 10 << 30;
-
-/// How much of a rig's own opinion is kept.
-const OPINION_BYTES_MAX: usize = 64 << 10;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +52,8 @@ struct Check {
     verdict: Verdict,
     says: String,
     mend: Option<&'static str>,
+    /// What a rig says of itself.
+    report: Option<Value>,
 }
 
 fn check(
@@ -68,6 +67,7 @@ fn check(
         verdict,
         says: says.into(),
         mend,
+        report: None,
     }
 }
 
@@ -90,12 +90,7 @@ pub(crate) async fn run(
     let key = settings.node_key(options.serves.key_file.as_deref());
     checks.extend(look_at_relay(relay.as_deref(), key).await);
     let is_wrong = checks.iter().any(|check| check.verdict == Verdict::Wrong);
-    let values: Vec<Value> = checks
-        .iter()
-        .map(|check| {
-            json!({ "what": check.what, "verdict": check.verdict.as_str(), "says": check.says, "mend": check.mend })
-        })
-        .collect();
+    let values: Vec<Value> = checks.iter().map(value).collect();
     voice.result(
         &json!({ "ok": !is_wrong, "checks": values }),
         &text(&checks),
@@ -105,6 +100,16 @@ pub(crate) async fn run(
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn value(check: &Check) -> Value {
+    let mut value = json!({
+        "what": check.what, "verdict": check.verdict.as_str(), "says": check.says, "mend": check.mend,
+    });
+    if let (Some(report), Some(fields)) = (&check.report, value.as_object_mut()) {
+        fields.insert("report".to_owned(), report.clone());
+    }
+    value
 }
 
 fn text(checks: &[Check]) -> String {
@@ -122,6 +127,9 @@ fn text(checks: &[Check]) -> String {
         );
         if let Some(mend) = check.mend {
             line = format!("{line}\n{:<7}  {:<width$}  → {mend}", "", "");
+        }
+        if let Some(report) = &check.report {
+            line = format!("{line}{}", opinion::text(report));
         }
         line
     });
@@ -167,7 +175,7 @@ async fn look_at_docker(
     match rigs::all(docker).await {
         Ok(all) => {
             for rig in all {
-                checks.push(opinion(docker, &rig).await);
+                checks.push(opinion::of(docker, &rig).await);
             }
         }
         Err(error) => checks.push(refused("rigs", &error)),
@@ -342,62 +350,6 @@ async fn try_key(client: &reqwest::Client, relay: &str, key: &Secret) -> Check {
             None,
         ),
     }
-}
-
-/// What a rig says about itself, from inside its container.
-async fn opinion(docker: &Docker, rig: &rigs::Rig) -> Check {
-    let what = format!("rig {}", rig.name);
-    if rig.state() != "running" {
-        let says = format!("{}: {}", rig.state(), crate::health::reason(rig));
-        let mend =
-            "`heliograph logs` shows why; `heliograph up rig` or `heliograph down` clears it away";
-        return check(&what, Verdict::Warning, says, Some(mend));
-    }
-    let healthy = rig.health() == "healthy";
-    let state = format!("{}, {}", rig.state(), rig.health());
-    match ask(docker, rig).await {
-        Ok((code, says)) => {
-            let verdict = if code == 0 && healthy {
-                Verdict::Fine
-            } else {
-                Verdict::Wrong
-            };
-            check(&what, verdict, format!("{state}\n{says}"), None)
-        }
-        Err(error) => check(
-            &what,
-            Verdict::Warning,
-            format!("{state}; it could not be asked: {error:#}"),
-            None,
-        ),
-    }
-}
-
-async fn ask(docker: &Docker, rig: &rigs::Rig) -> Result<(i64, String)> {
-    let config = ExecConfig {
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        cmd: Some(vec!["/opt/heliograph/rig".to_owned(), "doctor".to_owned()]),
-        ..ExecConfig::default()
-    };
-    let exec = docker.create_exec(&rig.id, config).await.map_err(explain)?;
-    let mut says = String::new();
-    if let StartExecResults::Attached { mut output, .. } =
-        docker.start_exec(&exec.id, None).await.map_err(explain)?
-    {
-        while let Some(piece) = output.next().await {
-            let piece = piece.map_err(explain)?;
-            if says.len() < OPINION_BYTES_MAX {
-                says.push_str(&String::from_utf8_lossy(piece.as_ref()));
-            }
-        }
-    }
-    let code = docker
-        .inspect_exec(&exec.id)
-        .await
-        .map_err(explain)?
-        .exit_code;
-    Ok((code.unwrap_or(-1), says.trim_end().to_owned()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use anyhow::{Result, bail};
 use bollard::Docker;
 use serde_json::json;
 
+use crate::cli::Patience;
+use crate::progress::Progress;
 use crate::rigs::{self, Rig};
 use crate::voice::Voice;
 
@@ -29,9 +31,10 @@ pub(crate) async fn wait(
     voice: Voice,
     id: &str,
     name: &str,
-    seconds_max: u32,
+    patience: &Patience,
 ) -> Result<()> {
     let begun = Instant::now();
+    let mut progress = Progress::new(begun);
     let mut said = String::new();
     loop {
         let Some(rig) = rigs::inspect(docker, id).await? else {
@@ -46,11 +49,19 @@ pub(crate) async fn wait(
             }
         };
         let seconds = begun.elapsed().as_secs();
-        if seconds >= u64::from(seconds_max) {
+        let still = progress.still(docker, id, &doing).await.as_secs();
+        let too_long = if seconds >= u64::from(patience.wait_seconds) {
+            Some(format!("is not healthy after {seconds} s ({doing})"))
+        } else if still >= u64::from(patience.stall_seconds) {
+            Some(format!(
+                "is not healthy and gets nowhere: for {still} s it has been the same ({doing}), with no new bytes"
+            ))
+        } else {
+            None
+        };
+        if let Some(why) = too_long {
             let tail = rigs::tail(docker, id).await;
-            bail!(
-                "{name} is not healthy after {seconds_max} s ({doing}); the end of its log:\n{tail}"
-            );
+            bail!("{name} {why}; the end of its log:\n{tail}");
         }
         voice.now(&format!("{name}: {doing} ({seconds} s)"));
         if doing != said && !voice.is_live() {

@@ -14,6 +14,7 @@ mod login;
 mod logs;
 mod native;
 mod plan;
+mod progress;
 mod ps;
 mod rigs;
 mod secret;

@@ -63,7 +63,7 @@ pub(crate) async fn rig(voice: Voice, settings: &Settings, options: RigOptions) 
         json!({ "name": plan.name, "container": name }),
         &format!("started {name}"),
     );
-    health::wait(&docker, voice, &id, &plan.name, options.wait_seconds)
+    health::wait(&docker, voice, &id, &plan.name, &options.patience)
         .await
         .with_context(|| {
             format!(

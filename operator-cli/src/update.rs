@@ -252,7 +252,7 @@ async fn in_place(
             format!("the new one is not healthy ({error:#}), and the old one does not start again")
         })?;
     asked.set(false);
-    health::wait(docker, voice, &old.id, &old.name, options.wait_seconds)
+    health::wait(docker, voice, &old.id, &old.name, &options.patience)
         .await
         .with_context(|| {
             format!("the new one is not healthy ({error:#}), and neither is the old one now")
@@ -276,7 +276,7 @@ async fn begin(
         json!({ "name": name, "container": container }),
         &text,
     );
-    let healthy = health::wait(docker, voice, next, name, options.wait_seconds).await;
+    let healthy = health::wait(docker, voice, next, name, &options.patience).await;
     if let Err(error) = healthy {
         rigs::remove(docker, next).await?;
         let text = format!("{name}: the new one is not healthy and was removed");

@@ -146,7 +146,7 @@ pub(super) async fn stopped(
     let settling = Box::pin(async {
         let (rig, says) = Box::pin(settle(docker, voice, name, asked)).await?;
         if rig.is_up() {
-            health::wait(docker, voice, &rig.id, name, options.wait_seconds).await?;
+            health::wait(docker, voice, &rig.id, name, &options.patience).await?;
         }
         Ok::<_, anyhow::Error>(says)
     });
