@@ -53,7 +53,7 @@ pub fn line(vector: &[f32], dimensions: Option<u32>) -> Option<String> {
     Some(line)
 }
 
-/// Bytes of a line that [`line`] makes of so many numbers: base64 of four bytes each, and the end of the line.
+/// Bytes of a line that [`line()`] makes of so many numbers: base64 of four bytes each, and the end of the line.
 const fn line_bytes(dimensions: usize) -> usize {
     let letters = dimensions.saturating_mul(4).div_ceil(3).saturating_mul(4);
     letters.saturating_add(1)

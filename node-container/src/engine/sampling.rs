@@ -1,6 +1,6 @@
 //! How the next token is drawn.
 //!
-//! Order, as in llama.cpp: biases, penalties, `top_k`, `top_p`, `min_p`, temperature ([`select`]), draw. What a request leaves out is
+//! Order, as in llama.cpp: biases, penalties, `top_k`, `top_p`, `min_p`, temperature ([`mod@select`]), draw. What a request leaves out is
 //! taken from [`Defaults`]: llama.cpp's own, unless the model file recommends others (`general.sampling.*`).
 //! Temperature 0 always takes the likeliest token, and so does one below [`select::GREEDY_BELOW`].
 //!
