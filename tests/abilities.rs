@@ -35,7 +35,7 @@ fn picture(colour: [u8; 3], format: ImageFormat) -> Result<String> {
     Ok(format!("data:{};base64,{data}", format.to_mime_type()))
 }
 
-/// A question about pictures, in OpenAI's form.
+/// A question about pictures, in `OpenAI`'s form.
 fn about(pictures: &[&str]) -> Value {
     let text = json!({"type": "text", "text": "What is this?"});
     let pictures = pictures
@@ -54,10 +54,12 @@ fn about(pictures: &[&str]) -> Value {
 /// What the model thinks comes next, and the prompt's tokens.
 async fn seen(api: &Api, pictures: &[&str]) -> Result<(Value, u64)> {
     let answer = api.answer(&about(pictures)).await?;
-    let logprobs = answer["choices"][0]["logprobs"]["content"].clone();
-    ensure!(logprobs.is_array(), "{answer}");
-    let prompt_tokens = answer["usage"]["prompt_tokens"].as_u64();
-    Ok((logprobs, prompt_tokens.context("no usage")?))
+    let logprobs = answer.pointer("/choices/0/logprobs/content");
+    let prompt_tokens = answer.pointer("/usage/prompt_tokens");
+    Ok((
+        logprobs.cloned().context("no log-probabilities")?,
+        prompt_tokens.and_then(Value::as_u64).context("no usage")?,
+    ))
 }
 
 #[tokio::test]
@@ -115,20 +117,22 @@ async fn vectors(api: &Api, body: Value) -> Result<(Vec<Vec<f32>>, Value)> {
     let request = api.request(Method::POST, "/v1/embeddings").json(&body);
     let (status, answer) = api.outcome(request).await?;
     ensure!(status == 200, "status {status}: {answer}");
-    let data = answer["data"].as_array().context("no data")?;
-    let vector = |entry: &Value| match &entry["embedding"] {
-        Value::String(text) => {
-            let bytes = STANDARD.decode(text)?;
-            let (floats, _) = bytes.as_chunks::<4>();
-            Ok(floats
-                .iter()
-                .map(|four| f32::from_le_bytes(*four))
-                .collect())
-        }
-        numbers => Ok(serde_json::from_value::<Vec<f32>>(numbers.clone())?),
+    let data = answer.get("data").and_then(Value::as_array);
+    let vector = |entry: &Value| {
+        let vector = entry.get("embedding").context("no embedding")?;
+        let Some(text) = vector.as_str() else {
+            return Ok(serde_json::from_value::<Vec<f32>>(vector.clone())?);
+        };
+        let bytes = STANDARD.decode(text)?;
+        let (floats, _) = bytes.as_chunks::<4>();
+        Ok(floats
+            .iter()
+            .map(|four| f32::from_le_bytes(*four))
+            .collect())
     };
-    let vectors = data.iter().map(vector).collect::<Result<_>>()?;
-    Ok((vectors, answer["usage"].clone()))
+    let vectors = data.context("no data")?.iter().map(vector);
+    let usage = answer.get("usage").context("no usage")?;
+    Ok((vectors.collect::<Result<_>>()?, usage.clone()))
 }
 
 #[tokio::test]
