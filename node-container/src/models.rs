@@ -27,6 +27,7 @@ use crate::engine::llama::{
 use crate::engine::reordered::{Orders, reordered};
 use crate::engine::tuning::PROMPT_BATCH_MAX;
 use crate::engine::vision::KEPT_BYTES_MAX;
+use crate::operating::board::{Board, Watch};
 pub use choice::Candidate;
 pub use listing::{COMMAND, run};
 pub use memory::Memory;
@@ -172,10 +173,10 @@ impl Room {
     }
 }
 
-/// Decides what to run, fetches what is missing, and says what it needs.
-pub async fn choose(config: &Config) -> anyhow::Result<Chosen> {
+/// Decides what to run, fetches what is missing, which shows on the board, and says what it needs.
+pub async fn choose(config: &Config, board: &Board) -> anyhow::Result<Chosen> {
     let memory = memory::read()?;
-    let mut chosen = chosen(config, &memory).await?;
+    let mut chosen = chosen(config, &memory, board).await?;
     if config.projector.is_some() {
         chosen.projector.clone_from(&config.projector);
     }
@@ -183,7 +184,7 @@ pub async fn choose(config: &Config) -> anyhow::Result<Chosen> {
     Ok(chosen)
 }
 
-async fn chosen(config: &Config, memory: &Memory) -> anyhow::Result<Chosen> {
+async fn chosen(config: &Config, memory: &Memory, board: &Board) -> anyhow::Result<Chosen> {
     let flags = &config.models;
     let offered = |id: &str| flags.offer_as.clone().unwrap_or_else(|| id.to_owned());
     let local = |id: String, weights: &Path| Chosen {
@@ -204,7 +205,7 @@ async fn chosen(config: &Config, memory: &Memory) -> anyhow::Result<Chosen> {
         (Named::Path(path), None) => Ok(local(named?, path)),
         (Named::Url(url), None) => {
             let id = named?;
-            Ok(local(id, &from_url(config, url).await?))
+            Ok(local(id, &from_url(config, url, board).await?))
         }
         (Named::Entry(id), None) => {
             let catalog = catalog(&flags.cache)?;
@@ -215,7 +216,7 @@ async fn chosen(config: &Config, memory: &Memory) -> anyhow::Result<Chosen> {
                     ids.join(", ")
                 );
             };
-            let mut chosen = from_catalog(config, model).await?;
+            let mut chosen = from_catalog(config, model, board).await?;
             chosen.id = offered(id);
             Ok(chosen)
         }
@@ -231,23 +232,23 @@ async fn chosen(config: &Config, memory: &Memory) -> anyhow::Result<Chosen> {
             )?;
             tracing::info!(model = best.id, "chosen");
             let model = catalog.model(&best.id).context("it was there just now")?;
-            from_catalog(config, model).await
+            from_catalog(config, model, board).await
         }
     }
 }
 
-async fn from_catalog(config: &Config, model: &Model) -> anyhow::Result<Chosen> {
+async fn from_catalog(config: &Config, model: &Model, board: &Board) -> anyhow::Result<Chosen> {
     let weights = model.weights().with_context(|| {
         format!(
             "the catalog names no file for {}: bring your own with --model-file",
             model.id
         )
     })?;
-    let weights = get(config, &Wanted::of_catalog(weights)).await?;
+    let weights = get(config, &Wanted::of_catalog(weights), board).await?;
     // The operator's own goes before the catalog's.
     let wanted = model.projector().filter(|_| config.projector.is_none());
     let projector = match wanted {
-        Some(file) => Some(get(config, &Wanted::of_catalog(file)).await?),
+        Some(file) => Some(get(config, &Wanted::of_catalog(file), board).await?),
         None => None,
     };
     if let Some(attribution) = &model.licence.attribution {
@@ -260,21 +261,25 @@ async fn from_catalog(config: &Config, model: &Model) -> anyhow::Result<Chosen> 
     })
 }
 
-async fn from_url(config: &Config, url: &FileUrl) -> anyhow::Result<PathBuf> {
+async fn from_url(config: &Config, url: &FileUrl, board: &Board) -> anyhow::Result<PathBuf> {
     let wanted = Wanted::of_url(url, config.models.sha256.as_deref());
     if wanted.sha256.is_none() {
         tracing::warn!(
             "nothing tells whether that file is the one you mean: add #sha256=… or --sha256"
         );
     }
-    get(config, &wanted).await
+    get(config, &wanted, board).await
 }
 
-async fn get(config: &Config, wanted: &Wanted) -> anyhow::Result<PathBuf> {
+async fn get(config: &Config, wanted: &Wanted, board: &Board) -> anyhow::Result<PathBuf> {
     let settings = Settings::new(cache(&config.models.cache)?);
     let mut reporter = Reporter::new(&wanted.name);
-    let fetched: Result<PathBuf, FetchError> =
-        fetch(wanted, &settings, &mut |progress| reporter.tell(&progress)).await;
+    let mut watch = Watch::new(board, &wanted.name);
+    let mut tell = |progress| {
+        reporter.tell(&progress);
+        watch.tell(&progress);
+    };
+    let fetched: Result<PathBuf, FetchError> = fetch(wanted, &settings, &mut tell).await;
     Ok(fetched?)
 }
 

@@ -80,7 +80,35 @@ fn in_time(seconds: u64) -> String {
     }
 }
 
-/// A line now and then for a log.
+/// How far a fetch is at one moment. Its text is what people read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Bytes that are there.
+    pub have: u64,
+    /// Bytes of the whole file, where the other side says so.
+    pub total: Option<u64>,
+    /// Bytes that came in a second, on average since the fetch began.
+    pub bytes_per_second: u64,
+    /// Seconds until the rest is there at this rate. None where the size is unknown or nothing comes.
+    pub seconds_left: Option<u64>,
+}
+
+impl std::fmt::Display for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", in_units(self.have))?;
+        if let Some(total) = self.total.filter(|total| *total > 0) {
+            let percent = self.have.saturating_mul(100) / total;
+            write!(f, " of {} ({percent} %)", in_units(total))?;
+        }
+        write!(f, ", {}/s", in_units(self.bytes_per_second))?;
+        match self.seconds_left {
+            Some(seconds) => write!(f, ", {} left", in_time(seconds)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Measures how fast a fetch is, and says it now and then for a log.
 #[derive(Debug)]
 pub struct Meter {
     interval_ms: u64,
@@ -100,31 +128,27 @@ impl Meter {
         }
     }
 
+    /// How far it is now.
+    pub fn pace(&self, now_ms: u64, have: u64, total: Option<u64>) -> Pace {
+        let passed_ms = now_ms.saturating_sub(self.begun_ms).max(1);
+        let came = have.saturating_sub(self.begun_bytes);
+        let bytes_per_second = came.saturating_mul(1000) / passed_ms;
+        Pace {
+            have,
+            total,
+            bytes_per_second,
+            seconds_left: total
+                .and_then(|total| total.saturating_sub(have).checked_div(bytes_per_second)),
+        }
+    }
+
     /// The line for now, if it is time for one: how much is there, how fast it comes, how long it will take.
     pub fn line(&mut self, now_ms: u64, have: u64, total: Option<u64>) -> Option<String> {
         if now_ms.saturating_sub(self.said_ms) < self.interval_ms {
             return None;
         }
         self.said_ms = now_ms;
-        let passed_ms = now_ms.saturating_sub(self.begun_ms).max(1);
-        let per_second = have.saturating_sub(self.begun_bytes).saturating_mul(1000) / passed_ms;
-        let share = total
-            .filter(|total| *total > 0)
-            .map_or_else(String::new, |total| {
-                let percent = have.saturating_mul(100) / total;
-                format!(" of {} ({percent} %)", in_units(total))
-            });
-        let left = total
-            .and_then(|total| total.saturating_sub(have).checked_div(per_second))
-            .map_or_else(String::new, |seconds| {
-                format!(", {} left", in_time(seconds))
-            });
-        let line = format!(
-            "{}{share}, {}/s{left}",
-            in_units(have),
-            in_units(per_second)
-        );
-        Some(line)
+        Some(self.pace(now_ms, have, total).to_string())
     }
 }
 

@@ -7,6 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use node_session::{EngineEvent, JobKey};
 use protocol::{MeasuredSpeed, Usage};
+use serde_json::{Value, json};
+
+mod fetching;
+
+pub use fetching::{Fetching, Step, Watch};
 
 /// How far the rig is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub struct Facts {
 #[derive(Debug)]
 struct Numbers {
     state: State,
+    /// How far a download is, while one goes on.
+    fetching: Option<Fetching>,
     facts: Facts,
     running: HashMap<JobKey, Accepted>,
     connections: u64,
@@ -92,6 +99,7 @@ impl Default for Board {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Numbers {
             state: State::Fetching,
+            fetching: None,
             facts: Facts::default(),
             running: HashMap::new(),
             connections: 0,
@@ -121,11 +129,40 @@ impl Board {
             State::Fetching | State::Loading | State::Connecting | State::Ready => false,
         };
         if !is_last_word {
+            numbers.fetching = None;
             if state == State::Ready {
                 numbers.connections += 1;
             }
             numbers.state = state;
         }
+    }
+
+    /// How far a download is.
+    pub fn set_fetching(&self, fetching: Fetching) {
+        let mut numbers = self.numbers();
+        if numbers.state == State::Fetching {
+            numbers.fetching = Some(fetching);
+        }
+    }
+
+    /// How far it is in one line that begins with its word: `ready`, `fetching: …`.
+    pub fn says(&self) -> String {
+        let numbers = self.numbers();
+        let word = numbers.state.word();
+        match &numbers.fetching {
+            Some(fetching) => format!("{word}: {}", fetching.line()),
+            None => word.to_owned(),
+        }
+    }
+
+    /// The same for a program.
+    pub fn json(&self) -> Value {
+        let numbers = self.numbers();
+        let mut says = json!({ "status": numbers.state.word() });
+        if let (Some(fetching), Some(says)) = (&numbers.fetching, says.as_object_mut()) {
+            says.insert("fetching".to_owned(), fetching.fields());
+        }
+        says
     }
 
     /// How far it is.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,6 +24,9 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// For programs that ask for it.
+const JSON_TYPE: &str = "application/json";
 
 /// Serves the board until the process ends. Says where.
 pub fn start(address: SocketAddr, board: Board) -> std::io::Result<SocketAddr> {
@@ -75,7 +78,7 @@ async fn serve(listener: TcpListener, board: Board) {
 
 fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
     match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/healthz") => health(board.state()),
+        (&Method::GET | &Method::HEAD, "/healthz") => health(request, board),
         (&Method::GET | &Method::HEAD, "/metrics") => {
             reply(StatusCode::OK, METRICS_TYPE, board.metrics())
         }
@@ -99,14 +102,22 @@ fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> 
 }
 
 /// Healthy is who can be given work.
-fn health(state: State) -> Response<Full<Bytes>> {
-    let status = match state {
+fn health(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+    let status = match board.state() {
         State::Ready => StatusCode::OK,
         State::Fetching | State::Loading | State::Connecting | State::Draining | State::Broken => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     };
-    reply(status, "text/plain", format!("{}\n", state.word()))
+    let accept = request.headers().get(ACCEPT);
+    let wants_json = accept
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains(JSON_TYPE));
+    if wants_json {
+        reply(status, JSON_TYPE, format!("{}\n", board.json()))
+    } else {
+        reply(status, "text/plain", format!("{}\n", board.says()))
+    }
 }
 
 fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
@@ -122,14 +133,19 @@ fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 mod tests {
     use std::io::{Read as _, Write as _};
 
+    use super::super::board::{Fetching, Step};
     use super::*;
 
     /// One request: the status and the body.
     fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+        ask_for(address, path, "*/*")
+    }
+
+    fn ask_for(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: rig\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: rig\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
         let mut answer = String::new();
@@ -145,6 +161,15 @@ mod tests {
         let address = start(SocketAddr::from(([127, 0, 0, 1], 0)), board.clone()).unwrap();
         let (status, body) = ask(address, "/healthz");
         assert_eq!((status, body.as_str()), (503, "fetching\n"));
+        board.set_fetching(Fetching {
+            file: "model.gguf".to_owned(),
+            step: Step::Other("checking 857 MB".to_owned()),
+        });
+        let line = "fetching: model.gguf, checking 857 MB\n";
+        assert_eq!(ask(address, "/healthz"), (503, line.to_owned()));
+        let (status, body) = ask_for(address, "/healthz", "application/json");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, body), (503, board.json()));
         board.set_state(State::Ready);
         assert_eq!(ask(address, "/healthz"), (200, "ready\n".to_owned()));
         let (status, body) = ask(address, "/metrics");

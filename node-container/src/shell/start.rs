@@ -60,7 +60,7 @@ pub(super) async fn start(
 }
 
 async fn begin(config: &Config, board: &Board) -> anyhow::Result<Started> {
-    let chosen = models::choose(config).await?;
+    let chosen = models::choose(config, board).await?;
     tracing::info!(file = %chosen.weights.display(), "loading the model");
     board.set_state(State::Loading);
     let options = llama_options(config, &chosen)?;
