@@ -14,6 +14,9 @@ use crate::voice::Voice;
 /// The engine tells of health in its events too, but not of what a check wrote, so it is looked at this often.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How often a log is told of the same state in other numbers, as of a download that goes on.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// What a look at a starting rig means.
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
@@ -35,7 +38,7 @@ pub(crate) async fn wait(
 ) -> Result<()> {
     let begun = Instant::now();
     let mut progress = Progress::new(begun);
-    let mut said = String::new();
+    let mut said: Option<(String, Instant)> = None;
     loop {
         let Some(rig) = rigs::inspect(docker, id).await? else {
             bail!("{name} was removed while it started");
@@ -64,13 +67,26 @@ pub(crate) async fn wait(
             bail!("{name} {why}; the end of its log:\n{tail}");
         }
         voice.now(&format!("{name}: {doing} ({seconds} s)"));
-        if doing != said && !voice.is_live() {
+        let now = Instant::now();
+        if !voice.is_live() && is_news(said.as_ref(), &doing, now) {
             let text = format!("{name}: {doing}");
             voice.event("starting", json!({ "name": name, "doing": doing }), &text);
-            said = doing;
+            said = Some((doing, now));
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The state in what a rig says: `fetching` of `fetching: model.gguf, 200 MB of 1.0 GB (20 %), …`.
+pub(crate) fn state(doing: &str) -> &str {
+    doing.split(':').next().unwrap_or(doing)
+}
+
+/// Whether a log is to hear of it: a new state at once, the same in other numbers now and then.
+fn is_news(said: Option<&(String, Instant)>, doing: &str, now: Instant) -> bool {
+    said.is_none_or(|(before, at)| {
+        before != doing && (state(before) != state(doing) || now.duration_since(*at) >= AGAIN)
+    })
 }
 
 fn look(rig: &Rig) -> Look {
@@ -142,22 +158,33 @@ mod tests {
         }
     }
 
+    /// As the rig's own board puts it.
+    const FETCHING: &str =
+        "fetching: model.gguf, 200 MB of 1.0 GB (20 %), 10.0 MB/s, 1 min 20 s left";
+
+    #[test]
+    fn a_log_hears_of_a_new_state_at_once_and_of_a_download_now_and_then() {
+        let begun = Instant::now();
+        let said = (FETCHING.to_owned(), begun);
+        let later = "fetching: model.gguf, 210 MB of 1.0 GB (21 %), 10.0 MB/s, 1 min 19 s left";
+        assert!(is_news(None, FETCHING, begun));
+        assert!(!is_news(Some(&said), FETCHING, begun + 2 * AGAIN));
+        assert!(!is_news(Some(&said), later, begun + AGAIN / 2));
+        assert!(is_news(Some(&said), later, begun + AGAIN));
+        assert!(is_news(Some(&said), "loading", begun));
+    }
+
     #[test]
     fn a_starting_rig_says_what_it_does() {
         let starting = rig(
             State::RUNNING,
             HealthStatusEnum::STARTING,
-            "downloading: 40 %\n",
+            &format!("{FETCHING}\n"),
             0,
         );
-        assert_eq!(look(&starting), Look::Not("downloading: 40 %".into()));
-        let json = rig(
-            State::RUNNING,
-            HealthStatusEnum::STARTING,
-            "{\"status\":\"loading\"}\n",
-            0,
-        );
-        assert_eq!(look(&json), Look::Not("loading".into()));
+        assert_eq!(look(&starting), Look::Not(FETCHING.into()));
+        let loading = rig(State::RUNNING, HealthStatusEnum::STARTING, "loading\n", 0);
+        assert_eq!(look(&loading), Look::Not("loading".into()));
         let silent = rig(State::RUNNING, HealthStatusEnum::STARTING, "", 0);
         assert_eq!(look(&silent), Look::Not("starting".into()));
     }

@@ -9,6 +9,8 @@ use bollard::models::ContainerStatsResponse;
 use bollard::query_parameters::StatsOptionsBuilder;
 use futures_util::StreamExt as _;
 
+use crate::health::state;
+
 /// What `/healthz` says while bytes are what matters: the model comes over the network, or from the disk.
 const BYTES_MATTER: [&str; 2] = ["fetching", "loading"];
 
@@ -44,7 +46,8 @@ impl Progress {
     /// How long nothing has changed, after a look at what it does.
     pub(crate) async fn still(&mut self, docker: &Docker, id: &str, doing: &str) -> Duration {
         let now = Instant::now();
-        self.state(now, doing);
+        // The numbers in it are not looked at: a rate that falls to nothing changes them, too.
+        self.state(now, state(doing));
         if BYTES_MATTER.iter().any(|word| doing.starts_with(word))
             && now.duration_since(self.counted) >= COUNT
         {
