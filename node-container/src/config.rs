@@ -1,5 +1,6 @@
 //! What an operator sets: flags, or environment variables of the same names with `HELIOGRAPH_` before them.
 
+mod failing;
 mod models;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use clap::Parser;
 use protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, NODE_SLOTS_MAX};
 
 use crate::health::PORT;
+pub use failing::{FailureFlags, GpuNeed, ON_FAILURE, OnFailure};
 pub use models::{CacheFlags, ModelFlags};
 
 use crate::engine::embed::Pooling;
@@ -29,7 +31,7 @@ const CHAT_TEMPLATE_BYTES_MAX: u64 = 1 << 20;
 /// The rig: runs one language model with llama.cpp and serves it to a Heliograph relay.
 ///
 /// Ends with 0 after a drain (SIGTERM or Ctrl-C), 1 when it cannot start, 2 when a flag is wrong, 3 when the relay
-/// refuses it for good, 4 when the engine dies, 130 at a second signal.
+/// refuses it for good, 4 when the engine fails, 130 at a second signal; with --on-failure stay it first stays and says why.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "rig", version, args_override_self = true)]
 pub struct Config {
@@ -123,6 +125,10 @@ pub struct Config {
         default_value = "127.0.0.1"
     )]
     pub metrics_host: IpAddr,
+
+    /// What becomes of it where it cannot go on.
+    #[command(flatten)]
+    pub failing: FailureFlags,
 
     /// For tests: logs offsets and hashes of what each attempt produces.
     #[arg(long, env = "HELIOGRAPH_LOG_HASHES", hide = true)]

@@ -77,15 +77,29 @@ fn main() -> ExitCode {
 
 fn run_node() -> ExitCode {
     let mut command = Config::command().after_help(tasks());
-    let config = match Config::from_arg_matches(&command.get_matches_mut()) {
-        Ok(config) => config,
-        Err(error) => error.format(&mut command).exit(),
-    };
-    if let Err(message) = config.check() {
-        command.error(ErrorKind::ValueValidation, message).exit();
+    match settings(&mut command) {
+        Ok(config) => {
+            log::start();
+            shell::run(&config)
+        }
+        // Help and the version were asked for.
+        Err(told) if !told.use_stderr() => told.exit(),
+        Err(wrong) => {
+            // Who closes that end does not want to know.
+            drop(wrong.print());
+            log::start();
+            shell::settings_are_wrong(&wrong.to_string())
+        }
     }
-    log::start();
-    shell::run(&config)
+}
+
+fn settings(command: &mut clap::Command) -> Result<Config, clap::Error> {
+    let config = Config::from_arg_matches(&command.try_get_matches_from_mut(std::env::args_os())?)
+        .map_err(|error| error.format(command))?;
+    match config.check() {
+        Ok(()) => Ok(config),
+        Err(message) => Err(command.error(ErrorKind::ValueValidation, message)),
+    }
 }
 
 /// The end of the help text.

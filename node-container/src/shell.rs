@@ -8,7 +8,9 @@
 //! SIGTERM ─▶ Input::DrainRequested
 //! ```
 
+mod failure;
 mod job_log;
+mod marker;
 mod produced;
 pub(crate) mod socket;
 mod start;
@@ -24,24 +26,23 @@ use node_session::{End, Input, Millis, NodeSession, Output};
 use protocol::{Capabilities, CloseCode, ModelOffer, NodeClass};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::config::Config;
 use crate::engine::{Command, EngineEvent};
 use crate::operating::board::{Board, Facts, State};
 use crate::operating::{machine, server};
+use failure::Failure;
 use job_log::JobLog;
 use produced::ProducedLog;
 use socket::{DialError, Heard, Socket};
 use start::{Engine, Started};
 
-/// The rig could not start.
+pub use failure::settings_are_wrong;
+
+/// Not even the rig's own event loop could be made.
 const EXIT_START: u8 = 1;
-/// The relay will not have this node.
-const EXIT_REFUSED: u8 = 3;
-/// The engine's thread died.
-const EXIT_ENGINE: u8 = 4;
 /// A second signal came while draining.
 const EXIT_SIGNAL: u8 = 130;
 
@@ -90,18 +91,41 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
         let _context = runtime.enter();
         Signals::listen()?
     };
-    let engine = match runtime.block_on(start::start(config, &board, &mut signals))? {
-        Started::Ready(engine) => engine,
-        Started::Broken => leave(EXIT_ENGINE),
-        Started::Stopped => leave(0),
-    };
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
-    let (code, is_engine_gone) = runtime.block_on(serve(config, board, engine, seed, &mut signals));
-    if is_engine_gone {
-        Ok(code)
-    } else {
-        leave(code)
+    let (had_died, marker) = start::mark(config);
+    runtime.block_on(async {
+        let (ended, is_engine_gone) = live(config, &board, &mut signals, seed, had_died).await;
+        if let Some(marker) = marker {
+            marker.end();
+        }
+        let code = match ended {
+            Ok(code) => code,
+            Err(failure) => {
+                let on = config.failing.on_failure;
+                failure.end(on, &board, &mut signals).await
+            }
+        };
+        if is_engine_gone {
+            Ok(code)
+        } else {
+            leave(code)
+        }
+    })
+}
+
+/// From the start to the end. Returns the exit code or why it cannot go on, and whether the engine's thread has ended too.
+async fn live(
+    config: &Config,
+    board: &Board,
+    signals: &mut Signals,
+    seed: [u8; 32],
+    had_died: bool,
+) -> (Result<u8, Failure>, bool) {
+    match start::start(config, board, signals, had_died).await {
+        Ok(Started::Ready(engine)) => serve(config, board.clone(), engine, seed, signals).await,
+        Ok(Started::Stopped) => (Ok(0), false),
+        Err(failure) => (Err(failure), false),
     }
 }
 
@@ -111,14 +135,14 @@ fn leave(code: u8) -> ! {
     signal_hook::low_level::exit(i32::from(code))
 }
 
-/// Serves the relay to the end. Returns the exit code, and whether the engine's thread has ended too.
+/// Serves the relay to the end. Returns as [`live`] does.
 async fn serve(
     config: &Config,
     board: Board,
     engine: Engine,
     seed: [u8; 32],
     signals: &mut Signals,
-) -> (u8, bool) {
+) -> (Result<u8, Failure>, bool) {
     board.set_facts(Facts {
         model: engine.chosen.id.clone(),
         slots: config.slots,
@@ -148,8 +172,8 @@ async fn serve(
         has_handed_back: false,
         ending: None,
     };
-    let code = shell.drive(&mut events, signals).await;
-    (code, shell.end(&mut events, thread).await)
+    let ended = shell.drive(&mut events, signals).await;
+    (ended, shell.end(&mut events, thread).await)
 }
 
 /// Begins to say on a local port how the rig is. A rig without it works as well: another one may have the port.
@@ -242,22 +266,21 @@ struct Shell<'c> {
 }
 
 impl Shell<'_> {
-    /// Returns the exit code.
+    /// Returns the exit code, or why it cannot go on.
     async fn drive(
         &mut self,
         events: &mut UnboundedReceiver<EngineEvent>,
         signals: &mut Signals,
-    ) -> u8 {
+    ) -> Result<u8, Failure> {
         self.act();
         loop {
             match self.ending {
                 Some(End::Drained) => {
                     tracing::info!("drained");
-                    return 0;
+                    return Ok(0);
                 }
                 Some(end @ End::Refused { .. }) => {
-                    tracing::error!("{end}");
-                    return EXIT_REFUSED;
+                    return Err(Failure::refused(end.to_string()));
                 }
                 None => {}
             }
@@ -267,9 +290,10 @@ impl Shell<'_> {
                 event = self.link.next() => self.link_event(event),
                 event = events.recv() => {
                     let Some(event) = event else {
-                        self.board.set_state(State::Broken);
-                        tracing::error!("the engine died: its jobs go to other nodes, and this rig ends; `rig doctor` looks for the cause");
-                        return EXIT_ENGINE;
+                        let why = "the engine died, and its jobs go to other nodes; `rig doctor` looks for the cause";
+                        self.board.set_broken(why);
+                        self.say_the_rest().await;
+                        return Err(Failure::engine(why.to_owned()));
                     };
                     self.board.engine_said(&event);
                     self.jobs.engine_said(&event);
@@ -280,13 +304,13 @@ impl Shell<'_> {
                 () = signals.next() => {
                     if drain_until.is_some() {
                         tracing::warn!("second signal: ending now");
-                        return EXIT_SIGNAL;
+                        return Ok(EXIT_SIGNAL);
                     }
                     self.drain();
                 }
                 () = sleep_until(drain_until.unwrap_or(tick_at)), if drain_until.is_some() => {
                     if self.has_handed_back {
-                        return 0;
+                        return Ok(0);
                     }
                     self.hand_back();
                 }
@@ -431,6 +455,20 @@ impl Shell<'_> {
             drop(closing.await);
         }
         engine_end(events, thread).await
+    }
+
+    /// Lets the relay hear what there is still to say, for a moment: which jobs the engine failed.
+    async fn say_the_rest(&mut self) {
+        let until = Instant::now() + HAND_BACK_TIME_MAX;
+        while let Link::Open(socket) = &self.link
+            && socket.is_busy()
+        {
+            let Ok(event) = timeout_at(until, self.link.next()).await else {
+                return;
+            };
+            self.link_event(event);
+            self.act();
+        }
     }
 
     fn now(&self) -> Millis {

@@ -43,8 +43,14 @@ impl Tap {
         let (record, passed) = watch::channel(Vec::new());
         let relay = network.socket_url();
         let line = tokio::spawn(async move {
-            let (stream, _) = listener.accept().await?;
-            pass_on(stream, &relay, &record).await
+            loop {
+                let (stream, _) = listener.accept().await?;
+                let ended = pass_on(stream, &relay, &record).await;
+                // A rig first asks whether its key is taken, and says nothing.
+                if !record.borrow().is_empty() {
+                    return ended;
+                }
+            }
         });
         Ok(Self { url, passed, line })
     }

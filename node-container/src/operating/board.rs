@@ -26,18 +26,24 @@ pub enum State {
     Ready,
     /// It takes no more jobs and ends when those that run have.
     Draining,
-    /// The engine is broken; the rig ends.
+    /// It cannot go on, and says why.
     Broken,
+    /// The rig before it died in mid-work: it lets some time pass.
+    Waiting,
 }
 
+/// The longest reason that is told: a few sentences, with a path or two.
+const REASON_CHARS_MAX: usize = 600;
+
 impl State {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Fetching,
         Self::Loading,
         Self::Connecting,
         Self::Ready,
         Self::Draining,
         Self::Broken,
+        Self::Waiting,
     ];
 
     /// The word that is told.
@@ -49,6 +55,7 @@ impl State {
             Self::Ready => "ready",
             Self::Draining => "draining",
             Self::Broken => "broken",
+            Self::Waiting => "waiting",
         }
     }
 }
@@ -73,6 +80,8 @@ struct Numbers {
     state: State,
     /// How far a download is, while one goes on.
     fetching: Option<Fetching>,
+    /// Why it is broken, or waits; one line.
+    reason: Option<String>,
     facts: Facts,
     running: HashMap<JobKey, Accepted>,
     connections: u64,
@@ -100,6 +109,7 @@ impl Default for Board {
         Self(Arc::new(Mutex::new(Numbers {
             state: State::Fetching,
             fetching: None,
+            reason: None,
             facts: Facts::default(),
             running: HashMap::new(),
             connections: 0,
@@ -126,10 +136,15 @@ impl Board {
         let is_last_word = match numbers.state {
             State::Draining => state != State::Broken,
             State::Broken => true,
-            State::Fetching | State::Loading | State::Connecting | State::Ready => false,
+            State::Fetching
+            | State::Loading
+            | State::Connecting
+            | State::Ready
+            | State::Waiting => false,
         };
         if !is_last_word {
             numbers.fetching = None;
+            numbers.reason = None;
             if state == State::Ready {
                 numbers.connections += 1;
             }
@@ -145,12 +160,28 @@ impl Board {
         }
     }
 
-    /// How far it is in one line that begins with its word: `ready`, `fetching: …`.
+    /// The rig cannot go on. The first reason stays: what comes after it follows from it.
+    pub fn set_broken(&self, why: &str) {
+        let is_known = self.state() == State::Broken;
+        self.set_state(State::Broken);
+        if !is_known {
+            self.numbers().reason = Some(one_line(why));
+        }
+    }
+
+    /// The rig lets some time pass before it begins.
+    pub fn set_waiting(&self, why: &str) {
+        self.set_state(State::Waiting);
+        self.numbers().reason = Some(one_line(why));
+    }
+
+    /// How far it is in one line that begins with its word: `ready`, `fetching: …`, `broken: …`.
     pub fn says(&self) -> String {
         let numbers = self.numbers();
         let word = numbers.state.word();
-        match &numbers.fetching {
-            Some(fetching) => format!("{word}: {}", fetching.line()),
+        let more = numbers.reason.clone();
+        match more.or_else(|| Some(numbers.fetching.as_ref()?.line())) {
+            Some(more) => format!("{word}: {more}"),
             None => word.to_owned(),
         }
     }
@@ -161,6 +192,9 @@ impl Board {
         let mut says = json!({ "status": numbers.state.word() });
         if let (Some(fetching), Some(says)) = (&numbers.fetching, says.as_object_mut()) {
             says.insert("fetching".to_owned(), fetching.fields());
+        }
+        if let (Some(reason), Some(says)) = (&numbers.reason, says.as_object_mut()) {
+            says.insert("reason".to_owned(), reason.clone().into());
         }
         says
     }
@@ -266,6 +300,11 @@ impl Numbers {
         });
         let help = "How far the rig is: 1 for one of them.";
         metric(&mut text, "gauge", "state", help, &states);
+        if let Some(reason) = &self.reason {
+            let labels = format!("{{reason=\"{}\"}}", escaped(reason));
+            let help = "Why it is broken, or waits.";
+            metric(&mut text, "gauge", "trouble", help, &[(labels, 1)]);
+        }
         let ends = [
             ("finished", self.finished),
             ("failed", self.failed),
@@ -299,6 +338,12 @@ fn metric(text: &mut String, kind: &str, name: &str, help: &str, values: &[(Stri
     for (labels, value) in values {
         text.extend([&name, labels, " ", &value.to_string(), "\n"]);
     }
+}
+
+/// A reason as one line of bounded length; errors may have several.
+fn one_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(REASON_CHARS_MAX).collect()
 }
 
 /// A label's value, as the format wants it.
@@ -367,6 +412,20 @@ mod tests {
         assert_eq!(board.state(), State::Broken);
         let state = "heliograph_rig_state{state=\"broken\"} ";
         assert_eq!(line(&board, state).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn what_is_broken_says_why_in_one_line() {
+        let board = Board::default();
+        board.set_waiting("it died");
+        assert_eq!(board.says(), "waiting: it died");
+        board.set_state(State::Loading);
+        assert_eq!(board.says(), "loading");
+        board.set_broken("the file is\n\"wrong\"");
+        board.set_broken("and the engine is gone");
+        assert_eq!(board.says(), "broken: the file is \"wrong\"");
+        let reason = "heliograph_rig_trouble{reason=\"the file is \\\"wrong\\\"\"} ";
+        assert_eq!(line(&board, reason).as_deref(), Some("1"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn machine() -> Option<Machine> {
 }
 
 /// Whether it is more than the processor.
-pub(super) const fn is_gpu(device: &LlamaBackendDevice) -> bool {
+pub(crate) const fn is_gpu(device: &LlamaBackendDevice) -> bool {
     match device.device_type {
         LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu => true,
         LlamaBackendDeviceType::Cpu

@@ -105,9 +105,12 @@ fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> 
 fn health(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
     let status = match board.state() {
         State::Ready => StatusCode::OK,
-        State::Fetching | State::Loading | State::Connecting | State::Draining | State::Broken => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        State::Fetching
+        | State::Loading
+        | State::Connecting
+        | State::Draining
+        | State::Broken
+        | State::Waiting => StatusCode::SERVICE_UNAVAILABLE,
     };
     let accept = request.headers().get(ACCEPT);
     let wants_json = accept

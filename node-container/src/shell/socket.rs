@@ -153,6 +153,11 @@ impl Socket {
         }
     }
 
+    /// Whether something that was given is not with the system yet.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.waiting > 0
+    }
+
     /// Says goodbye and waits a little until everything is sent.
     pub(crate) async fn close(mut self, code: u16) {
         self.send(Message::Close(Some(CloseFrame {

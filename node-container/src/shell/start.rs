@@ -2,24 +2,35 @@
 
 use std::thread::JoinHandle;
 
-use anyhow::Context as _;
-use protocol::MeasuredSpeed;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use std::time::Duration;
 
-use super::Signals;
-use crate::config::Config;
+use anyhow::Context as _;
+use protocol::{CloseCode, MeasuredSpeed};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use super::socket::{self, Socket};
+use super::{Signals, marker::Marker};
+use crate::config::{Config, GpuNeed, OnFailure};
 use crate::engine::llama::{self, LlamaOptions, Loaded, Spawned};
 use crate::engine::{Command, EngineEvent};
 use crate::models::{self, Chosen};
 use crate::operating::board::{Board, State};
-use crate::operating::selftest;
+use crate::operating::{machine, selftest};
+
+/// How long the relay may take to say whether it takes the key, before anything is fetched or loaded. One that is slower, or
+/// not there, is asked again once the model is loaded.
+const ASK_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a rig waits that died in mid-work. Docker starts it again at once, and what killed it (a card that was lost, the
+/// memory of the machine) is mostly still as it was; a card's driver takes seconds to reset it.
+const AFTER_DEATH: Duration = Duration::from_mins(1);
 
 /// How far it came.
 pub(super) enum Started {
     /// The engine answers.
     Ready(Engine),
-    /// The engine failed its self-test, which is logged.
-    Broken,
     /// A signal came first. What was begun may still go on, on threads of its own: fetching can be cut short anywhere,
     /// and so can llama.cpp's loading, but only by the process's end.
     Stopped,
@@ -46,12 +57,13 @@ pub(super) async fn start(
     config: &Config,
     board: &Board,
     signals: &mut Signals,
-) -> anyhow::Result<Started> {
+    had_died: bool,
+) -> Result<Started, Failure> {
     tokio::select! {
-        started = begin(config, board) => started,
+        started = begin(config, board, had_died) => started,
         () = signals.next() => {
             tracing::info!(
-                "stopped while {}: the relay has not heard of this rig, and what was fetched is kept",
+                "stopped while {}: this rig has not served, and what was fetched is kept",
                 board.state().word(),
             );
             Ok(Started::Stopped)
@@ -59,7 +71,88 @@ pub(super) async fn start(
     }
 }
 
-async fn begin(config: &Config, board: &Board) -> anyhow::Result<Started> {
+/// Marks that a rig runs here, and says whether the one before it died in mid-work. Only where it is started again at once.
+pub(super) fn mark(config: &Config) -> (bool, Option<Marker>) {
+    if config.failing.on_failure == OnFailure::End {
+        return (false, None);
+    }
+    let cache = models::cache(&config.models.cache);
+    let begun = cache.and_then(|cache| Ok(super::marker::begin(&cache, &config.name)?));
+    match begun {
+        Ok((had_died, marker)) => (had_died, Some(marker)),
+        Err(error) => {
+            tracing::warn!(
+                "a crash will not be seen at the next start: the cache cannot be written ({error:#})"
+            );
+            (false, None)
+        }
+    }
+}
+
+async fn begin(config: &Config, board: &Board, had_died: bool) -> Result<Started, Failure> {
+    if had_died {
+        let seconds = AFTER_DEATH.as_secs();
+        let why = format!(
+            "the rig before this one died in mid-work (a lost card, the machine's memory, a power cut; its log may say more); \
+             it loads again after {seconds} s"
+        );
+        board.set_waiting(&why);
+        tracing::warn!("{why}");
+        tokio::time::sleep(AFTER_DEATH).await;
+        board.set_state(State::Fetching);
+    }
+    if config.failing.gpu == GpuNeed::Required {
+        need_card().await?;
+    }
+    ask_relay(config).await?;
+    load(config, board)
+        .await
+        .unwrap_or_else(|error| Err(Failure::start(&error)))
+}
+
+/// A rig that shall have a card, and has none, must not run a hundred times slower in silence.
+async fn need_card() -> Result<(), Failure> {
+    // Drivers take a while to wake up.
+    let devices = tokio::task::spawn_blocking(llama::devices).await;
+    let devices = devices.map_err(|error| Failure::start(&error.into()))?;
+    let devices = devices.map_err(|error| Failure::start(&error.into()))?;
+    if devices.iter().any(machine::is_gpu) {
+        Ok(())
+    } else {
+        Err(Failure::no_card())
+    }
+}
+
+/// Whether the relay takes this key, before gigabytes are fetched for it. Nothing is registered: it says so before a node
+/// says anything.
+async fn ask_relay(config: &Config) -> Result<(), Failure> {
+    let asked = timeout(
+        ASK_TIME_MAX,
+        socket::dial(config.relay.clone(), config.key.clone()),
+    );
+    let error = match asked.await {
+        Ok(Ok(socket)) => {
+            Socket::close(socket, CloseCode::GoingAway.number()).await;
+            return Ok(());
+        }
+        Ok(Err(error)) => error,
+        Err(_) => {
+            tracing::warn!(relay = %config.relay, "it has not answered yet; loading meanwhile");
+            return Ok(());
+        }
+    };
+    if error.code == Some(CloseCode::Unauthorized.number()) {
+        return Err(Failure::refused(format!(
+            "the relay refuses this node's key ({}): give it one of this relay's node keys, whole",
+            error.why
+        )));
+    }
+    tracing::warn!(relay = %config.relay, why = error.why, "no connection yet; loading meanwhile");
+    Ok(())
+}
+
+/// The inner error is the engine's: it failed its self-test.
+async fn load(config: &Config, board: &Board) -> anyhow::Result<Result<Started, Failure>> {
     let chosen = models::choose(config, board).await?;
     tracing::info!(file = %chosen.weights.display(), "loading the model");
     board.set_state(State::Loading);
@@ -74,18 +167,15 @@ async fn begin(config: &Config, board: &Board) -> anyhow::Result<Started> {
         .context("what loads the model panicked")??;
     say_loaded(&chosen, config, &loaded);
     Ok(match tested(&commands, &mut events, &loaded).await {
-        Ok(measured) => Started::Ready(Engine {
+        Ok(measured) => Ok(Started::Ready(Engine {
             chosen,
             loaded,
             measured,
             commands,
             events,
             thread,
-        }),
-        Err(error) => {
-            tracing::error!("{error}");
-            Started::Broken
-        }
+        })),
+        Err(error) => Err(Failure::engine(error.to_string())),
     })
 }
 
@@ -101,6 +191,7 @@ fn llama_options(config: &Config, chosen: &Chosen) -> anyhow::Result<LlamaOption
         projector_file: chosen.projector.clone(),
         chat_template: config.read_chat_template()?,
         embeddings: config.embeddings,
+        break_while: config.failing.break_while.clone(),
         ..LlamaOptions::new(chosen.weights.clone())
     })
 }

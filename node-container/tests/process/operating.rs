@@ -13,12 +13,12 @@ use crate::relay::Relay;
 use crate::rig::{KEY, assign, assign_with, exit_code, log_file, request, rig, signal};
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
-fn get(port: u16, path: &str) -> String {
+pub(crate) fn get(port: u16, path: &str) -> String {
     let mut stream =
         TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).expect("it listens");
     write!(
@@ -31,7 +31,7 @@ fn get(port: u16, path: &str) -> String {
     answer
 }
 
-fn rig_command(words: &[&str]) -> std::process::Output {
+pub(crate) fn rig_command(words: &[&str]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rig"));
     command.args(words).env_clear();
     command.output().expect("it runs")
@@ -118,6 +118,7 @@ async fn a_signal_ends_a_rig_that_loads_its_model_or_tests_itself() {
         // Room for the longest self-test.
         command.args(["--context", "2048"]).stderr(Stdio::piped());
         let mut child = command.spawn().expect("rig starts");
+        relay.admit().await;
         let log = child.stderr.take().expect("piped");
         let mut lines = BufReader::new(log).lines();
         let mut text = String::new();

@@ -3,7 +3,7 @@
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use protocol::limits::NODE_FRAME_BYTES_MAX;
 use protocol::{
-    AnswerHash, DeltaKind, Failure, FinishReason, NodeToRelay, PING, PONG, RelayToNode,
+    AnswerHash, CloseCode, DeltaKind, Failure, FinishReason, NodeToRelay, PING, PONG, RelayToNode,
     SUBPROTOCOL, TokenFrame, Usage, decode, encode,
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +33,8 @@ pub(crate) struct Answer {
 
 pub(crate) struct Connection {
     socket: WebSocketStream<TcpStream>,
+    /// What was heard when it came.
+    first: Option<Message>,
     record: Record,
     /// Each frame is acknowledged while a job is followed.
     pub(crate) acknowledges: bool,
@@ -85,7 +87,30 @@ impl Relay {
         format!("ws://{}", self.listener.local_addr().expect("bound"))
     }
 
+    /// The next connection on which the rig says something. One that asks only whether its key is taken is answered.
     pub(crate) async fn accept(&self, key: Option<&str>) -> Connection {
+        loop {
+            let mut socket = self.upgrade(key).await;
+            let first = socket.next().await.expect("a word").expect("readable");
+            if !first.is_close() {
+                return Connection {
+                    socket,
+                    first: Some(first),
+                    record: Record::default(),
+                    acknowledges: false,
+                };
+            }
+        }
+    }
+
+    /// Lets a rig ask whether its key is taken, and no more.
+    pub(crate) async fn admit(&self) {
+        let mut socket = self.upgrade(None).await;
+        let first = socket.next().await.expect("a word").expect("readable");
+        assert!(first.is_close(), "{first:?}");
+    }
+
+    async fn upgrade(&self, key: Option<&str>) -> WebSocketStream<TcpStream> {
         let (stream, _) = self.listener.accept().await.expect("the rig comes");
         let expected = key.map(|key| format!("Bearer {key}"));
         #[expect(
@@ -101,7 +126,7 @@ impl Relay {
                         .get(name)
                         .map(|value| value.to_str().expect("ASCII").to_owned())
                 };
-                assert_eq!(header("authorization"), expected);
+                assert!(expected.is_none() || header("authorization") == expected);
                 assert_eq!(
                     header("sec-websocket-protocol").as_deref(),
                     Some(SUBPROTOCOL)
@@ -112,11 +137,7 @@ impl Relay {
                 );
                 Ok(response)
             };
-        Connection {
-            socket: accept_hdr_async(stream, check).await.expect("upgraded"),
-            record: Record::default(),
-            acknowledges: false,
-        }
+        accept_hdr_async(stream, check).await.expect("upgraded")
     }
 
     pub(crate) async fn refuse(&self) {
@@ -158,13 +179,16 @@ impl Connection {
 
     async fn said(&mut self) -> Said {
         loop {
-            match self
-                .socket
-                .next()
-                .await
-                .expect("connected")
-                .expect("readable")
-            {
+            let message = match self.first.take() {
+                Some(first) => first,
+                None => self
+                    .socket
+                    .next()
+                    .await
+                    .expect("connected")
+                    .expect("readable"),
+            };
+            match message {
                 Message::Text(text) if text.as_str() == PING => {
                     self.socket.send(Message::text(PONG)).await.expect("sent");
                 }
@@ -292,6 +316,25 @@ impl Connection {
                 && of == alias
             {
                 return failure;
+            }
+        }
+    }
+
+    /// What is said up to the goodbye, which must come.
+    pub(crate) async fn last_words(&mut self) -> Vec<NodeToRelay> {
+        let mut said = Vec::new();
+        loop {
+            match self.socket.next().await.expect("a goodbye") {
+                Ok(Message::Text(text)) if text.as_str() == PING => {}
+                Ok(Message::Text(text)) => {
+                    said.push(decode(text.as_str(), NODE_FRAME_BYTES_MAX).expect("a message"));
+                }
+                Ok(Message::Close(Some(frame))) => {
+                    assert_eq!(u16::from(frame.code), CloseCode::GoingAway.number());
+                    return said;
+                }
+                Ok(other) => panic!("unexpected {other:?}"),
+                Err(error) => panic!("cut off: {error}"),
             }
         }
     }

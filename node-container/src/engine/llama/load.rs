@@ -262,6 +262,7 @@ impl<'m> LlamaEngine<'m> {
             events: cache.first_words().into_iter().collect(),
             cache,
             failures: 0,
+            break_while: options.break_while.clone(),
             is_reader_gone: false,
         })
     }

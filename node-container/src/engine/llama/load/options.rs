@@ -35,6 +35,8 @@ pub struct LlamaOptions {
     pub chat_template: Option<String>,
     /// How to make vectors of texts, for models that do not say so themselves.
     pub embeddings: Option<Pooling>,
+    /// For tests: no decode step succeeds while there is a file here.
+    pub break_while: Option<PathBuf>,
 }
 
 impl LlamaOptions {
@@ -51,6 +53,7 @@ impl LlamaOptions {
             projector_file: None,
             chat_template: None,
             embeddings: None,
+            break_while: None,
         }
     }
 }

@@ -94,3 +94,19 @@ pub enum LoadError {
     #[error("the engine's thread did not start: {0}")]
     Thread(String),
 }
+
+impl LoadError {
+    /// Whether it stays so until somebody changes the settings or the file: waiting does not help.
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::NotGguf(_) | Self::ContextTooLong { .. } | Self::Template(_) => true,
+            Self::Unreadable { .. }
+            | Self::NoBackend
+            | Self::Backend(_)
+            | Self::Model { .. }
+            | Self::Context { .. }
+            | Self::Vision(_)
+            | Self::Thread(_) => false,
+        }
+    }
+}
