@@ -169,7 +169,7 @@ impl Scene {
         assert_eq!(host["SecurityOpt"], json!(["no-new-privileges:true"]));
         assert_eq!(host["Privileged"], json!(false));
         assert_eq!(container["Config"]["User"], "10001:10001");
-        assert_eq!(host["RestartPolicy"]["Name"], "on-failure");
+        assert_eq!(host["RestartPolicy"]["Name"], "unless-stopped");
         assert_eq!(
             container["NetworkSettings"]["Ports"],
             json!({}),

@@ -90,6 +90,15 @@ fn is_news(said: Option<&(String, Instant)>, doing: &str, now: Instant) -> bool 
 }
 
 fn look(rig: &Rig) -> Look {
+    if let Some(says) = rig.broken() {
+        return Look::Never(format!("cannot go on ({says})"));
+    }
+    if let Some(says) = rig
+        .waiting()
+        .filter(|_| rig.inspected.restart_count.is_some_and(|count| count > 0))
+    {
+        return Look::Never(format!("died while it started ({says})"));
+    }
     match (rig.state(), rig.health()) {
         ("running", "healthy") => Look::Healthy,
         ("running" | "restarting", "unhealthy") => {
@@ -118,9 +127,17 @@ pub(crate) fn reason(rig: &Rig) -> String {
         1 => "it could not start",
         2 => "a setting is wrong",
         3 => "the relay refuses it for good; the key is wrong, or not for this relay",
-        4 => "its engine died",
+        4 => "its engine died, or failed its self-test",
         130 => "it was interrupted",
+        132 => {
+            "its processor lacks an instruction that the image was built for; another image or machine"
+        }
+        134 => {
+            "it aborted: llama.cpp does so where a CUDA or ROCm card is lost or out of memory, or its driver fails"
+        }
+        135 | 139 => "it crashed: a fault of a driver's or of llama.cpp's",
         137 => "it was killed",
+        143 => "it was asked to stop before it could listen",
         _ => "for a reason of its own",
     };
     format!("{meaning} (exit code {code})")
@@ -204,6 +221,40 @@ mod tests {
             0,
         ));
         assert_eq!(unhealthy, Look::Never("is not healthy: no relay".into()));
+    }
+
+    #[test]
+    fn a_rig_that_cannot_go_on_is_not_waited_for_whatever_docker_calls_it() {
+        let says = "broken: the relay refuses the key\n";
+        for health in [HealthStatusEnum::STARTING, HealthStatusEnum::HEALTHY] {
+            let look = look(&rig(State::RUNNING, health, says, 0));
+            let Look::Never(why) = look else {
+                panic!("{look:?}");
+            };
+            assert!(why.contains("refuses the key"), "{why}");
+        }
+        // What its last container said is over.
+        let again = rig(State::RESTARTING, HealthStatusEnum::STARTING, says, 3);
+        assert!(matches!(look(&again), Look::Not(_)));
+    }
+
+    #[test]
+    fn a_rig_that_waits_after_a_crash_is_waited_for_unless_it_crashed_just_now() {
+        let says = "waiting: it died while it ran\n";
+        let mut waits = rig(State::RUNNING, HealthStatusEnum::STARTING, says, 0);
+        assert!(matches!(look(&waits), Look::Not(_)));
+        waits.inspected.restart_count = Some(1);
+        let look = look(&waits);
+        assert!(matches!(look, Look::Never(_)), "{look:?}");
+    }
+
+    #[test]
+    fn a_crash_is_told_in_words() {
+        for (code, says) in [(132, "instruction"), (134, "card is lost"), (139, "driver")] {
+            let reason = reason(&rig(State::EXITED, HealthStatusEnum::STARTING, "", code));
+            assert!(reason.contains(says), "{reason}");
+            assert!(reason.contains(&code.to_string()), "{reason}");
+        }
     }
 
     #[test]

@@ -28,9 +28,6 @@ const METRICS_PORT: u16 = 9464;
 /// A rig has a thread per core and a handful more; a hundred times that is a fault.
 const PROCESSES_MAX: i64 = 1_024;
 
-/// Restarts after a failure before the engine leaves it alone: a rig that cannot start shall not hammer the relay.
-const RESTARTS_MAX: i64 = 5;
-
 /// How long a log may become, in files of this size: a log must not fill the disk.
 const LOG_FILES: &str = "3";
 const LOG_FILE_SIZE: &str = "10m";
@@ -93,6 +90,8 @@ impl Plan {
             cmd: (!self.flags.is_empty()).then(|| self.flags.clone()),
             labels: Some(self.labels()),
             stop_signal: Some("SIGTERM".to_owned()),
+            // For who stops it without us: `docker stop`, and the machine going down.
+            stop_timeout: Some(i64::from(rigs::stop_seconds(self.drain_seconds))),
             healthcheck: Some(HealthConfig {
                 // The command is the image's own; only its times are ours.
                 test: None,
@@ -115,7 +114,13 @@ impl Plan {
             format!("HELIOGRAPH_NAME={}", self.name),
             format!("HELIOGRAPH_DRAIN_SECONDS={}", self.drain_seconds),
             format!("HELIOGRAPH_METRICS_PORT={port}"),
+            // Docker would start it again at once, and again, each time with a whole load.
+            "HELIOGRAPH_ON_FAILURE=stay".to_owned(),
         ];
+        if self.gpu != Gpu::Cpu {
+            // Without its card it would be a hundred times slower, and healthy.
+            all.push("HELIOGRAPH_GPU=required".to_owned());
+        }
         let model_file = self.model_file_inside();
         let threads = self.cpus.map(whole_cores);
         let further = [
@@ -164,9 +169,11 @@ impl Plan {
             // The same again would be swap: a model that swaps is of no use to anybody.
             memory_swap: Some(self.memory),
             nano_cpus: self.cpus.map(nano_cpus),
+            // It comes back with the machine and with Docker, whatever it ended with before; what was stopped stays so.
+            // A rig that fails does not end in a loop: see `HELIOGRAPH_ON_FAILURE`.
             restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::ON_FAILURE),
-                maximum_retry_count: Some(RESTARTS_MAX),
+                name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+                maximum_retry_count: None,
             }),
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), TMP_OPTIONS.to_owned())])),
             mounts: Some(self.mounts()),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::rigs::{self, GPU, MODEL, Rig};
 use crate::voice::{Voice, table};
-use crate::{engine, health};
+use crate::{engine, health as ends};
 
 /// Lists them.
 pub(crate) async fn run(voice: Voice) -> Result<()> {
@@ -19,7 +19,11 @@ pub(crate) async fn run(voice: Voice) -> Result<()> {
         let rows: Vec<Vec<String>> = std::iter::once(head.to_vec())
             .chain(all.iter().map(row))
             .collect();
-        table(&rows)
+        let why = all.iter().filter_map(|rig| {
+            let says = rig.broken().or_else(|| rig.waiting())?;
+            Some(format!("\n{}: {says}", called(rig)))
+        });
+        table(&rows) + &why.collect::<String>()
     };
     voice.result(&json!({ "rigs": values }), &text);
     Ok(())
@@ -29,16 +33,27 @@ fn row(rig: &Rig) -> Vec<String> {
     let state = if rig.is_up() || rig.state() == "created" {
         rig.state().to_owned()
     } else {
-        format!("{}: {}", rig.state(), health::reason(rig))
+        format!("{}: {}", rig.state(), ends::reason(rig))
     };
     vec![
         called(rig),
         state,
-        rig.health().to_owned(),
+        health(rig).to_owned(),
         rig.label(GPU).unwrap_or("?").to_owned(),
         rig.label(MODEL).unwrap_or("-").to_owned(),
         rig.image().to_owned(),
     ]
+}
+
+/// One word; what the rig says of itself goes before what Docker makes of it.
+fn health(rig: &Rig) -> &'static str {
+    if rig.broken().is_some() {
+        "broken"
+    } else if rig.waiting().is_some() {
+        "waiting"
+    } else {
+        rig.health()
+    }
 }
 
 /// The name, and what an update that was cut short left of it.
@@ -61,6 +76,7 @@ fn value(rig: &Rig) -> Value {
         "id": rig.id,
         "state": rig.state(),
         "health": rig.health(),
+        "broken": rig.broken(),
         "health_says": rig.health_says(),
         "exit_code": rig.exit_code(),
         "restarts": rig.inspected.restart_count.unwrap_or(0),

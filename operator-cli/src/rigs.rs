@@ -128,6 +128,24 @@ impl Rig {
         status.or_else(|| (!line.is_empty()).then(|| line.to_owned()))
     }
 
+    /// What it says of itself where it cannot go on: `broken: …`. Docker calls such a rig "starting" for as long as a
+    /// download may take, or "healthy" until three checks have failed.
+    pub(crate) fn broken(&self) -> Option<String> {
+        self.says_first("broken")
+    }
+
+    /// What it says of itself where it died and waits before it loads again: `waiting: …`.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        self.says_first("waiting")
+    }
+
+    fn says_first(&self, word: &str) -> Option<String> {
+        let says = self
+            .health_says()
+            .filter(|says| says.split(':').next() == Some(word))?;
+        (self.state() == "running").then_some(says)
+    }
+
     /// The exit code, where it has ended.
     pub(crate) fn exit_code(&self) -> Option<i64> {
         self.inspected
@@ -218,9 +236,14 @@ pub(crate) async fn inspect(docker: &Docker, container: &str) -> Result<Option<R
     }
 }
 
+/// How long the engine lets a rig drain before it kills.
+pub(crate) const fn stop_seconds(drain_seconds: u32) -> u32 {
+    drain_seconds.saturating_add(STOP_SECONDS_MORE)
+}
+
 /// Asks a rig to drain and waits for its end.
 pub(crate) async fn stop(docker: &Docker, rig: &Rig) -> Result<()> {
-    let seconds = rig.drain_seconds().saturating_add(STOP_SECONDS_MORE);
+    let seconds = stop_seconds(rig.drain_seconds());
     let options = StopContainerOptionsBuilder::new()
         .t(i32::try_from(seconds).unwrap_or(i32::MAX))
         .build();

@@ -88,7 +88,8 @@ async fn make_room(docker: &Docker, name: &str) -> Result<()> {
         let Some(rig) = rigs::inspect(docker, &container).await? else {
             continue;
         };
-        if rig.is_up() {
+        // One that cannot go on has no jobs, and is in nobody's way.
+        if rig.is_up() && rig.broken().is_none() {
             bail!(
                 "{name} is there already ({}, {}); `heliograph update {name}` renews it, `heliograph down {name}` \
                  removes it, `--name` starts another",

@@ -318,6 +318,7 @@ fn successor(old: &ContainerInspectResponse, image: &str) -> Result<ContainerCre
                 .collect(),
         ),
         stop_signal: config.stop_signal,
+        stop_timeout: config.stop_timeout,
         healthcheck: config.healthcheck.map(|check| HealthConfig {
             test: None,
             ..check

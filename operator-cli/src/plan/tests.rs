@@ -54,15 +54,22 @@ fn the_container_can_do_as_little_as_it_needs_whatever_the_card() {
 }
 
 #[test]
-fn a_rig_that_keeps_failing_is_left_alone_in_the_end() {
-    let policy = plan(Gpu::Cpu)
-        .container()
-        .host_config
-        .unwrap()
-        .restart_policy
-        .unwrap();
-    assert_eq!(policy.name, Some(RestartPolicyNameEnum::ON_FAILURE));
-    assert_eq!(policy.maximum_retry_count, Some(5));
+fn a_rig_comes_back_with_its_machine_and_does_not_fail_in_a_loop() {
+    let body = plan(Gpu::Cpu).container();
+    let policy = body.host_config.unwrap().restart_policy.unwrap();
+    assert_eq!(policy.name, Some(RestartPolicyNameEnum::UNLESS_STOPPED));
+    assert_eq!(policy.maximum_retry_count, None);
+    let stay = "HELIOGRAPH_ON_FAILURE=stay".to_owned();
+    assert!(body.env.unwrap().contains(&stay));
+}
+
+#[test]
+fn a_rig_for_a_card_does_not_run_without_one() {
+    for gpu in [Gpu::Cpu, Gpu::Cuda, Gpu::Rocm, Gpu::Vulkan] {
+        let environment = plan(gpu).container().env.unwrap();
+        let is_required = environment.contains(&"HELIOGRAPH_GPU=required".to_owned());
+        assert_eq!(is_required, gpu != Gpu::Cpu, "{gpu:?}");
+    }
 }
 
 #[test]
@@ -93,6 +100,8 @@ fn settings_reach_the_rig() {
         );
     }
     assert_eq!(body.cmd.unwrap(), ["--context", "4096"]);
+    // A machine that goes down waits for answers, too.
+    assert!(body.stop_timeout.unwrap() > 45);
     assert_eq!(body.host_config.unwrap().nano_cpus, Some(2_500_000_000));
 }
 
