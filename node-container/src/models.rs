@@ -10,6 +10,7 @@
 mod choice;
 mod listing;
 mod memory;
+mod room_flags;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ use crate::operating::board::{Board, Watch};
 pub use choice::Candidate;
 pub use listing::{COMMAND, run};
 pub use memory::Memory;
+pub(crate) use memory::read as read_memory;
+pub(crate) use room_flags::RoomFlags;
 
 /// What the network offers, unless the operator names another file.
 const CATALOG: &str = include_str!("../../catalog.toml");

@@ -63,7 +63,7 @@ impl Memory {
 }
 
 /// Looks at this machine.
-pub(super) fn read() -> Result<Memory, LoadError> {
+pub(crate) fn read() -> Result<Memory, LoadError> {
     let devices = devices()?;
     Ok(of_cards(&devices).unwrap_or_else(|| of_system(&devices)))
 }

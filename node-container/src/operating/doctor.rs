@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::config::{NodeKey, RelayUrl};
 use crate::console;
-use crate::health::{self, PORT};
+use crate::health::{self, Health, PORT};
+use crate::models::RoomFlags;
 
 mod local;
 mod relay;
@@ -33,6 +34,13 @@ struct Options {
     /// A model file that is to fit.
     #[arg(long, env = "HELIOGRAPH_MODEL_FILE", value_name = "PATH")]
     model_file: Option<PathBuf>,
+
+    /// What turns pictures into tokens beside it.
+    #[arg(long, env = "HELIOGRAPH_PROJECTOR", value_name = "PATH")]
+    projector: Option<PathBuf>,
+
+    #[command(flatten)]
+    room: RoomFlags,
 
     /// Where models are kept [default: heliograph/models in the user's cache folder].
     #[arg(long, env = "HELIOGRAPH_CACHE", value_name = "PATH")]
@@ -130,10 +138,17 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
 
 fn look(options: &Options) -> Vec<Finding> {
     let mut findings = local::devices();
-    findings.push(local::memory(options.model_file.as_deref()));
+    let health = health::ask(options.metrics_port).ok();
+    let wanted = local::Wanted {
+        file: options.model_file.as_deref(),
+        projector: options.projector.as_deref(),
+        room: &options.room,
+        is_loaded: health.as_ref().is_some_and(has_model),
+    };
+    findings.push(local::memory(&wanted));
     findings.push(local::processor(options.threads));
     findings.push(local::disk(&cache_folder(options.cache.as_deref())));
-    findings.push(running(options.metrics_port));
+    findings.push(running(options.metrics_port, health));
     match &options.relay {
         Some(relay) => findings.extend(relay::look(relay, options.key.as_ref())),
         None => findings.push(Finding::warning(
@@ -158,18 +173,24 @@ fn cache_folder(given: Option<&Path>) -> PathBuf {
     )
 }
 
+/// Whether what runs here has its model in memory, or is about to: then what is free is what that leaves.
+fn has_model(health: &Health) -> bool {
+    let word = health.says.split(':').next().unwrap_or_default();
+    ["loading", "connecting", "ready", "draining"].contains(&word)
+}
+
 /// Whether a rig runs on this machine, and how it is.
-fn running(port: u16) -> Finding {
-    match health::ask(port) {
-        Ok(health) if health.is_healthy => {
+fn running(port: u16, health: Option<Health>) -> Finding {
+    match health {
+        Some(health) if health.is_healthy => {
             Finding::ok("rig", format!("one runs here and is ready (port {port})"))
         }
-        Ok(health) => Finding::warning(
+        Some(health) => Finding::warning(
             "rig",
             format!("one runs here and is not ready: {}", health.says),
             "look into its log",
         ),
-        Err(_) => Finding::ok("rig", format!("none answers on port {port}")),
+        None => Finding::ok("rig", format!("none answers on port {port}")),
     }
 }
 
@@ -184,6 +205,22 @@ mod tests {
         assert!(line.starts_with("BAD") && line.contains("full"));
         assert!(line.ends_with("→ delete something"));
         assert!(!Finding::ok("disk", "fine").line().contains('→'));
+    }
+
+    #[test]
+    fn a_rig_that_runs_has_its_model_unless_it_fetches_it_or_cannot_go_on() {
+        for (says, has) in [
+            ("ready", true),
+            ("connecting", true),
+            ("fetching: model.gguf, 1 B, 0 B/s", false),
+            ("broken: the file is wrong", false),
+        ] {
+            let health = Health {
+                is_healthy: has,
+                says: says.to_owned(),
+            };
+            assert_eq!(has_model(&health), has, "{says}");
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use llama_cpp_2::LlamaBackendDevice;
+use model_files::need::Need;
 use nix::sys::statvfs::statvfs;
 
 use super::Finding;
 use crate::engine::llama;
+use crate::models::{Memory, RoomFlags, need_of_files, read_memory};
 use crate::operating::machine;
 
 /// Weights and cache of the smallest model that is of use.
@@ -79,66 +81,83 @@ fn no_gpu(dev: &Path, driver: Option<&str>) -> Finding {
     )
 }
 
-/// Memory of the machine, beside a model file.
-pub(super) fn memory(model_file: Option<&Path>) -> Finding {
-    let Some(free) = available_memory() else {
-        return Finding::warning("memory", "unknown", "/proc/meminfo cannot be read");
+/// The model that is to fit.
+pub(super) struct Wanted<'w> {
+    pub(super) file: Option<&'w Path>,
+    pub(super) projector: Option<&'w Path>,
+    pub(super) room: &'w RoomFlags,
+    /// Whether a rig that runs here has its model in this memory already.
+    pub(super) is_loaded: bool,
+}
+
+/// Memory, beside what the model needs: both reckoned as the rig itself does before it loads.
+pub(super) fn memory(wanted: &Wanted<'_>) -> Finding {
+    let memory = match read_memory() {
+        Ok(memory) => memory,
+        Err(error) => {
+            let mend = "mend llama.cpp first: only it sees the memory of a card";
+            return Finding::warning("memory", format!("unknown: {error}"), mend);
+        }
     };
-    let free_gib = free >> 30;
-    let Some(path) = model_file else {
-        return if free < MEMORY_BYTES_MIN {
-            let mend = "end something else, or give the container more memory";
-            Finding::warning("memory", format!("{free_gib} GiB are free"), mend)
-        } else {
-            Finding::ok("memory", format!("{free_gib} GiB are free"))
-        };
-    };
-    match fs::metadata(path) {
-        Err(error) => Finding::bad(
+    if let Some(path) = wanted.file
+        && let Err(error) = fs::metadata(path)
+    {
+        return Finding::bad(
             "model",
             format!("{} cannot be read: {error}", path.display()),
             "give the right path; in a container, mount the folder and let the rig's user read it",
-        ),
-        Ok(file)
-            if file.len() > free
-                && llama::devices().is_ok_and(|all| !all.iter().any(machine::is_gpu)) =>
-        {
-            Finding::bad(
-                "memory",
-                format!(
-                    "the model has {} GiB, and {free_gib} GiB are free",
-                    file.len() >> 30
-                ),
-                "choose a smaller model, or a stronger quantisation",
-            )
-        }
-        Ok(file) => Finding::ok(
-            "memory",
-            format!(
-                "{free_gib} GiB are free, the model has {} MiB",
-                file.len() >> 20
-            ),
-        ),
+        );
     }
+    let room = wanted.room.room(&memory);
+    let model = wanted.file.map_or(Model::None, |path| {
+        need_of_files(path, wanted.projector, room)
+            .map_or(Model::Unknown, |(need, _)| Model::Needs(need))
+    });
+    fit(&memory, &model, wanted.is_loaded)
 }
 
-/// Bytes that programs may still take: the machine's, or the container's where that is less.
-fn available_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let machine = meminfo_available(&text)?;
-    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let container = number("/sys/fs/cgroup/memory.max")
-        .zip(number("/sys/fs/cgroup/memory.current"))
-        .map(|(most, now)| most.saturating_sub(now));
-    Some(container.map_or(machine, |container| container.min(machine)))
+/// What is known of the model's need.
+enum Model {
+    /// No file was named.
+    None,
+    /// Its file says nothing that one could reckon with.
+    Unknown,
+    /// This.
+    Needs(Need),
 }
 
-fn meminfo_available(text: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib << 10)
+fn fit(memory: &Memory, model: &Model, is_loaded: bool) -> Finding {
+    let free = format!("{} MiB are free ({})", memory.free >> 20, memory.device);
+    if is_loaded {
+        // It would not fit a second time, and need not.
+        let found = format!("{free}, beside the rig that runs here with its model");
+        return Finding::ok("memory", found);
+    }
+    let need = match model {
+        Model::None if memory.free < MEMORY_BYTES_MIN => {
+            let mend = "end something else, or give the container more memory";
+            return Finding::warning("memory", free, mend);
+        }
+        Model::None => return Finding::ok("memory", free),
+        Model::Unknown => {
+            let mend = "nothing, if the rig loads it; else give a whole GGUF file";
+            let found = format!("{free}; what the model needs cannot be read off its file");
+            return Finding::warning("memory", found, mend);
+        }
+        Model::Needs(need) => need,
+    };
+    let needed = memory.needed(need);
+    let most = needed.saturating_add(memory.later_max(need));
+    let found = format!("the model needs up to {} MiB, and {free}", most >> 20);
+    let mend = "fewer --slots, a shorter --context, a smaller model or a stronger quantisation";
+    if memory.fits(need) {
+        Finding::ok("memory", found)
+    } else if needed <= memory.free {
+        let found = format!("{found}: a tenth more should be");
+        Finding::warning("memory", found, mend)
+    } else {
+        Finding::bad("memory", found, mend)
+    }
 }
 
 /// Cores and threads.
@@ -190,6 +209,9 @@ pub(super) fn disk(folder: &Path) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use gguf_writer::seeded::language::Language;
+
     use super::super::Grade;
     use super::*;
 
@@ -214,18 +236,62 @@ mod tests {
         fs::remove_dir_all(&base).unwrap();
     }
 
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        room: RoomFlags,
+    }
+
+    fn flags() -> RoomFlags {
+        Flags::parse_from(["rig", "--slots", "2", "--context", "1024"]).room
+    }
+
+    fn memory_of(free: u64) -> Memory {
+        Memory {
+            device: "CPU".to_owned(),
+            free,
+            total: 64 << 30,
+            parts: 0,
+            is_processor: true,
+        }
+    }
+
     #[test]
-    fn free_memory_is_read_in_bytes() {
-        let text = "MemTotal:  100 kB\nMemAvailable:    2048 kB\n";
-        assert_eq!(meminfo_available(text), Some(2 << 20));
-        assert_eq!(meminfo_available("MemFree: 1 kB"), None);
+    fn a_model_fits_by_the_sum_that_the_rig_itself_makes_unless_the_rig_has_it_already() {
+        let weights = Language::Llama.write(1).unwrap().to_bytes();
+        let name = format!("heliograph-fits-{}.gguf", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        fs::write(&file, weights).unwrap();
+        let room = flags().room(&memory_of(0));
+        let (need, _) = need_of_files(&file, None, room).unwrap();
+        fs::remove_file(file).unwrap();
+        let needed = memory_of(0).needed(&need);
+        assert!(needed > 0);
+        let grade = |free, is_loaded| fit(&memory_of(free), &Model::Needs(need), is_loaded).grade;
+        assert_eq!(grade(64 << 30, false), Grade::Ok);
+        assert_eq!(grade(needed, false), Grade::Warning);
+        assert_eq!(grade(needed - 1, false), Grade::Bad);
+        // A healthy rig has taken what is not free any more.
+        assert_eq!(grade(0, true), Grade::Ok);
+        assert_eq!(
+            fit(&memory_of(0), &Model::None, false).grade,
+            Grade::Warning
+        );
+        assert_eq!(fit(&memory_of(0), &Model::None, true).grade, Grade::Ok);
+        let unknown = fit(&memory_of(64 << 30), &Model::Unknown, false);
+        assert_eq!(unknown.grade, Grade::Warning);
     }
 
     #[test]
     fn too_many_threads_and_missing_models_are_told() {
         assert_eq!(processor(Some(100_000)).grade, Grade::Warning);
         assert_eq!(processor(Some(1)).grade, Grade::Ok);
-        let gone = memory(Some(Path::new("/nonexistent/model.gguf")));
+        let gone = memory(&Wanted {
+            file: Some(Path::new("/nonexistent/model.gguf")),
+            projector: None,
+            room: &flags(),
+            is_loaded: false,
+        });
         assert_eq!((gone.grade, gone.what), (Grade::Bad, "model"));
     }
 }
