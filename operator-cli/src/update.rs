@@ -123,7 +123,9 @@ async fn replace(
         .to_owned();
     let (image_id, not_pulled) = newest(docker, voice, &reference).await?;
     let same = old.inspected.image.as_deref() == Some(image_id.as_str());
-    if same && !options.force {
+    // Somebody named one that is not up: it comes back, with whatever image there is.
+    let comes_back = !old.is_up() && not_pulled.is_none();
+    if same && !options.force && !comes_back {
         return Ok(stays(voice, name, &reference, &image_id, not_pulled));
     }
     let gpu = old.label(rigs::GPU).and_then(Gpu::of).unwrap_or(Gpu::Cpu);

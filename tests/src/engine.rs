@@ -174,9 +174,33 @@ impl Engine {
 
     /// `heliograph` with these arguments, in front of this engine.
     pub fn heliograph(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(tools::root().join("build/heliograph"));
+        let mut command = Command::new(heliograph());
+        command.args(arguments);
+        self.in_front(&mut command);
         command
-            .args(arguments)
+    }
+
+    /// The same at a terminal: what is written to its standard input is typed there. The arguments are words of a shell.
+    pub fn heliograph_on_terminal(&self, arguments: &[&str]) -> Command {
+        // In the shell's place, or Ctrl-C would reach the shell too, and its exit code be the shell's.
+        let words = format!("exec {} {}", heliograph().display(), arguments.join(" "));
+        let mut command = Command::new("script");
+        command
+            .args([
+                "--quiet",
+                "--flush",
+                "--return",
+                "--command",
+                &words,
+                "/dev/null",
+            ])
+            .env("SHELL", "/bin/sh");
+        self.in_front(&mut command);
+        command
+    }
+
+    fn in_front(&self, command: &mut Command) {
+        command
             .env("DOCKER_HOST", self.host())
             // Whoever runs the tests may use the program too.
             .env("XDG_CONFIG_HOME", &self.folder)
@@ -184,7 +208,6 @@ impl Engine {
             .env_remove("HELIOGRAPH_API_KEY")
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        command
     }
 
     /// Builds a target of the Dockerfile from what is laid out, and puts it into the registry.
@@ -286,6 +309,11 @@ fn missing() -> Option<String> {
         .filter(|name| program(name).is_none())
         .collect();
     (!missing.is_empty()).then(|| format!("these programs are not there: {}", missing.join(", ")))
+}
+
+/// The program that was built.
+fn heliograph() -> PathBuf {
+    tools::root().join("build/heliograph")
 }
 
 /// Where a program is. Debian's own before what may shadow it, and what only root's search path has.

@@ -32,7 +32,7 @@ pub use engine::{Engine, free_port};
 pub use left_out::leave_out;
 pub use line::Line;
 pub use network::{Network, Ready};
-pub use programs::{Output, Traces, run};
+pub use programs::{Output, Traces, run, signal};
 pub use raw::{Assignment, Incoming, RawNode, RawSocket, offer};
 pub use restart::Relay;
 pub use rig::Rig;

@@ -145,7 +145,7 @@ pub(crate) fn expect_none_left(mark: &str) -> Result<()> {
 }
 
 /// Sends a signal; a process that has ended is no fault.
-pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     let pid = Pid::from_raw(i32::try_from(pid)?);
     match kill(pid, signal) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
