@@ -17,6 +17,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often a log is told of the same state in other numbers, as of a download that goes on.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// One that has ended so often before it served will not serve. Ours say what is wrong and wait; this is another program.
+const RESTARTS_MAX: i64 = 3;
+
 /// What a look at a starting rig means.
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
@@ -110,10 +113,19 @@ fn look(rig: &Rig) -> Look {
         ("running", "none") => Look::Never(
             "runs, but its image has no health check, so nobody can tell when it serves".to_owned(),
         ),
+        ("running" | "restarting", _) if restarts(rig) >= RESTARTS_MAX => Look::Never(format!(
+            "ended {} times and does not come up",
+            restarts(rig)
+        )),
         ("restarting", _) => Look::Not("ended and is started again".to_owned()),
         ("exited" | "dead" | "removing", _) => Look::Never(format!("ended: {}", reason(rig))),
         (_, _) => Look::Not(rig.health_says().unwrap_or_else(|| "starting".to_owned())),
     }
+}
+
+/// How often the engine has started it again.
+fn restarts(rig: &Rig) -> i64 {
+    rig.inspected.restart_count.unwrap_or(0)
 }
 
 /// What an exit code of the rig's means.
@@ -246,6 +258,19 @@ mod tests {
         waits.inspected.restart_count = Some(1);
         let look = look(&waits);
         assert!(matches!(look, Look::Never(_)), "{look:?}");
+    }
+
+    #[test]
+    fn one_that_ends_again_and_again_is_not_waited_for() {
+        let mut ends = rig(State::RESTARTING, HealthStatusEnum::STARTING, "", 1);
+        ends.inspected.restart_count = Some(RESTARTS_MAX - 1);
+        assert!(matches!(look(&ends), Look::Not(_)));
+        ends.inspected.restart_count = Some(RESTARTS_MAX);
+        assert!(matches!(look(&ends), Look::Never(_)));
+        // One that serves in the end does.
+        let mut serves = rig(State::RUNNING, HealthStatusEnum::HEALTHY, "ready", 0);
+        serves.inspected.restart_count = Some(RESTARTS_MAX);
+        assert_eq!(look(&serves), Look::Healthy);
     }
 
     #[test]

@@ -47,12 +47,10 @@ enum Way {
 /// `asked` says that the old one was asked to end, even if it has not ended yet.
 fn way(old: Option<&Rig>, next: Option<&Rig>, asked: bool) -> Way {
     match (old, next) {
-        (Some(_), Some(next)) if next.state() == "running" && next.health() == "healthy" => {
-            Way::TakeOver
-        }
+        (Some(_), Some(next)) if serves(next) => Way::TakeOver,
         (Some(_), None) if !asked => Way::Stay,
         (Some(old), _) => {
-            let ends = asked || old.health_says().as_deref() == Some("draining");
+            let ends = asked || says_first(old) == Some("draining".to_owned());
             if old.is_up() && !ends {
                 Way::KeepOld
             } else {
@@ -62,6 +60,17 @@ fn way(old: Option<&Rig>, next: Option<&Rig>, asked: bool) -> Way {
         (None, Some(_)) => Way::Rename,
         (None, None) => Way::Gone,
     }
+}
+
+/// Docker calls one healthy until several checks have failed, so what it says itself counts too.
+fn serves(rig: &Rig) -> bool {
+    let is_well = rig.broken().is_none() && rig.waiting().is_none();
+    rig.state() == "running" && rig.health() == "healthy" && is_well
+}
+
+fn says_first(rig: &Rig) -> Option<String> {
+    let says = rig.health_says()?;
+    Some(health::state(&says).to_owned())
 }
 
 /// Clears up after an update that was cut short, and says which container is the rig, and what was done.
@@ -199,6 +208,7 @@ mod tests {
         let serves = rig(State::RUNNING, HealthStatusEnum::HEALTHY, "ready");
         let starts = rig(State::RUNNING, HealthStatusEnum::STARTING, "loading");
         let drains = rig(State::RUNNING, HealthStatusEnum::HEALTHY, "draining");
+        let broken = rig(State::RUNNING, HealthStatusEnum::HEALTHY, "broken: no card");
         let ended = rig(State::EXITED, HealthStatusEnum::UNHEALTHY, "draining");
         let made = rig(State::CREATED, HealthStatusEnum::STARTING, "");
         for (old, next, asked, wanted) in [
@@ -210,6 +220,7 @@ mod tests {
             // The new one never served.
             (Some(&serves), Some(&starts), false, Way::KeepOld),
             (Some(&serves), Some(&made), false, Way::KeepOld),
+            (Some(&serves), Some(&broken), false, Way::KeepOld),
             (Some(&serves), Some(&ended), false, Way::KeepOld),
             // It was to begin where the old one ended.
             (Some(&ended), Some(&starts), false, Way::OldAgain),
