@@ -27,8 +27,9 @@ const STEPS: usize = 5;
 /// Fewer threads are taken where they are so little slower: others use this machine too.
 const TOLERANCE: f64 = 1.03;
 
-/// A piece of a prompt keeps answers waiting so long at most, where it has more than [`PROMPT_BATCH_MIN`] tokens: about
-/// as long as a pause that a reader does not notice.
+/// A piece of a prompt is as large as keeps answers waiting about so long, by what the run at start measured: a pause
+/// that a reader does not notice. It is no bound: while a prompt is read, pieces are halved only where one took twice as
+/// long, and doubled where one took half of it, so that their size does not swing with every step.
 const BESIDE_MAX: Duration = Duration::from_millis(200);
 
 /// A step takes so long at most, since `Stop` waits for it.
@@ -72,7 +73,8 @@ impl PromptBatch {
 
 impl PromptBatch {
     /// How many prompt tokens the next step may read beside answers, after one that read `tokens` took so long. A prompt
-    /// gets dearer the longer it is, which the run at start does not see.
+    /// gets dearer the longer it is, which the run at start does not see. So a piece keeps answers waiting 400 ms or less,
+    /// but for the one that shows that it does not, and for those that cannot be made smaller.
     pub fn after(self, tokens: u32, time: Duration) -> u32 {
         if time > BESIDE_MAX * 2 {
             (tokens / 2).max(PROMPT_BATCH_MIN)

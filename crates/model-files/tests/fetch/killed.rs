@@ -1,4 +1,4 @@
-//! A real process that fetches, and is killed or limited.
+//! Real processes that fetch: killed, limited, or two of them with one cache.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -32,6 +32,8 @@ async fn the_process_that_fetches() {
             println!("have {have}");
         } else if let Progress::Begun { have, .. } = progress {
             println!("begun {have}");
+        } else if progress == Progress::Waiting {
+            println!("waiting for another");
         }
     };
     match fetch(&wanted, &settings, &mut tell).await {
@@ -104,6 +106,32 @@ async fn killed_at_forty_percent_a_fetch_goes_on_with_the_rest_only() {
     assert_eq!(host.served(), TOTAL - kept);
     let path = folder.path().join(hash(&bytes)).join("model.gguf");
     assert_eq!(std::fs::read(path).expect("the file"), bytes);
+}
+
+#[tokio::test]
+async fn of_two_processes_that_share_a_cache_one_fetches_and_the_other_says_that_it_waits() {
+    let host = Host::start().await;
+    let bytes = weights(4 * MIB);
+    host.file("/model.gguf", &bytes, "\"one\"");
+    let url = format!("{}#sha256={}", host.url("/model.gguf"), hash(&bytes));
+    let folder = Folder::new();
+    // The first is held up until the second waits.
+    host.gate(MIB);
+    let mut first = start(&url, folder.path(), "");
+    line(&mut first, "begun ", |_| true).await;
+    let mut second = start(&url, folder.path(), "");
+    line(&mut second, "waiting ", |_| true).await;
+    host.gate(u64::MAX);
+    let path = line(&mut first, "path ", |_| true).await;
+    let mut rest = String::new();
+    let stdout = second.stdout.as_mut().expect("piped");
+    stdout.read_to_string(&mut rest).await.expect("readable");
+    assert!(rest.contains(&format!("path {path}\n")), "{rest}");
+    assert!(!rest.contains("begun"), "it fetched too: {rest}");
+    assert_eq!(std::fs::read(path).expect("the file"), bytes);
+    for child in [&mut first, &mut second] {
+        assert!(child.wait().await.expect("it ends").success());
+    }
 }
 
 #[tokio::test]

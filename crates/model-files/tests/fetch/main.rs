@@ -164,36 +164,6 @@ async fn a_file_that_changes_between_two_tries_is_fetched_anew() {
 }
 
 #[tokio::test]
-async fn of_two_that_start_at_once_one_fetches_and_the_other_says_that_it_waits() {
-    let host = Host::start().await;
-    let bytes = weights(4 * MIB);
-    host.file("/model.gguf", &bytes, "\"one\"");
-    let folder = Folder::new();
-    let wanted = wanted(&host, "/model.gguf", Some(&hash(&bytes)));
-    let settings = settings(&folder);
-    // The first is held up until the second waits.
-    host.gate(MIB);
-    let mut first_told = Vec::new();
-    let mut first_tell = |progress| first_told.push(progress);
-    let mut is_behind = false;
-    let mut second_tell = |progress| {
-        is_behind |= progress == Progress::Waiting;
-        host.gate(u64::MAX);
-    };
-    let (first, second) = tokio::join!(
-        fetch(&wanted, &settings, &mut first_tell),
-        fetch(&wanted, &settings, &mut second_tell),
-    );
-    assert_eq!(first.expect("fetched"), second.expect("there"));
-    assert!(is_behind);
-    let received = first_told
-        .iter()
-        .filter(|told| matches!(told, Progress::Finished { .. }))
-        .count();
-    assert_eq!(received, 1);
-}
-
-#[tokio::test]
 async fn a_host_without_ranges_serves_all_the_same() {
     let host = Host::start().await;
     host.knows_ranges.store(false, Ordering::SeqCst);
