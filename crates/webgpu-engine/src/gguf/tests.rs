@@ -1,0 +1,454 @@
+//! Headers written by hand, whole, in pieces, damaged and hostile.
+
+use super::*;
+use gguf_writer::GgufWriter;
+use proptest::prelude::*;
+
+/// Writes a header as the format says, or just not.
+#[derive(Clone)]
+struct Raw {
+    version: u32,
+    entries: u64,
+    body: Vec<u8>,
+    tensors: u64,
+    list: Vec<u8>,
+}
+
+impl Raw {
+    fn new() -> Self {
+        Self {
+            version: 3,
+            entries: 0,
+            body: Vec::new(),
+            tensors: 0,
+            list: Vec::new(),
+        }
+    }
+
+    fn entry(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
+        self.entries += 1;
+        self.body.extend(text(key));
+        self.body.extend(kind.to_le_bytes());
+        self.body.extend(value);
+        self
+    }
+
+    fn array(self, key: &str, kind: u32, count: u64, items: &[u8]) -> Self {
+        let mut value = kind.to_le_bytes().to_vec();
+        value.extend(count.to_le_bytes());
+        value.extend(items);
+        self.entry(key, 9, &value)
+    }
+
+    fn tensor(mut self, name: &str, kind: u32, dimensions: &[u64], offset: u64) -> Self {
+        self.tensors += 1;
+        self.list.extend(text(name));
+        let count = u32::try_from(dimensions.len()).expect("few");
+        self.list.extend(count.to_le_bytes());
+        for dimension in dimensions {
+            self.list.extend(dimension.to_le_bytes());
+        }
+        self.list.extend(kind.to_le_bytes());
+        self.list.extend(offset.to_le_bytes());
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut file = b"GGUF".to_vec();
+        file.extend(self.version.to_le_bytes());
+        file.extend(self.tensors.to_le_bytes());
+        file.extend(self.entries.to_le_bytes());
+        file.extend(&self.body);
+        file.extend(&self.list);
+        file
+    }
+
+    fn read(&self) -> Result<Header, GgufError> {
+        read(&self.bytes(), None)
+    }
+
+    fn refusal(&self) -> GgufError {
+        self.read().expect_err("is refused")
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+/// One of everything.
+fn small() -> Raw {
+    Raw::new()
+        .entry("u8", 0, &[200])
+        .entry("i8", 1, &(-3i8).to_le_bytes())
+        .entry("u16", 2, &60_000u16.to_le_bytes())
+        .entry("i16", 3, &(-300i16).to_le_bytes())
+        .entry("u32", 4, &7u32.to_le_bytes())
+        .entry("i32", 5, &(-7i32).to_le_bytes())
+        .entry("f32", 6, &0.1f32.to_le_bytes())
+        .entry("bool", 7, &[1])
+        .entry("text", 8, &text("é"))
+        .entry("u64", 10, &u64::MAX.to_le_bytes())
+        .entry("i64", 11, &i64::MIN.to_le_bytes())
+        .entry("f64", 12, &0.1f64.to_le_bytes())
+        .array("texts", 8, 3, &[text("a"), text(""), text("bc")].concat())
+        .array("numbers", 5, 2, &[1, 0, 0, 0, 255, 255, 255, 255])
+        .array("none", 4, 0, &[])
+        .array("silent", 8, 0, &[])
+        .tensor("second", 2, &[32, 2], 64)
+        .tensor("first", 0, &[3], 0)
+}
+
+/// The same bytes in pieces, and what was made of them.
+fn in_pieces<'p>(
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+    file_bytes: Option<u64>,
+) -> Result<Header, GgufError> {
+    let mut parser = Parser::new(file_bytes);
+    for piece in pieces {
+        match parser.push(piece)? {
+            Progress::More => {}
+            Progress::Whole { header, .. } => return Ok(*header),
+        }
+    }
+    Err(GgufError::Truncated)
+}
+
+#[test]
+fn every_type_of_value_is_read() {
+    let header = small().read().expect("a header");
+    let metadata = &header.metadata;
+    for (key, number) in [("u8", 200), ("u16", 60_000), ("u32", 7), ("u64", u64::MAX)] {
+        assert_eq!(metadata.unsigned(key), Ok(Some(number)), "{key}");
+    }
+    for (key, number) in [("i8", -3), ("i16", -300), ("i32", -7), ("i64", i64::MIN)] {
+        let value = Value::Scalar(Scalar::Signed(number));
+        assert_eq!(metadata.value(key), Some(&value));
+    }
+    assert_eq!(metadata.float("f32"), Ok(Some(0.1)));
+    let exact = Value::Scalar(Scalar::Float(0.1));
+    assert_eq!(metadata.value("f64"), Some(&exact));
+    assert_eq!(metadata.flag("bool"), Ok(Some(true)));
+    assert_eq!(metadata.text("text"), Ok(Some("é")));
+    let texts = metadata.texts("texts").expect("texts").expect("there");
+    let all: Vec<&[u8]> = texts.iter().collect();
+    assert_eq!(all, [b"a".as_slice(), b"", b"bc"]);
+    assert_eq!(
+        (texts.text(2), texts.text(3)),
+        (Some(b"bc".as_slice()), None)
+    );
+    let numbers = metadata
+        .numbers("numbers")
+        .expect("numbers")
+        .expect("there");
+    let all: Vec<Option<i64>> = numbers.iter().map(Scalar::signed).collect();
+    assert_eq!(all, [Some(1), Some(-1)]);
+    assert_eq!((numbers.count(), numbers.number(2)), (2, None));
+    assert_eq!(metadata.keys().count(), 16);
+}
+
+#[test]
+fn a_value_of_another_type_is_told_by_its_key() {
+    let header = small().read().expect("a header");
+    let metadata = &header.metadata;
+    let wrong = metadata.unsigned("i32").expect_err("is negative");
+    assert_eq!(
+        wrong.to_string(),
+        "`i32` of the GGUF file is not a natural number"
+    );
+    assert!(metadata.text("u8").is_err() && metadata.texts("numbers").is_err());
+    assert!(metadata.float("u32").is_err() && metadata.flag("u8").is_err());
+    assert!(metadata.numbers("texts").is_err());
+    assert_eq!(metadata.unsigned("nothing"), Ok(None));
+}
+
+#[test]
+fn tensors_are_told_in_the_order_in_which_they_lie() {
+    let raw = small();
+    let header = raw.read().expect("a header");
+    let end = raw.bytes().len() as u64;
+    assert_eq!(header.data_offset, end.next_multiple_of(32));
+    let names = header.tensors().iter().map(|tensor| tensor.name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["first", "second"]);
+    let second = header.tensor("second").expect("is there");
+    assert_eq!((second.kind.name, second.bytes), ("Q4_0", 36));
+    assert_eq!(second.dimensions.as_slice(), [32, 2]);
+    let start = header.data_offset + 64;
+    assert_eq!(header.range(second), start..start + 36);
+    assert_eq!(header.file_bytes(), start + 36);
+    assert_eq!(header.tensor("third"), None);
+}
+
+#[test]
+fn a_header_is_the_same_at_every_split() {
+    let mut bytes = small().bytes();
+    let end = bytes.len();
+    bytes.extend([0; 40]);
+    let whole = read(&bytes, None).expect("a header");
+    for split in 0..=bytes.len() {
+        let (first, second) = bytes.split_at(split);
+        let mut parser = Parser::new(None);
+        let mut taken = match parser.push(first).expect("is taken") {
+            Progress::Whole { taken, header } => {
+                assert_eq!(*header, whole);
+                assert_eq!(taken, end);
+                assert!(split >= end);
+                continue;
+            }
+            Progress::More => split,
+        };
+        match parser.push(second).expect("is taken") {
+            Progress::Whole {
+                taken: more,
+                header,
+            } => {
+                assert_eq!(*header, whole);
+                taken += more;
+            }
+            Progress::More => panic!("{split}: not whole"),
+        }
+        assert_eq!(taken, end);
+    }
+    assert_eq!(in_pieces(bytes.chunks(1), None), Ok(whole));
+}
+
+#[test]
+fn a_header_that_ends_early_is_never_whole() {
+    let bytes = small().bytes();
+    for end in 0..bytes.len() {
+        let error = read(&bytes[..end], None);
+        assert_eq!(error, Err(GgufError::Truncated), "{end}");
+        // With the file's size known it is refused, however early.
+        let error = in_pieces(bytes.chunks(1), Some(end as u64));
+        assert_eq!(error, Err(GgufError::Truncated), "{end}");
+    }
+}
+
+#[test]
+fn a_parser_that_is_done_takes_nothing_more() {
+    let bytes = small().bytes();
+    let mut parser = Parser::new(None);
+    assert!(matches!(parser.push(&bytes), Ok(Progress::Whole { .. })));
+    assert_eq!(parser.push(&bytes), Err(GgufError::Over));
+    let mut parser = Parser::new(None);
+    assert_eq!(parser.push(b"GGML"), Err(GgufError::NotGguf));
+    assert_eq!(parser.push(&bytes), Err(GgufError::Over));
+}
+
+#[test]
+fn other_formats_versions_and_byte_orders_are_refused() {
+    assert_eq!(read(b"PK\x03\x04", None), Err(GgufError::NotGguf));
+    let with = |version| Raw { version, ..small() };
+    assert_eq!(with(2).read().map(|header| header.version), Ok(2));
+    for version in [0, 1, 4] {
+        assert_eq!(with(version).refusal(), GgufError::Version(version));
+    }
+    assert_eq!(with(3u32.swap_bytes()).refusal(), GgufError::BigEndian);
+}
+
+#[test]
+fn gigantic_counts_are_refused_when_they_are_read() {
+    let huge = u64::MAX;
+    let counts = [
+        Raw {
+            tensors: limits::TENSORS_MAX + 1,
+            ..Raw::new()
+        },
+        Raw {
+            entries: limits::ENTRIES_MAX + 1,
+            ..Raw::new()
+        },
+        Raw {
+            tensors: huge,
+            entries: huge,
+            ..Raw::new()
+        },
+        Raw::new().array("a", 0, limits::ELEMENTS_MAX + 1, &[]),
+        Raw::new().array("a", 8, huge, &[]),
+    ];
+    for raw in counts {
+        assert!(
+            matches!(raw.refusal(), GgufError::TooMany { .. }),
+            "{raw:?}",
+            raw = raw.body
+        );
+    }
+    // Four million numbers of 64 bits fit no header, …
+    let numbers = Raw::new().array("a", 10, limits::ELEMENTS_MAX, &[]);
+    let twice = numbers.array("b", 10, limits::ELEMENTS_MAX, &[]);
+    assert_eq!(twice.refusal(), GgufError::HeaderTooLong);
+    // … and two million texts no file of 100 bytes.
+    let texts = Raw::new().array("a", 8, limits::ELEMENTS_MAX / 2, &[]);
+    assert_eq!(read(&texts.bytes(), Some(100)), Err(GgufError::Truncated));
+}
+
+#[test]
+fn gigantic_lengths_are_refused_when_they_are_read() {
+    let mut key = Raw {
+        entries: 1,
+        ..Raw::new()
+    };
+    key.body.extend(u64::MAX.to_le_bytes());
+    let long = Raw::new().entry("a", 8, &(limits::TEXT_BYTES_MAX + 1).to_le_bytes());
+    let element = Raw::new().array("a", 8, 1, &u64::MAX.to_le_bytes());
+    let name = Raw::new().tensor(&"n".repeat(64), 0, &[1], 0);
+    for raw in [key, long, element, name] {
+        assert!(matches!(raw.refusal(), GgufError::TooLong { .. }));
+    }
+}
+
+#[test]
+fn nothing_is_allocated_for_what_has_not_come() {
+    let raw = Raw::new().array("a", 10, limits::ELEMENTS_MAX / 2, &[0; 100]);
+    let mut parser = Parser::new(None);
+    assert_eq!(parser.push(&raw.bytes()), Ok(Progress::More));
+    assert!(parser.pending.capacity() < 1000);
+}
+
+#[test]
+fn names_that_are_none_or_come_twice_are_refused() {
+    let number = 1u32.to_le_bytes();
+    let twice = Raw::new().entry("a", 4, &number).entry("a", 4, &number);
+    assert_eq!(twice.refusal(), GgufError::KeyTwice("a".to_owned()));
+    let empty = Raw::new().entry("", 4, &number);
+    assert_eq!(empty.refusal(), GgufError::NotText("a key"));
+    let mut broken = Raw {
+        entries: 1,
+        ..Raw::new()
+    };
+    broken.body.extend([1, 0, 0, 0, 0, 0, 0, 0, 0xff]);
+    assert_eq!(broken.refusal(), GgufError::NotText("a key"));
+    let twice = Raw::new().tensor("t", 0, &[8], 0).tensor("t", 0, &[8], 32);
+    assert_eq!(twice.refusal(), GgufError::TensorTwice("t".to_owned()));
+}
+
+#[test]
+fn unknown_types_are_refused() {
+    let value = |kind, key: &str| GgufError::ValueType {
+        key: key.to_owned(),
+        kind,
+    };
+    assert_eq!(Raw::new().entry("a", 13, &[]).refusal(), value(13, "a"));
+    assert_eq!(Raw::new().array("a", 9, 1, &[]).refusal(), value(9, "a"));
+    let name = || "t".to_owned();
+    for kind in [4, 31, 43, u32::MAX] {
+        let unknown = Raw::new().tensor("t", kind, &[32], 0);
+        assert_eq!(
+            unknown.refusal(),
+            GgufError::TensorType { name: name(), kind }
+        );
+    }
+}
+
+#[test]
+fn impossible_tensors_are_refused() {
+    let shape = GgufError::Shape("t".to_owned());
+    let impossible: [&[u64]; 5] = [&[], &[0], &[1; 5], &[1 << 63, 2], &[u64::MAX, 1]];
+    for dimensions in impossible {
+        let raw = Raw::new().tensor("t", 0, dimensions, 0);
+        assert_eq!(raw.refusal(), shape, "{dimensions:?}");
+    }
+    let partial = Raw::new().tensor("t", 2, &[33], 0);
+    assert!(matches!(partial.refusal(), GgufError::PartialBlock { .. }));
+    let misaligned = Raw::new().tensor("t", 0, &[1], 16);
+    assert!(matches!(misaligned.refusal(), GgufError::Misaligned { .. }));
+    let outside = GgufError::OutsideFile("t".to_owned());
+    let behind = Raw::new().tensor("t", 0, &[8], u64::MAX - 31);
+    assert_eq!(behind.refusal(), outside);
+    let fits = Raw::new().tensor("t", 0, &[8], 64);
+    let file_bytes = fits.read().expect("a header").file_bytes();
+    assert!(read(&fits.bytes(), Some(file_bytes)).is_ok());
+    assert_eq!(read(&fits.bytes(), Some(file_bytes - 1)), Err(outside));
+}
+
+#[test]
+fn tensors_that_share_a_byte_are_refused() {
+    let two = |offset| {
+        Raw::new()
+            .tensor("b", 0, &[8], offset)
+            .tensor("a", 0, &[9], 0)
+    };
+    assert!(two(64).read().is_ok());
+    let overlap = GgufError::Overlap {
+        first: "a".to_owned(),
+        second: "b".to_owned(),
+    };
+    assert_eq!(two(32).refusal(), overlap);
+    assert!(matches!(two(0).refusal(), GgufError::Overlap { .. }));
+}
+
+#[test]
+fn the_alignment_is_the_file_s_own() {
+    let with = |alignment: u32, offset| {
+        Raw::new()
+            .tensor("a", 0, &[1], 0)
+            .tensor("b", 0, &[1], offset)
+            .entry("general.alignment", 4, &alignment.to_le_bytes())
+    };
+    let header = with(8, 8).read().expect("a header");
+    assert_eq!((header.alignment, header.data_offset % 8), (8, 0));
+    assert_eq!(
+        with(4096, 4096).read().map(|header| header.data_offset),
+        Ok(4096)
+    );
+    for alignment in [0, 4, 24, u32::MAX] {
+        assert_eq!(
+            with(alignment, 64).refusal(),
+            GgufError::Alignment,
+            "{alignment}"
+        );
+    }
+    let text = Raw::new().entry("general.alignment", 8, &text("32"));
+    assert_eq!(text.refusal(), GgufError::Alignment);
+}
+
+#[test]
+fn what_our_own_writer_writes_is_read() {
+    let mut writer = GgufWriter::default();
+    writer.set(
+        "general.architecture",
+        gguf_writer::Value::Text("llama".to_owned()),
+    );
+    writer.tensor("t", &[3, 2], vec![1.0; 6]).expect("fits");
+    let bytes = writer.to_bytes();
+    let header = read(&bytes, Some(bytes.len() as u64)).expect("a header");
+    let range = header.range(header.tensor("t").expect("is there"));
+    let range =
+        usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small");
+    assert_eq!(bytes[range], 1.0f32.to_le_bytes().repeat(6));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_pieces_make_the_same_of_it(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cuts in prop::collection::vec(1usize..40, 1..60),
+        known in any::<bool>(),
+    ) {
+        let mut bytes = small().bytes();
+        for (place, byte) in damage {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        let file_bytes = known.then_some(bytes.len() as u64 + 100);
+        let whole = in_pieces([bytes.as_slice()], file_bytes);
+        let mut pieces = Vec::new();
+        let mut rest = bytes.as_slice();
+        for cut in cuts {
+            let (piece, after) = rest.split_at(cut.min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces.push(rest);
+        prop_assert_eq!(in_pieces(pieces, file_bytes), whole);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut file = b"GGUF\x03\0\0\0".to_vec();
+        file.extend(bytes);
+        let _either = read(&file, None);
+    }
+}

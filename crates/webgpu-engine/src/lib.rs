@@ -1,0 +1,11 @@
+//! Language models in GGUF files, run by WGSL kernels of our own on `wgpu`: as wasm32 in a browser's worker and
+//! natively on Vulkan or Metal.
+//!
+//! ```text
+//! bytes of the file ─▶ gguf (header) ─▶ model (config, or a reason to refuse) ─▶ quant (how weights lie) ─▶ kernels
+//! ```
+//!
+//! Dependencies point one way, from `run` over `model`, `kernels`, `gpu` and `quant` to `gguf`. What it is not: it
+//! fetches nothing, reads no file and has no clock; the caller brings the bytes.
+
+pub mod gguf;
