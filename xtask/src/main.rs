@@ -16,6 +16,7 @@ mod setup;
 mod simulate;
 mod soak;
 mod stages;
+mod templates;
 mod tidy;
 
 use std::process::ExitCode;
@@ -79,6 +80,8 @@ enum Command {
         #[arg(long)]
         bless: bool,
     },
+    /// Make the expected texts of chat templates again with Hugging Face's renderer, and compare
+    Templates,
     /// Build, then run wrangler with these arguments
     #[command(disable_help_flag = true)]
     Wrangler {
@@ -133,6 +136,7 @@ fn run(command: Command) -> Result<()> {
         Command::Soak(options) => soak::run(&places, &options),
         Command::Simulate { arguments } => simulate::run(&places, &arguments),
         Command::Lint { bless } => lint::run_all(&places, bless),
+        Command::Templates => templates::run_all(&places),
         Command::Wrangler { arguments } => {
             let tools = setup::setup(&places, Purpose::Demo)?;
             artefacts::build_worker_and_pages(&places, &tools)?;
