@@ -38,6 +38,7 @@ async fn one_command_runs_a_rig_renews_it_under_load_and_leaves_nothing() -> Res
     scene.may_do_as_little_as_it_needs().await?;
     scene.answers().await?;
     scene.stops_an_answer_and_gives_the_next().await?;
+    scene.stops_a_single_question().await?;
     scene.is_looked_at().await?;
     scene.is_renewed_under_load().await?;
     scene.outlives_a_broken_image().await?;

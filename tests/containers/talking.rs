@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use tests::{MODEL, run, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout};
@@ -88,6 +89,48 @@ impl Scene {
         let status = within("the end of the chat", async { Ok(child.wait().await?) }).await?;
         ensure!(status.success(), "chat ended with {status}");
         Ok(())
+    }
+
+    /// A single question that is stopped: what is there of the answer is no whole one, which a script can tell. No
+    /// terminal, so nothing but the answer.
+    pub(crate) async fn stops_a_single_question(&self) -> Result<()> {
+        let relay = format!("http://127.0.0.1:{}", self.relay_port);
+        let key_file = self.api_key_file.display().to_string();
+        let story = "Tell me a very long story.";
+        let words = [
+            "chat",
+            "--relay",
+            &relay,
+            "--api-key-file",
+            &key_file,
+            "--once",
+            story,
+        ];
+        let mut child = self
+            .engine
+            .heliograph(&words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut stdout = child.stdout.take().context("no standard output")?;
+        let mut text = vec![0];
+        within("an answer", async {
+            Ok(stdout.read_exact(&mut text).await?)
+        })
+        .await?;
+        tests::signal(child.id().context("it has ended")?, Signal::SIGINT)?;
+        within("the rest", async {
+            Ok(stdout.read_to_end(&mut text).await?)
+        })
+        .await?;
+        let status = within("its end", async { Ok(child.wait().await?) }).await?;
+        assert_eq!(status.code(), Some(130));
+        assert!(
+            !text.contains(&b'\x1b'),
+            "{}",
+            String::from_utf8_lossy(&text)
+        );
+        self.slots_are_free().await
     }
 
     /// Waits until the rig has nothing to do, as the relay sees it.

@@ -98,21 +98,26 @@ impl Scene {
     pub(crate) async fn outlives_updates_that_are_cut_short(&self) -> Result<()> {
         let before = self.inspected().await?;
         let hangs = format!("{}/rig-hangs:1", self.engine.registry());
-        let words = ["update", "rig", "--side-by-side", "--image", &hangs];
-        let mut update = Program::start(&self.engine, &words)?;
-        update.event("started").await?;
-        update.signal(Signal::SIGINT)?;
-        let (said, status) = update.end().await?;
-        assert_eq!(status.code(), Some(130), "{said:?}");
-        let error = said.last().map(|line| line["error"].to_string());
-        assert!(
-            error
-                .as_deref()
-                .is_some_and(|error| error.contains("the old one goes on")),
-            "{said:?}"
-        );
-        assert_eq!(before["Id"], self.inspected().await?["Id"]);
-        self.expect_containers(&["heliograph-rig", "relay"]).await?;
+        for (order, left) in [
+            ("--side-by-side", "the old one goes on"),
+            ("--in-place", "the old one was started again"),
+        ] {
+            let words = ["update", "rig", order, "--image", &hangs];
+            let mut update = Program::start(&self.engine, &words)?;
+            update.event("started").await?;
+            update.signal(Signal::SIGINT)?;
+            let (said, status) = update.end().await?;
+            assert_eq!(status.code(), Some(130), "{said:?}");
+            let error = said.last().map(|line| line["error"].to_string());
+            assert!(
+                error.as_deref().is_some_and(|error| error.contains(left)),
+                "{said:?}"
+            );
+            let after = self.inspected().await?;
+            assert_eq!(before["Id"], after["Id"]);
+            assert_eq!(after["State"]["Health"]["Status"], "healthy");
+            self.expect_containers(&["heliograph-rig", "relay"]).await?;
+        }
 
         // The new one serves already and the old one ends, and nobody is there to take the one for the other.
         let mut update = Program::start(&self.engine, &["update", "rig", "--force"])?;
