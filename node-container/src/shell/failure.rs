@@ -186,6 +186,22 @@ mod tests {
         assert!(Failure::refused(String::new()).is_lasting);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_time_may_mend_ends_by_itself_and_the_rest_stays() {
+        let mut signals = Signals::listen().expect("signals");
+        let board = Board::default();
+        let passing = Failure::engine("the card is gone".into());
+        let code = passing.end(OnFailure::Stay, &board, &mut signals).await;
+        assert_eq!(code, EXIT_ENGINE);
+        assert_eq!(board.says(), "broken: the card is gone");
+        let lasting = || Failure::refused("the key is wrong".into());
+        let stays = lasting().end(OnFailure::Stay, &board, &mut signals);
+        let long = tokio::time::timeout(100 * PAUSE, stays).await;
+        assert!(long.is_err(), "it ended with {long:?}");
+        let ends = lasting().end(OnFailure::End, &board, &mut signals).await;
+        assert_eq!(ends, EXIT_REFUSED);
+    }
+
     #[test]
     fn a_wrong_setting_is_told_in_one_line() {
         let said =
