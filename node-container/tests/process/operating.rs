@@ -10,7 +10,9 @@ use protocol::{ErrorCode, NodeToRelay};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::relay::Relay;
-use crate::rig::{KEY, assign, assign_with, exit_code, log_file, request, rig, signal};
+use crate::rig::{
+    KEY, assign, assign_with, exit_code, log_file, request, rig, rig_without_model, signal,
+};
 
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
@@ -134,6 +136,67 @@ async fn a_signal_ends_a_rig_that_loads_its_model_or_tests_itself() {
         assert!(!text.contains(next), "it went on: {text}");
         assert!(!relay.was_asked().await);
     }
+}
+
+/// A host that gives so many bytes of each file, says that it has `total`, and then nothing more.
+fn stalling_host(given: usize, total: usize) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let mut clients = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                head.extend(byte);
+            }
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n\r\n");
+            // Who only looked has gone.
+            drop(stream.write_all(answer.as_bytes()));
+            drop(stream.write_all(&vec![0; given]));
+            clients.push(stream);
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_rig_that_fetches_says_how_far_it_is() {
+    let relay = Relay::bind().await;
+    let log = log_file("fetches");
+    let cache = log.with_extension("cache");
+    let port = free_port();
+    let host = stalling_host(8_000_000, 40_000_000);
+    let mut command = rig_without_model(&relay, &log);
+    command
+        .env("HELIOGRAPH_METRICS_PORT", port.to_string())
+        .arg("--model")
+        .arg(format!("http://127.0.0.1:{host}/model.gguf"))
+        .args(["--offer-as", "test-model", "--cache"])
+        .arg(&cache);
+    let child = command.spawn().expect("rig starts");
+    relay.admit().await;
+    let said = loop {
+        let answer = get(port, "/healthz");
+        if answer.contains("8.0 MB") {
+            break answer;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(said.starts_with("HTTP/1.1 503"), "{said}");
+    let line = "fetching: model.gguf, 8.0 MB of 40.0 MB (20 %), ";
+    assert!(said.contains(line), "{said}");
+    assert!(said.contains("/s, ") && said.contains(" left"), "{said}");
+    let health = rig_command(&["health", "--metrics-port", &port.to_string()]);
+    assert!(!health.status.success());
+    let health = String::from_utf8_lossy(&health.stdout);
+    assert!(health.starts_with(line), "{health}");
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(exit_code(child).await, Some(0));
+    std::fs::remove_file(log).expect("removed");
+    std::fs::remove_dir_all(cache).expect("removed");
 }
 
 #[tokio::test]
