@@ -1,3 +1,5 @@
+//! Whose names and passwords go to which registry.
+
 use super::*;
 use serde_json::json;
 
@@ -51,7 +53,7 @@ fn an_unreadable_login_is_an_error_that_does_not_quote_it() {
 }
 
 #[test]
-fn the_registrys_own_helper_is_asked_before_the_one_for_all() {
+fn the_helper_of_a_registry_is_asked_before_the_one_for_all() {
     let config = json!({
         "credHelpers": { "registry.example": "own" }, "credsStore": "all", "auths": { "registry.example": {} },
     });

@@ -1,3 +1,5 @@
+//! What an update makes of what it finds.
+
 use super::*;
 use bollard::models::{ContainerConfig, HostConfig};
 use std::collections::HashMap;
