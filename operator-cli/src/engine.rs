@@ -115,7 +115,8 @@ fn hint(error: &Error, text: &str) -> Option<&'static str> {
         ),
         (
             "unauthorized",
-            "the registry wants a login: `docker login REGISTRY`, as whoever runs this, then try again",
+            "the registry wants a login: `docker login REGISTRY` as whoever runs this; if that does not do, `docker pull` the \
+             image, then try again",
         ),
         (
             "uri scheme is not supported",
