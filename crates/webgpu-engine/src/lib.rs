@@ -9,3 +9,4 @@
 //! fetches nothing, reads no file and has no clock; the caller brings the bytes.
 
 pub mod gguf;
+pub mod quant;
