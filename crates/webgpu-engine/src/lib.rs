@@ -9,4 +9,8 @@
 //! fetches nothing, reads no file and has no clock; the caller brings the bytes.
 
 pub mod gguf;
+<<<<<<< Updated upstream
 pub mod quant;
+=======
+pub mod tokenizer;
+>>>>>>> Stashed changes

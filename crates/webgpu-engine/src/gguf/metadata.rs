@@ -272,10 +272,25 @@ impl Numbers {
     }
 }
 
+impl<T: AsRef<[u8]>> FromIterator<T> for Texts {
+    fn from_iter<I: IntoIterator<Item = T>>(texts: I) -> Self {
+        let mut these = Self::default();
+        for text in texts {
+            these.push(text.as_ref());
+        }
+        these
+    }
+}
+
 impl Texts {
     /// How many.
     pub const fn count(&self) -> usize {
         self.ends.len()
+    }
+
+    /// Bytes of all of them.
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// One of them.
@@ -295,7 +310,7 @@ impl Texts {
     }
 
     /// Adds one; the limit of a header keeps the sum below 4 GiB.
-    pub(super) fn push(&mut self, text: &[u8]) {
+    pub fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
         self.ends
             .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
