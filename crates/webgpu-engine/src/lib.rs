@@ -5,12 +5,9 @@
 //! bytes of the file ─▶ gguf (header) ─▶ model (config, or a reason to refuse) ─▶ quant (how weights lie) ─▶ kernels
 //! ```
 //!
-//! Dependencies point one way, from `run` over `model`, `kernels`, `gpu` and `quant` to `gguf`. What it is not: it
+//! Dependencies point one way, from `run` over `model`, `kernels`, `gpu`, `quant` and `tokenizer` to `gguf`. What it is not: it
 //! fetches nothing, reads no file and has no clock; the caller brings the bytes.
 
 pub mod gguf;
-<<<<<<< Updated upstream
 pub mod quant;
-=======
 pub mod tokenizer;
->>>>>>> Stashed changes
