@@ -1,7 +1,7 @@
 //! Writes GGUF files: the format in which llama.cpp reads models.
 //!
-//! What it is: a list of metadata and tensors → bytes, version 3, little-endian, tensors of 32-bit floats. [`seeded`]
-//! makes small weights of known value where no trained ones can be had.
+//! What it is: a list of metadata and tensors → bytes, version 3, little-endian, tensors of 32-bit floats or of bytes
+//! that somebody else has quantised. [`seeded`] makes small weights of known value where no trained ones can be had.
 //! [`bert`] converts one kind of embedding model, so that vectors can be compared with those of its publisher.
 //! What it is not: a reader or a quantiser.
 //!
@@ -33,6 +33,8 @@ pub enum Value {
     I32s(Vec<i32>),
     /// Several numbers.
     F32s(Vec<f32>),
+    /// Several times yes or no.
+    Bools(Vec<bool>),
     /// Several texts.
     Texts(Vec<String>),
 }
@@ -49,7 +51,14 @@ struct Tensor {
     name: String,
     /// The dimension that changes quickest comes first, as in ggml.
     shape: Vec<u64>,
-    data: Vec<f32>,
+    data: Data,
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    Floats(Vec<f32>),
+    /// ggml's number of the type, and what the file will have.
+    Bytes(u32, Vec<u8>),
 }
 
 /// A tensor whose data does not fill its shape.
@@ -88,15 +97,28 @@ impl GgufWriter {
         self.tensors.push(Tensor {
             name: name.to_owned(),
             shape: shape.to_vec(),
-            data,
+            data: Data::Floats(data),
         });
         Ok(())
     }
 
-    /// The values of a tensor that was added.
+    /// Adds a tensor of another type, as its bytes lie in the file. `kind` is ggml's number of the type; that the bytes
+    /// fill the shape is for the caller to know.
+    pub fn tensor_bytes(&mut self, name: &str, shape: &[u64], kind: u32, bytes: Vec<u8>) {
+        self.tensors.push(Tensor {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            data: Data::Bytes(kind, bytes),
+        });
+    }
+
+    /// The values of a tensor that was added; none where they were added as bytes.
     pub fn values(&self, name: &str) -> Option<&[f32]> {
         let tensor = self.tensors.iter().find(|tensor| tensor.name == name)?;
-        Some(&tensor.data)
+        match &tensor.data {
+            Data::Floats(values) => Some(values),
+            Data::Bytes(..) => None,
+        }
     }
 
     /// The file.
@@ -117,16 +139,39 @@ impl GgufWriter {
             for length in &tensor.shape {
                 bytes.extend(length.to_le_bytes());
             }
-            bytes.extend(TENSOR_F32.to_le_bytes());
+            bytes.extend(tensor.data.kind().to_le_bytes());
             put_length(&mut bytes, offset);
-            offset = aligned(offset + tensor.data.len() * size_of::<f32>());
+            offset = aligned(offset + tensor.data.bytes());
         }
         bytes.resize(aligned(bytes.len()), 0);
         for tensor in &self.tensors {
-            bytes.extend(tensor.data.iter().flat_map(|value| value.to_le_bytes()));
+            match &tensor.data {
+                Data::Floats(values) => {
+                    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                }
+                Data::Bytes(_, data) => bytes.extend(data),
+            }
             bytes.resize(aligned(bytes.len()), 0);
         }
         bytes
+    }
+}
+
+impl Data {
+    /// ggml's number for the type.
+    const fn kind(&self) -> u32 {
+        match self {
+            Self::Floats(_) => TENSOR_F32,
+            Self::Bytes(kind, _) => *kind,
+        }
+    }
+
+    /// How many bytes it takes.
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Floats(values) => values.len() * size_of::<f32>(),
+            Self::Bytes(_, bytes) => bytes.len(),
+        }
     }
 }
 
@@ -139,7 +184,7 @@ impl Value {
             Self::F32(_) => 6,
             Self::Bool(_) => 7,
             Self::Text(_) => 8,
-            Self::I32s(_) | Self::F32s(_) | Self::Texts(_) => 9,
+            Self::I32s(_) | Self::F32s(_) | Self::Bools(_) | Self::Texts(_) => 9,
         }
     }
 
@@ -158,6 +203,10 @@ impl Value {
             Self::F32s(values) => {
                 put_array(bytes, Self::F32(0.0).number(), values.len());
                 bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            Self::Bools(flags) => {
+                put_array(bytes, Self::Bool(false).number(), flags.len());
+                bytes.extend(flags.iter().map(|flag| u8::from(*flag)));
             }
             Self::Texts(texts) => {
                 put_array(bytes, Self::Text(String::new()).number(), texts.len());
@@ -212,6 +261,25 @@ mod tests {
         assert!(hex[expected.len()..head].chars().all(|digit| digit == '0'));
         assert!(hex[head..].starts_with("0000803f000000c0"), "{hex}");
         assert_eq!(hex.len(), head + ALIGNMENT * 2);
+    }
+
+    #[test]
+    fn tensors_of_bytes_lie_between_others_with_their_own_type() {
+        let mut writer = GgufWriter::default();
+        writer.set("f", Value::Bools(vec![true, false]));
+        writer.tensor_bytes("q", &[32], 8, vec![7; 34]);
+        writer.tensor("t", &[1], vec![1.0]).expect("fits");
+        assert_eq!(writer.values("q"), None);
+        let hex = hex::encode(writer.to_bytes());
+        let expected = [
+            "0100000000000000 66 09000000 07000000 0200000000000000 01 00",
+            "0100000000000000 71 01000000 2000000000000000 08000000 0000000000000000",
+            "0100000000000000 74 01000000 0100000000000000 00000000 4000000000000000",
+        ];
+        let expected = expected.concat().replace(' ', "");
+        assert!(hex.contains(&expected), "{hex}");
+        let data = format!("{}{}0000803f", "07".repeat(34), "00".repeat(30));
+        assert!(hex.contains(&data), "{hex}");
     }
 
     #[test]

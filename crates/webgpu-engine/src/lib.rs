@@ -9,5 +9,6 @@
 //! fetches nothing, reads no file and has no clock; the caller brings the bytes.
 
 pub mod gguf;
+pub mod model;
 pub mod quant;
 pub mod tokenizer;

@@ -94,6 +94,27 @@ impl Dimensions {
         })
     }
 
+    /// The shape of a list of numbers.
+    pub const fn vector(length: u64) -> Self {
+        Self {
+            lengths: [length, 1, 1, 1],
+            count: 1,
+        }
+    }
+
+    /// The shape of a matrix. Its two lengths are below 2³², so that their product has 64 bits.
+    pub(crate) const fn matrix(row: u64, rows: u64) -> Self {
+        Self {
+            lengths: [row, rows, 1, 1],
+            count: 2,
+        }
+    }
+
+    /// Whether it is the same shape; further dimensions of one change nothing.
+    pub fn is(&self, other: &Self) -> bool {
+        self.lengths == other.lengths
+    }
+
     /// The dimensions.
     pub fn as_slice(&self) -> &[u64] {
         self.lengths.get(..self.count).unwrap_or(&self.lengths)

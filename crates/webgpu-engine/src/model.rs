@@ -1,0 +1,21 @@
+//! What a header means for running the model: its hyper-parameters, the tensors that it must have, and the memory that
+//! it needs; or the reason why it cannot be run. All of it before a byte of the weights is asked for.
+//!
+//! Where a file does not say something, llama.cpp's answer counts (`llama_model_base::load_hparams` and `src/models/`),
+//! since files are made for it and it is what the numbers are compared with.
+
+mod config;
+mod keys;
+mod memory;
+mod refusal;
+mod rope;
+mod tensors;
+
+pub use config::{Activation, Architecture, Biases, Config, Window};
+pub use memory::{CacheType, Demand, MemoryNeed, TooLarge, kept_tokens};
+pub use refusal::Refusal;
+pub use rope::{Pairs, Rope, RopeScaling};
+pub use tensors::{LayerPart, ModelTensor};
+
+#[cfg(test)]
+mod tests;
