@@ -2,6 +2,7 @@
 //! `node-container/tests/engine/tokenizer.rs`.
 
 mod arbitrary;
+mod golden;
 
 use super::bpe::character_of;
 use super::*;
