@@ -40,7 +40,9 @@ fuzz_target!(|input: (bool, bool, &[u8])| {
     };
     let file_bytes = is_known.then_some(bytes.len() as u64 + 4096);
     let header = read(&bytes, file_bytes);
-    assert_eq!(in_pieces(&bytes, file_bytes), header);
+    let pieces = in_pieces(&bytes, file_bytes);
+    // What is no number equals nothing, not even itself; in letters it does.
+    assert!(pieces == header || format!("{pieces:?}") == format!("{header:?}"));
     let Ok(header) = header else {
         return;
     };
