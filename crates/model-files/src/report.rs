@@ -58,7 +58,9 @@ impl Reporter {
                 tracing::warn!(wait_ms, "{name}: {why}; trying again");
             }
             Progress::Discarded => {
-                tracing::info!("{name}: the file has changed since the last try; beginning anew");
+                tracing::info!(
+                    "{name}: what the last try had left is damaged or of another version; beginning anew"
+                );
             }
             Progress::Checking { bytes } => {
                 self.end_bar();

@@ -53,6 +53,8 @@ pub(super) struct Download<'d> {
     pub(super) extra_bytes: u64,
     /// What the host said last of its file; known once it was asked.
     pub(super) remote: Option<Remote>,
+    /// Some of what lies there was brought by an earlier process.
+    pub(super) has_left_over: bool,
     pub(super) tell: &'d mut dyn FnMut(Progress),
 }
 
@@ -140,8 +142,13 @@ impl Download<'_> {
         known.map_or(Ok(()), Err)
     }
 
-    /// Remembers that what was fetched is another file than the one that was meant.
+    /// Remembers that what was fetched is another file than the one that was meant. Only where every byte was brought by
+    /// this process: what an earlier one had left may have been damaged here, and then the host's file is not known to be
+    /// wrong.
     pub(super) fn remember(&self, error: &FetchError) {
+        if self.has_left_over {
+            return;
+        }
         let FetchError::WrongHash {
             expected, found, ..
         } = error
@@ -222,6 +229,7 @@ impl Download<'_> {
 
     async fn ranged(&mut self, remote: &Remote) -> Result<Ended, FetchError> {
         let whole = self.left_over(remote);
+        self.has_left_over = whole.bytes() > 0;
         if whole.bytes() == 0 && (self.partial.exists() || sidecar_of(self.partial).exists()) {
             (self.tell)(Progress::Discarded);
             discard(self.partial);
@@ -349,6 +357,7 @@ impl Download<'_> {
     /// Fetches from a host that knows no ranges: one connection, and from the beginning at each try.
     async fn whole(&mut self, bytes: Option<u64>) -> Result<Ended, FetchError> {
         discard(self.partial);
+        self.has_left_over = false;
         self.check_room_after(0, bytes)?;
         let mut tries = Tries::new(self.settings, 1);
         loop {

@@ -129,6 +129,84 @@ async fn a_wrong_file_is_fetched_once_until_its_host_changes_it_or_somebody_says
     }
 }
 
+/// Fetches some of it and is given up, as by a process that ends; then one byte of what lies there is turned over.
+async fn leave_damaged(host: &Host, wanted: &Wanted, settings: &Settings) {
+    host.gate_anew(2 * MIB);
+    let stop = tokio::sync::Notify::new();
+    let mut tell = |progress| {
+        if matches!(progress, Progress::Saved { .. }) {
+            stop.notify_one();
+        }
+    };
+    tokio::select! {
+        _ = fetch(wanted, settings, &mut tell) => panic!("it cannot end"),
+        () = stop.notified() => {}
+    }
+    let part = format!("{}.part", wanted.folder());
+    let path = settings.cache.join(part);
+    // What was not brought yet is brought later, so that bytes of it would not do.
+    let mut bytes = std::fs::read(&path).expect("the part");
+    for byte in &mut bytes {
+        *byte = !*byte;
+    }
+    std::fs::write(&path, bytes).expect("written");
+    host.gate_anew(u64::MAX);
+}
+
+#[tokio::test]
+async fn what_was_damaged_here_between_two_tries_is_fetched_once_more_and_the_host_is_not_blamed() {
+    let host = Host::start().await;
+    let good = weights(4 * MIB);
+    host.file("/model.gguf", &good, "\"one\"");
+    let folder = Folder::new();
+    let settings = settings(&folder);
+    let wanted = wanted(&host, "/model.gguf", Some(&hash(&good)));
+    leave_damaged(&host, &wanted, &settings).await;
+    let (path, progress) = told(&wanted, &settings).await;
+    let path = path.expect("fetched");
+    assert_eq!(std::fs::read(path).expect("the file"), good);
+    let discarded = progress.iter().filter(|said| **said == Progress::Discarded);
+    assert_eq!(discarded.count(), 1);
+    assert!(host.served() > 4 * MIB, "once more from the start");
+    let begun = |said: &&Progress| matches!(said, Progress::Begun { .. });
+    let begun: Vec<&Progress> = progress.iter().filter(begun).collect();
+    assert!(
+        matches!(
+            begun[..],
+            [
+                Progress::Begun { have: 1.., .. },
+                Progress::Begun { have: 0, .. }
+            ]
+        ),
+        "{begun:?}"
+    );
+    let refused = folder.path().join(format!("{}.refused.json", hash(&good)));
+    assert!(!refused.exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_wrong_there_as_well_is_refused_after_the_second_fetch_and_remembered() {
+    let host = Host::start().await;
+    let good = weights(4 * MIB);
+    let bad: Vec<u8> = good.iter().rev().copied().collect();
+    host.file("/model.gguf", &bad, "\"bad\"");
+    let folder = Folder::new();
+    let settings = settings(&folder);
+    let wanted = wanted(&host, "/model.gguf", Some(&hash(&good)));
+    leave_damaged(&host, &wanted, &settings).await;
+    let error = told(&wanted, &settings).await.0.expect_err("refused");
+    // What is told is the hash of the host's file, not of the mixture.
+    assert!(
+        matches!(&error, FetchError::WrongHash { found, .. } if *found == hash(&bad)),
+        "{error}"
+    );
+    let served = host.served();
+    assert!(served > 4 * MIB, "{served}");
+    let error = told(&wanted, &settings).await.0.expect_err("refused");
+    assert!(matches!(error, FetchError::KnownWrong { .. }), "{error}");
+    assert_eq!(host.served(), served);
+}
+
 #[tokio::test]
 async fn a_file_that_changes_between_two_tries_is_fetched_anew() {
     let host = Host::start().await;
