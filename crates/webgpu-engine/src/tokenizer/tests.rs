@@ -85,6 +85,12 @@ fn bytes_merge_by_rank_within_words() {
 }
 
 #[test]
+fn of_two_equal_merges_the_first_counts() {
+    let vocabulary = byte_level("gpt-2", &["a b", "b c", "a b"], &[]);
+    assert_eq!(pieces(&vocabulary, "abc", PLAIN), ["ab", "c"]);
+}
+
+#[test]
 fn a_word_that_is_a_token_is_not_merged_where_the_family_says_so() {
     // No merge makes `abc`: it is only found whole.
     let mut vocabulary = byte_level("gpt-2", &["a b"], &[("abc", 1), ("<s>", 3)]);
@@ -116,6 +122,13 @@ fn of_overlapping_special_tokens_the_longest_of_the_whole_text_is_taken_first() 
         pieces(&vocabulary, "xyzz xyz", PLAIN),
         ["x", "yzz", " ", "xy", "z"]
     );
+}
+
+#[test]
+fn where_the_longest_token_does_not_fit_a_shorter_one_does() {
+    let specials = [("xy", 4), ("xyz", 4), ("zzzz", 4)];
+    let vocabulary = byte_level("gpt-2", &["a b"], &specials);
+    assert_eq!(pieces(&vocabulary, "xyzzzz", PLAIN), ["xy", "zzzz"]);
 }
 
 #[test]

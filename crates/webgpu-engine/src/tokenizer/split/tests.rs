@@ -102,6 +102,15 @@ fn words_are_cut_as_each_family_cuts_them() {
 }
 
 #[test]
+fn three_digits_are_set_apart_wherever_they_begin() {
+    assert_eq!(
+        words(Rules::Default, "٣123 1234").join("|"),
+        "٣|123| |123|4"
+    );
+    assert_eq!(words(Rules::Default, "12٣456٣").join("|"), "12٣|456|٣");
+}
+
+#[test]
 fn a_text_that_means_harm_is_looked_at_a_few_times_only() {
     let hostile = [
         "a", "A", "Éa", "ÉA", "AÉ", " ", "\n", " \n", "\n ", "!\n", "!/", "\r", "1", "12a", "'",

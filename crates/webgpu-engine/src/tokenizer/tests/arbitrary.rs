@@ -132,8 +132,8 @@ proptest! {
 
     #[test]
     fn special_tokens_are_set_apart_as_by_going_through_the_text_for_each(
-        text in "[abc]{0,40}",
-        specials in prop::collection::btree_set("[abc]{2,6}", 1..9),
+        text in "[ab]{0,40}",
+        specials in prop::collection::btree_set("[ab]{2,6}", 1..9),
     ) {
         let specials: Vec<_> = specials.iter().map(|it| (it.as_str(), 4)).collect();
         let vocabulary = byte_level("gpt-2", &["x y"], &specials);
