@@ -8,7 +8,6 @@
 //! ```
 
 pub mod answer;
-pub mod detokenise;
 pub mod embed;
 pub mod grammar;
 pub mod image;

@@ -3,6 +3,7 @@
 //!
 //! No IO, no clock: the time that a template may ask for is an argument.
 
+pub mod detokenise;
 pub mod family;
 pub mod gbnf;
 pub mod parse;

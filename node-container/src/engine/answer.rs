@@ -12,10 +12,10 @@
 
 use std::collections::VecDeque;
 
+use chat_format::detokenise::Detokeniser;
 use chat_format::parse::{Parsed, Parser};
 use protocol::{DeltaKind, FinishReason};
 
-use super::detokenise::Detokeniser;
 use super::logprobs::TokenLogprob;
 use super::stop::StopScanner;
 use super::{Advance, JobKey};

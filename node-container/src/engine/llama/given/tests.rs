@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::JobKey;
-use crate::engine::detokenise::Detokeniser;
+use chat_format::detokenise::Detokeniser;
 use chat_format::family::Syntax;
 use chat_format::parse::CallIds;
 use proptest::prelude::*;
