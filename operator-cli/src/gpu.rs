@@ -67,6 +67,12 @@ pub(crate) fn chosen(asked_for: Option<Gpu>) -> Found {
     )
 }
 
+/// Whether a rig must not run without its card: where the card chose the image, or somebody asked for the card. Of an
+/// image that was given by hand nobody knows whether it can use the card that this machine happens to have.
+pub(crate) fn is_needed(gpu: Gpu, asked_for: Option<Gpu>, image: Option<&str>) -> bool {
+    gpu != Gpu::Cpu && (asked_for.is_some() || image.is_none())
+}
+
 /// Looks at the machine whose files are below `root`.
 fn find(root: &Path) -> Found {
     let sign = SIGNS.iter().find(|(_, path)| root.join(path).exists());
@@ -142,5 +148,23 @@ mod tests {
             assert_eq!(Gpu::of(gpu.as_str()), Some(gpu));
         }
         assert_eq!(Gpu::of("abacus"), None);
+    }
+
+    #[test]
+    fn a_card_is_needed_where_it_chose_the_image_or_was_asked_for() {
+        let image = Some("registry.example/rig-cpu:1");
+        for (gpu, asked_for, image, wanted) in [
+            (Gpu::Cuda, None, None, true),
+            (Gpu::Cuda, Some(Gpu::Cuda), None, true),
+            (Gpu::Vulkan, Some(Gpu::Vulkan), image, true),
+            // The card is there, but the image may be the processor's.
+            (Gpu::Cuda, None, image, false),
+            (Gpu::Cpu, None, None, false),
+            (Gpu::Cpu, Some(Gpu::Cpu), None, false),
+            (Gpu::Cpu, Some(Gpu::Cpu), image, false),
+        ] {
+            let needed = is_needed(gpu, asked_for, image);
+            assert_eq!(needed, wanted, "{gpu:?} {asked_for:?} {image:?}");
+        }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) image: String,
     /// What computes.
     pub(crate) gpu: Gpu,
+    /// Whether it must not run without a card ([`crate::gpu::is_needed`]).
+    pub(crate) needs_card: bool,
     /// Where it connects to.
     pub(crate) relay: String,
     /// Its key.
@@ -117,7 +119,7 @@ impl Plan {
             // Docker would start it again at once, and again, each time with a whole load.
             "HELIOGRAPH_ON_FAILURE=stay".to_owned(),
         ];
-        if self.gpu != Gpu::Cpu {
+        if self.needs_card {
             // Without its card it would be a hundred times slower, and healthy.
             all.push("HELIOGRAPH_GPU=required".to_owned());
         }

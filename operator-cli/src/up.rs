@@ -15,6 +15,7 @@ use crate::cli::RigOptions;
 use crate::engine::{self, explain, is_conflict, is_missing};
 use crate::gpu::{self, Gpu};
 use crate::plan::{self, Plan};
+use crate::rigs::Rig;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::voice::Voice;
@@ -81,25 +82,31 @@ pub(crate) async fn rig(voice: Voice, settings: &Settings, options: RigOptions) 
     Ok(())
 }
 
-/// A rig of that name that runs is in the way; one that has ended is cleared away.
+/// A rig of that name that runs is in the way; one that has ended is cleared away. While an update is under way there are
+/// two, and the one that has ended is what the other falls back on: neither is touched where one of them runs.
 async fn make_room(docker: &Docker, name: &str) -> Result<()> {
-    let containers = [rigs::container_name(name), rigs::next_name(name)];
-    for container in containers {
-        let Some(rig) = rigs::inspect(docker, &container).await? else {
-            continue;
-        };
-        // One that cannot go on has no jobs, and is in nobody's way.
-        if rig.is_up() && rig.broken().is_none() {
-            bail!(
-                "{name} is there already ({}, {}); `heliograph update {name}` renews it, `heliograph down {name}` \
-                 removes it, `--name` starts another",
-                rig.state(),
-                rig.health()
-            );
-        }
+    let mut there = Vec::new();
+    for container in [rigs::container_name(name), rigs::next_name(name)] {
+        there.extend(rigs::inspect(docker, &container).await?);
+    }
+    if let Some(rig) = in_the_way(&there) {
+        bail!(
+            "{name} is there already ({}, {}); `heliograph update {name}` renews it, `heliograph down {name}` \
+             removes it, `--name` starts another",
+            rig.state(),
+            rig.health()
+        );
+    }
+    for rig in there {
         rigs::remove(docker, &rig.id).await?;
     }
     Ok(())
+}
+
+/// The first that runs. One that cannot go on has no jobs, and is in nobody's way.
+fn in_the_way(rigs: &[Rig]) -> Option<&Rig> {
+    rigs.iter()
+        .find(|rig| rig.is_up() && rig.broken().is_none())
 }
 
 fn check_model(options: &RigOptions) -> Result<()> {
@@ -140,6 +147,7 @@ async fn plan(
         name: options.name,
         image,
         gpu,
+        needs_card: gpu::is_needed(gpu, options.image.gpu, options.image.image.as_deref()),
         key,
         model: options.model,
         model_file,
@@ -267,6 +275,50 @@ async fn ensure_volume(docker: &Docker, name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bollard::models::{
+        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as State, Health,
+        HealthcheckResult,
+    };
+
+    fn container(id: &str, status: State, says: &str) -> Rig {
+        Rig {
+            name: "rig".into(),
+            container: "heliograph-rig".into(),
+            id: id.into(),
+            inspected: ContainerInspectResponse {
+                state: Some(ContainerState {
+                    status: Some(status),
+                    health: Some(Health {
+                        log: Some(vec![HealthcheckResult {
+                            output: Some(says.to_owned()),
+                            ..HealthcheckResult::default()
+                        }]),
+                        ..Health::default()
+                    }),
+                    ..ContainerState::default()
+                }),
+                ..ContainerInspectResponse::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_rig_that_runs_is_in_the_way_also_as_the_next_of_an_update() {
+        let drained = container("drained", State::EXITED, "draining");
+        let starts = container("starts", State::RUNNING, "loading");
+        let serves = container("serves", State::RUNNING, "ready");
+        let broken = container("broken", State::RUNNING, "broken: no card");
+        for (there, wanted) in [
+            (vec![drained.clone(), starts.clone()], Some("starts")),
+            (vec![broken.clone(), starts], Some("starts")),
+            (vec![serves, drained.clone()], Some("serves")),
+            (vec![drained, broken], None),
+            (vec![], None),
+        ] {
+            let found = in_the_way(&there).map(|rig| rig.id.as_str());
+            assert_eq!(found, wanted, "{there:?}");
+        }
+    }
 
     #[test]
     fn a_rig_leaves_the_machine_a_tenth_of_its_memory() {

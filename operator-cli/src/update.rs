@@ -123,9 +123,7 @@ async fn replace(
         .to_owned();
     let (image_id, not_pulled) = newest(docker, voice, &reference).await?;
     let same = old.inspected.image.as_deref() == Some(image_id.as_str());
-    // Somebody named one that is not up: it comes back, with whatever image there is.
-    let comes_back = !old.is_up() && not_pulled.is_none();
-    if same && !options.force && !comes_back {
+    if !is_replaced(old.is_up(), same, options.force) {
         return Ok(stays(voice, name, &reference, &image_id, not_pulled));
     }
     let gpu = old.label(rigs::GPU).and_then(Gpu::of).unwrap_or(Gpu::Cpu);
@@ -146,6 +144,12 @@ async fn replace(
         &format!("{name} runs {reference} now"),
     );
     Ok(Outcome::Updated)
+}
+
+/// Whether another container takes its place. Somebody named one that is not up: it comes back, with whatever image there
+/// is, also where the registry is away.
+const fn is_replaced(is_up: bool, is_same_image: bool, is_forced: bool) -> bool {
+    !is_up || !is_same_image || is_forced
 }
 
 /// What runs is the image that is here; whether it is also the newest depends on the registry's answer.

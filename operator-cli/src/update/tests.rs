@@ -73,6 +73,19 @@ fn on_the_hosts_network_two_rigs_have_two_ports() {
 }
 
 #[test]
+fn one_that_is_not_up_comes_back_whatever_image_there_is() {
+    for (is_up, is_same_image, is_forced, wanted) in [
+        (false, true, false, true),
+        (false, false, false, true),
+        (true, true, false, false),
+        (true, true, true, true),
+        (true, false, false, true),
+    ] {
+        assert_eq!(is_replaced(is_up, is_same_image, is_forced), wanted);
+    }
+}
+
+#[test]
 fn a_rig_counts_as_up_if_one_of_its_name_is() {
     use bollard::models::{ContainerState, ContainerStateStatusEnum as State};
 
