@@ -5,8 +5,8 @@
 //! bytes of the file ─▶ gguf (header) ─▶ model (config, or a reason to refuse) ─▶ quant (how weights lie) ─▶ kernels
 //! ```
 //!
-//! Dependencies point one way, from `run` over `model`, `kernels`, `gpu`, `quant` and `tokenizer` to `gguf`. What it is not: it
-//! fetches nothing, reads no file and has no clock; the caller brings the bytes.
+//! Dependencies point one way, from `run` over `model`, `kernels`, `gpu`, `quant` and `tokenizer` to `gguf`. What it is
+//! not: it fetches nothing, reads no file and has no clock; the caller brings the bytes.
 
 pub mod gguf;
 pub mod model;

@@ -144,7 +144,7 @@ impl Tokenizer {
             &self.user_defined
         };
         let mut begins = true;
-        specials.cut(text, |piece| match piece {
+        let proposals = specials.cut(text, |piece| match piece {
             Piece::Token(token) => {
                 tokens.push(token);
                 begins = true;
@@ -157,7 +157,7 @@ impl Tokenizer {
         if encoding.add_special {
             tokens.extend(self.added_last);
         }
-        let steps = workspace.looks + workspace.merger.steps;
+        let steps = proposals + workspace.looks + workspace.merger.steps;
         Ok((tokens, steps))
     }
 

@@ -12,8 +12,8 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// Texts with numbers: tokens first, by id, then texts that only merges make.
 ///
-/// Its hash is `SipHash` with fixed keys: the same run after run, and of a file that means harm only its own reader
-/// suffers, for as long as a few thousand equal hashes can be found.
+/// Its hash is `SipHash` with fixed keys: the same run after run. Whoever writes a vocabulary could look for texts whose
+/// hashes are equal, at a cost that makes them few.
 #[derive(Debug, Clone)]
 pub(super) struct Lookup {
     tokens: u32,

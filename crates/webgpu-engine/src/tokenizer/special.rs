@@ -103,14 +103,17 @@ impl Specials {
         })
     }
 
-    /// Cuts `text`; hands out its pieces in order, none of them empty.
-    pub(super) fn cut<'a>(&self, text: &'a str, mut piece: impl FnMut(Piece<'a>)) {
+    /// Cuts `text`; hands out its pieces in order, none of them empty. Returns how many proposals that took: of each
+    /// place at most as many as special tokens have different lengths, as a rule one.
+    pub(super) fn cut<'a>(&self, text: &'a str, mut piece: impl FnMut(Piece<'a>)) -> usize {
         let bytes = text.as_bytes();
         let mut proposals: BinaryHeap<Proposal> = (0..bytes.len())
             .filter_map(|start| self.propose(bytes, start, bytes.len()))
             .collect();
         let mut taken = Taken::new();
+        let mut steps = 0;
         while let Some(best) = proposals.pop() {
+            steps += 1;
             let (start, end) = (best.start.0, best.start.0 + best.length);
             let (free_from, free_to) = free_around(&taken, start, bytes.len());
             if start < free_from {
@@ -142,6 +145,7 @@ impl Specials {
             from = end;
         }
         between(text, from, text.len(), &mut piece);
+        steps
     }
 }
 

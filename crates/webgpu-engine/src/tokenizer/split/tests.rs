@@ -1,6 +1,7 @@
 //! Each rule against the regular expression that it stands for, matched by a backtracking engine.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 
 use super::*;
 use fancy_regex::Regex;
@@ -41,6 +42,15 @@ fn expressions(rules: Rules) -> Vec<String> {
         )],
     }
 }
+
+static COMPILED: LazyLock<Vec<(Rules, Vec<Regex>)>> = LazyLock::new(|| {
+    let compile = |rules: Rules| {
+        let expressions = expressions(rules);
+        let compiled = expressions.iter().map(|it| Regex::new(it).unwrap());
+        (rules, compiled.collect())
+    };
+    ALL.map(compile).into()
+});
 
 /// Every match is a word, and every gap between two.
 fn by_expression<'a>(expression: &Regex, text: &'a str) -> Vec<&'a str> {
@@ -163,14 +173,13 @@ proptest! {
 
     #[test]
     fn rules_cut_as_their_expressions_do(texts in prop::collection::vec(texts(), 20)) {
-        for rules in ALL {
-            let expressions: Vec<Regex> = expressions(rules).iter().map(|it| Regex::new(it).unwrap()).collect();
+        for (rules, expressions) in COMPILED.iter() {
             for text in &texts {
                 let expected = expressions.iter().fold(vec![text.as_str()], |words, expression| {
                     words.into_iter().flat_map(|word| by_expression(expression, word)).collect()
                 });
                 let expected: Vec<_> = expected.into_iter().filter(|word| !word.is_empty()).collect();
-                prop_assert_eq!(words(rules, text), expected, "{:?}", rules);
+                prop_assert_eq!(words(*rules, text), expected, "{:?}", rules);
             }
         }
     }
