@@ -202,7 +202,7 @@ pub(crate) struct DownOptions {
     /// Also the volumes with downloaded models
     #[arg(long)]
     pub(crate) volumes: bool,
-    /// Do not wait for running answers; the network goes on with them elsewhere
+    /// Give running answers five seconds at most; the network goes on with them elsewhere
     #[arg(long)]
     pub(crate) now: bool,
 }

@@ -29,6 +29,8 @@ enum Look {
     Not(String),
     /// It will not.
     Never(String),
+    /// It will not: it dies, and the engine starts it again.
+    Dies(String),
 }
 
 /// Waits until a rig is healthy, or will not be.
@@ -52,6 +54,11 @@ pub(crate) async fn wait(
             Look::Never(why) => {
                 let tail = rigs::tail(docker, id).await;
                 bail!("{name} {why}; the end of its log:\n{tail}");
+            }
+            Look::Dies(why) => {
+                let tail = rigs::tail(docker, id).await;
+                let then = ended(docker, id).await;
+                bail!("{name} {why}; {then}; the end of its log:\n{tail}");
             }
         };
         let seconds = begun.elapsed().as_secs();
@@ -80,6 +87,14 @@ pub(crate) async fn wait(
     }
 }
 
+/// Keeps the engine from starting again and again what does not live; the container stays, for its log. Says so.
+async fn ended(docker: &Docker, id: &str) -> String {
+    match rigs::end(docker, id).await {
+        Ok(()) => "it was stopped, or it would be started again and again".to_owned(),
+        Err(error) => format!("it is started again and again, and cannot be stopped ({error:#})"),
+    }
+}
+
 /// The state in what a rig says: `fetching` of `fetching: model.gguf, 200 MB of 1.0 GB (20 %), …`.
 pub(crate) fn state(doing: &str) -> &str {
     doing.split(':').next().unwrap_or(doing)
@@ -100,7 +115,7 @@ fn look(rig: &Rig) -> Look {
         .waiting()
         .filter(|_| rig.inspected.restart_count.is_some_and(|count| count > 0))
     {
-        return Look::Never(format!("died while it started ({says})"));
+        return Look::Dies(format!("died while it started ({says})"));
     }
     match (rig.state(), rig.health()) {
         ("running", "healthy") => Look::Healthy,
@@ -113,7 +128,7 @@ fn look(rig: &Rig) -> Look {
         ("running", "none") => Look::Never(
             "runs, but its image has no health check, so nobody can tell when it serves".to_owned(),
         ),
-        ("running" | "restarting", _) if restarts(rig) >= RESTARTS_MAX => Look::Never(format!(
+        ("running" | "restarting", _) if restarts(rig) >= RESTARTS_MAX => Look::Dies(format!(
             "ended {} times and does not come up",
             restarts(rig)
         )),
@@ -158,6 +173,7 @@ pub(crate) fn reason(rig: &Rig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::Fake;
     use bollard::models::{
         ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as State, Health,
         HealthStatusEnum, HealthcheckResult,
@@ -257,7 +273,7 @@ mod tests {
         assert!(matches!(look(&waits), Look::Not(_)));
         waits.inspected.restart_count = Some(1);
         let look = look(&waits);
-        assert!(matches!(look, Look::Never(_)), "{look:?}");
+        assert!(matches!(look, Look::Dies(_)), "{look:?}");
     }
 
     #[test]
@@ -266,11 +282,69 @@ mod tests {
         ends.inspected.restart_count = Some(RESTARTS_MAX - 1);
         assert!(matches!(look(&ends), Look::Not(_)));
         ends.inspected.restart_count = Some(RESTARTS_MAX);
-        assert!(matches!(look(&ends), Look::Never(_)));
+        assert!(matches!(look(&ends), Look::Dies(_)));
         // One that serves in the end does.
         let mut serves = rig(State::RUNNING, HealthStatusEnum::HEALTHY, "ready", 0);
         serves.inspected.restart_count = Some(RESTARTS_MAX);
         assert_eq!(look(&serves), Look::Healthy);
+    }
+
+    fn dies(request: &str) -> (u16, String) {
+        let inspected = json!({
+            "Id": "1", "Name": "/heliograph-rig", "RestartCount": RESTARTS_MAX,
+            "State": { "Status": "restarting" }, "Config": { "Labels": { rigs::NAME: "rig" } },
+        });
+        match request.split_once(' ').unwrap() {
+            ("GET", path) if path.contains("/json") => (200, inspected.to_string()),
+            ("GET", _) => (200, String::new()),
+            (_, path) if path.contains("/kill") => (409, "{\"message\":\"waits\"}".to_owned()),
+            _ => (204, String::new()),
+        }
+    }
+
+    fn is_broken(request: &str) -> (u16, String) {
+        let inspected = json!({
+            "Id": "1", "Name": "/heliograph-rig", "RestartCount": RESTARTS_MAX,
+            "State": {
+                "Status": "running",
+                "Health": { "Status": "starting", "Log": [{ "Output": "broken: no card" }] },
+            },
+            "Config": { "Labels": { rigs::NAME: "rig" } },
+        });
+        let body = if request.contains("/json") {
+            inspected.to_string()
+        } else {
+            String::new()
+        };
+        (200, body)
+    }
+
+    #[tokio::test]
+    async fn what_dies_again_and_again_is_stopped_and_what_says_why_stays() {
+        let patience = Patience {
+            stall_seconds: 300,
+            wait_seconds: 300,
+        };
+        let wait = async |fake: &Fake| {
+            wait(&fake.docker, Voice::new(true), "1", "rig", &patience)
+                .await
+                .unwrap_err()
+                .to_string()
+        };
+        let fake = Fake::start(dies).await;
+        let error = wait(&fake).await;
+        assert!(error.contains("it was stopped"), "{error}");
+        let is_stop = |request: &String| request.contains("/containers/1/stop?");
+        assert!(fake.asked().iter().any(is_stop), "{:?}", fake.asked());
+
+        let fake = Fake::start(is_broken).await;
+        let error = wait(&fake).await;
+        assert!(error.contains("no card"), "{error}");
+        let has_order = fake
+            .asked()
+            .iter()
+            .any(|request| !request.starts_with("GET"));
+        assert!(!has_order, "{:?}", fake.asked());
     }
 
     #[test]

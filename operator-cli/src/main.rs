@@ -7,6 +7,8 @@ mod cli;
 mod doctor;
 mod down;
 mod engine;
+#[cfg(test)]
+mod fake;
 mod gpu;
 mod health;
 mod image;

@@ -172,7 +172,8 @@ impl Plan {
             memory_swap: Some(self.memory),
             nano_cpus: self.cpus.map(nano_cpus),
             // It comes back with the machine and with Docker, whatever it ended with before; what was stopped stays so.
-            // A rig that fails does not end in a loop: see `HELIOGRAPH_ON_FAILURE`.
+            // A rig that fails in words stays as it is (`HELIOGRAPH_ON_FAILURE`); what dies without any again and again
+            // while it starts is stopped by who waits for it (`health::wait`).
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
                 maximum_retry_count: None,

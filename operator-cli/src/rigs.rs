@@ -2,13 +2,15 @@
 //! anywhere else.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
+    StopContainerOptionsBuilder, WaitContainerOptions,
 };
 use futures_util::StreamExt as _;
 
@@ -37,6 +39,10 @@ pub(crate) const NONE: &str = "no nodes on this machine; `heliograph up rig` sta
 
 /// What a stop gets on top of the drain, before the engine kills.
 const STOP_SECONDS_MORE: u32 = 10;
+
+/// How long one has to end after each of two signals, where nobody waits for its answers. A rig ends at once at the second,
+/// or at the first while it starts.
+const END_SECONDS: u8 = 5;
 
 /// How much of a log an error repeats.
 const TAIL_LINES: &str = "15";
@@ -253,8 +259,35 @@ pub(crate) async fn stop(docker: &Docker, rig: &Rig) -> Result<()> {
         .map_err(explain)
 }
 
-/// Removes a container, killing it where it still runs.
+/// Ends a container within ten seconds, whatever it does; afterwards the engine does not start it again. It gets the time
+/// to end by itself, since a rig that was killed leaves the sign of a crash (docs/rig.md), and the next one of its name
+/// waits because of it.
+pub(crate) async fn end(docker: &Docker, id: &str) -> Result<()> {
+    let signal = KillContainerOptionsBuilder::new().signal("SIGTERM").build();
+    // What does not run, but is to be started again, has nothing to tell the signal to.
+    if docker.kill_container(id, Some(signal)).await.is_ok() {
+        let mut ends = Box::pin(docker.wait_container(id, None::<WaitContainerOptions>));
+        let most = Duration::from_secs(u64::from(END_SECONDS));
+        // The exit code is no matter here, and what has not ended is stopped below.
+        drop(tokio::time::timeout(most, ends.next()).await);
+    }
+    let options = StopContainerOptionsBuilder::new()
+        .t(i32::from(END_SECONDS))
+        .build();
+    docker
+        .stop_container(id, Some(options))
+        .await
+        .map_err(explain)
+}
+
+/// Removes a container; one that is up is ended first.
 pub(crate) async fn remove(docker: &Docker, id: &str) -> Result<()> {
+    if let Ok(Some(rig)) = inspect(docker, id).await
+        && rig.is_up()
+    {
+        // Where that fails, it is killed.
+        _ = end(docker, id).await;
+    }
     // Volumes without a name hold nothing of ours: the cache has a name.
     let options = RemoveContainerOptionsBuilder::new()
         .force(true)
@@ -287,3 +320,6 @@ pub(crate) async fn tail(docker: &Docker, id: &str) -> String {
     }
     text.trim_end().to_owned()
 }
+
+#[cfg(test)]
+mod tests;
