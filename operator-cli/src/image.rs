@@ -51,6 +51,13 @@ fn reference(image: Option<&str>, registry: Option<&str>, gpu: Gpu) -> String {
     )
 }
 
+/// Whether an image is called as ours for this card is, wherever it comes from.
+pub(crate) fn is_for(reference: &str, gpu: Gpu) -> bool {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    let name = name.split([':', '@']).next().unwrap_or(name);
+    name.strip_prefix("rig-") == Some(gpu.as_str())
+}
+
 /// Whether an image can only have been built on this machine.
 pub(crate) fn is_ours_alone(reference: &str) -> bool {
     reference.starts_with(THIS_MACHINE)
@@ -200,5 +207,19 @@ mod tests {
         layers.take(step("a", "Extracting", 100, 100));
         layers.take(step("b", "Downloading", -1, 50));
         assert_eq!(layers.sum(), (65, 150));
+    }
+
+    #[test]
+    fn our_images_are_known_by_their_names() {
+        for (reference, gpu, wanted) in [
+            ("localhost/heliograph/rig-cuda:0.1.0", Gpu::Cuda, true),
+            ("registry.example:5000/rig-rocm", Gpu::Rocm, true),
+            ("registry.example/rig-vulkan@sha256:ab", Gpu::Vulkan, true),
+            ("localhost/heliograph/rig-cpu:0.1.0", Gpu::Cuda, false),
+            ("somebody/rig-cuda-mine:1", Gpu::Cuda, false),
+            ("rig-cuda/mine:1", Gpu::Cuda, false),
+        ] {
+            assert_eq!(is_for(reference, gpu), wanted, "{reference}");
+        }
     }
 }

@@ -25,6 +25,13 @@ const MODEL_FOLDER: &str = "/models";
 /// Where the rig answers its health check, inside its own network.
 const METRICS_PORT: u16 = 9464;
 
+/// What becomes of a rig that cannot go on: Docker would start it again at once, and again, each time with a whole load.
+pub(crate) const ON_FAILURE: &str = "HELIOGRAPH_ON_FAILURE=";
+pub(crate) const STAYS: &str = "HELIOGRAPH_ON_FAILURE=stay";
+
+/// Without its card it would be a hundred times slower, and healthy.
+pub(crate) const NEEDS_CARD: &str = "HELIOGRAPH_GPU=required";
+
 /// A rig has a thread per core and a handful more; a hundred times that is a fault.
 const PROCESSES_MAX: i64 = 1_024;
 
@@ -116,12 +123,10 @@ impl Plan {
             format!("HELIOGRAPH_NAME={}", self.name),
             format!("HELIOGRAPH_DRAIN_SECONDS={}", self.drain_seconds),
             format!("HELIOGRAPH_METRICS_PORT={port}"),
-            // Docker would start it again at once, and again, each time with a whole load.
-            "HELIOGRAPH_ON_FAILURE=stay".to_owned(),
+            STAYS.to_owned(),
         ];
         if self.needs_card {
-            // Without its card it would be a hundred times slower, and healthy.
-            all.push("HELIOGRAPH_GPU=required".to_owned());
+            all.push(NEEDS_CARD.to_owned());
         }
         let model_file = self.model_file_inside();
         let threads = self.cpus.map(whole_cores);
@@ -171,13 +176,7 @@ impl Plan {
             // The same again would be swap: a model that swaps is of no use to anybody.
             memory_swap: Some(self.memory),
             nano_cpus: self.cpus.map(nano_cpus),
-            // It comes back with the machine and with Docker, whatever it ended with before; what was stopped stays so.
-            // A rig that fails in words stays as it is (`HELIOGRAPH_ON_FAILURE`); what dies without any again and again
-            // while it starts is stopped by who waits for it (`health::wait`).
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
-                maximum_retry_count: None,
-            }),
+            restart_policy: Some(restart_policy()),
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), TMP_OPTIONS.to_owned())])),
             mounts: Some(self.mounts()),
             network_mode: Some(self.network.clone()),
@@ -241,6 +240,16 @@ impl Plan {
                 ..DeviceRequest::default()
             }]
         })
+    }
+}
+
+/// It comes back with the machine and with Docker, whatever it ended with before; what was stopped stays so. A rig that
+/// fails in words stays as it is ([`STAYS`]); what dies without any again and again while it starts is stopped by who waits
+/// for it (`health::wait`).
+pub(crate) fn restart_policy() -> RestartPolicy {
+    RestartPolicy {
+        name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+        maximum_retry_count: None,
     }
 }
 

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig};
 use bollard::query_parameters::StartContainerOptions;
 use serde_json::json;
 
@@ -27,7 +27,7 @@ use crate::engine::{self, explain};
 use crate::gpu::Gpu;
 use crate::rigs::{self, Rig};
 use crate::voice::Voice;
-use crate::{down, health, image, up};
+use crate::{down, health, image, plan, up};
 
 pub(crate) use settle::Stopped;
 
@@ -43,6 +43,7 @@ const LABELS: [&str; 5] = [
 /// Environment of ours; the rest is the image's own.
 const OURS: &str = "HELIOGRAPH_";
 const METRICS_PORT: &str = "HELIOGRAPH_METRICS_PORT=";
+const GPU: &str = "HELIOGRAPH_GPU=";
 
 /// What became of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,13 +293,14 @@ async fn begin(
     Ok(())
 }
 
-/// A container like this one, of another image. What the old image set stays with the old image.
+/// A container like this one, of another image. What the old image set stays with the old image. One that an older
+/// heliograph made gets what [`crate::plan`] gives today.
 fn successor(old: &ContainerInspectResponse, image: &str) -> Result<ContainerCreateBody> {
     let config = old
         .config
         .clone()
         .context("Docker says nothing about its configuration")?;
-    let host_config = old
+    let mut host_config = old
         .host_config
         .clone()
         .context("Docker says nothing about its limits")?;
@@ -306,6 +308,13 @@ fn successor(old: &ContainerInspectResponse, image: &str) -> Result<ContainerCre
     let on_host = host_config.network_mode.as_deref() == Some("host");
     let mut environment: Vec<String> = config.env.unwrap_or_default();
     environment.retain(|line| line.starts_with(OURS));
+    if !environment
+        .iter()
+        .any(|line| line.starts_with(plan::ON_FAILURE))
+    {
+        let gpu = labels.get(rigs::GPU).and_then(|gpu| Gpu::of(gpu));
+        renew(&mut environment, &mut host_config, image, gpu);
+    }
     if on_host {
         // Both run at the same time, on the same ports.
         environment.retain(|line| !line.starts_with(METRICS_PORT));
@@ -332,6 +341,24 @@ fn successor(old: &ContainerInspectResponse, image: &str) -> Result<ContainerCre
         host_config: Some(host_config),
         ..ContainerCreateBody::default()
     })
+}
+
+/// Gives a rig that an older heliograph made what it lacks: it ended where it could not go on, Docker tried a few times
+/// more, and it took the processor where it found no card. The label tells the card of the machine, the image's name
+/// whether it was chosen by that.
+fn renew(
+    environment: &mut Vec<String>,
+    host_config: &mut HostConfig,
+    image: &str,
+    gpu: Option<Gpu>,
+) {
+    environment.push(plan::STAYS.to_owned());
+    let card = gpu.filter(|gpu| *gpu != Gpu::Cpu);
+    let has_said = environment.iter().any(|line| line.starts_with(GPU));
+    if !has_said && card.is_some_and(|card| image::is_for(image, card)) {
+        environment.push(plan::NEEDS_CARD.to_owned());
+    }
+    host_config.restart_policy = Some(plan::restart_policy());
 }
 
 #[cfg(test)]

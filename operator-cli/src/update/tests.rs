@@ -1,7 +1,7 @@
 //! What an update makes of what it finds.
 
 use super::*;
-use bollard::models::{ContainerConfig, HostConfig};
+use bollard::models::{ContainerConfig, RestartPolicy, RestartPolicyNameEnum};
 use std::collections::HashMap;
 
 fn inspected(network: &str) -> ContainerInspectResponse {
@@ -14,6 +14,7 @@ fn inspected(network: &str) -> ContainerInspectResponse {
                 text("PATH=/old/image"),
                 text("HELIOGRAPH_KEY=hgn-x"),
                 text("HELIOGRAPH_METRICS_PORT=9464"),
+                text("HELIOGRAPH_ON_FAILURE=end"),
             ]),
             cmd: Some(vec![text("--context"), text("4096")]),
             labels: Some(HashMap::from([
@@ -46,7 +47,11 @@ fn the_new_one_is_limited_as_the_old_one_and_takes_the_rest_from_its_own_image()
     let environment = body.env.unwrap();
     assert_eq!(
         environment,
-        ["HELIOGRAPH_KEY=hgn-x", "HELIOGRAPH_METRICS_PORT=9464"]
+        [
+            "HELIOGRAPH_KEY=hgn-x",
+            "HELIOGRAPH_METRICS_PORT=9464",
+            "HELIOGRAPH_ON_FAILURE=end"
+        ]
     );
     let labels = body.labels.unwrap();
     assert_eq!(labels.len(), 1, "{labels:?}");
@@ -56,6 +61,55 @@ fn the_new_one_is_limited_as_the_old_one_and_takes_the_rest_from_its_own_image()
     assert_eq!(
         (host.readonly_rootfs, host.cap_drop.unwrap()),
         (Some(true), vec!["ALL".to_owned()])
+    );
+    assert_eq!(host.restart_policy, None, "it is no older heliograph's");
+}
+
+#[test]
+fn one_of_an_older_heliograph_gets_what_rigs_get_today() {
+    for (gpu, image, needs_card) in [
+        ("cuda", "registry.example/rig-cuda:2", true),
+        ("rocm", "registry.example/rig-rocm:2", true),
+        // The machine has a card; the image was given by hand.
+        ("cuda", "registry.example/rig-cpu:2", false),
+        ("cuda", "registry.example/mine:2", false),
+        ("cpu", "registry.example/rig-cpu:2", false),
+    ] {
+        let mut old = inspected("heliograph");
+        let config = old.config.as_mut().unwrap();
+        let environment = config.env.as_mut().unwrap();
+        environment.retain(|line| !line.starts_with(plan::ON_FAILURE));
+        let labels = config.labels.as_mut().unwrap();
+        labels.insert(rigs::GPU.to_owned(), gpu.to_owned());
+        old.host_config.as_mut().unwrap().restart_policy = Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::ON_FAILURE),
+            maximum_retry_count: Some(5),
+        });
+        let body = successor(&old, image).unwrap();
+        let environment = body.env.unwrap();
+        let has = |wanted: &str| environment.iter().filter(|line| *line == wanted).count();
+        assert_eq!(has("HELIOGRAPH_ON_FAILURE=stay"), 1, "{environment:?}");
+        assert_eq!(
+            has("HELIOGRAPH_GPU=required"),
+            usize::from(needs_card),
+            "{gpu} {image}"
+        );
+        let policy = body.host_config.unwrap().restart_policy.unwrap();
+        assert_eq!(policy, plan::restart_policy());
+    }
+}
+
+#[test]
+fn what_an_older_heliograph_was_told_of_the_card_stays() {
+    let mut old = inspected("heliograph");
+    let config = old.config.as_mut().unwrap();
+    config.env = Some(vec!["HELIOGRAPH_GPU=auto".to_owned()]);
+    let labels = config.labels.as_mut().unwrap();
+    labels.insert(rigs::GPU.to_owned(), "cuda".to_owned());
+    let environment = successor(&old, "rig-cuda:2").unwrap().env.unwrap();
+    assert_eq!(
+        environment,
+        ["HELIOGRAPH_GPU=auto", "HELIOGRAPH_ON_FAILURE=stay"]
     );
 }
 
