@@ -54,3 +54,27 @@ pub(crate) async fn told(
     let result = fetch(wanted, settings, &mut |progress| told.push(progress)).await;
     (result, told)
 }
+
+/// Fetches some of it and is given up, as by a process that ends; then the bytes that lie there are turned over.
+pub(crate) async fn leave_damaged(host: &Host, wanted: &Wanted, settings: &Settings) {
+    host.gate_anew(2 * MIB);
+    let stop = tokio::sync::Notify::new();
+    let mut tell = |progress| {
+        if matches!(progress, Progress::Saved { .. }) {
+            stop.notify_one();
+        }
+    };
+    tokio::select! {
+        _ = fetch(wanted, settings, &mut tell) => panic!("it cannot end"),
+        () = stop.notified() => {}
+    }
+    let part = format!("{}.part", wanted.folder());
+    let path = settings.cache.join(part);
+    // All of them, since what was not brought yet is brought later.
+    let mut bytes = std::fs::read(&path).expect("the part");
+    for byte in &mut bytes {
+        *byte = !*byte;
+    }
+    std::fs::write(&path, bytes).expect("written");
+    host.gate_anew(u64::MAX);
+}

@@ -14,7 +14,7 @@ mod packages;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use files::{MIB, hash, settings, told, wanted, weights};
+use files::{MIB, hash, leave_damaged, settings, told, wanted, weights};
 use folder::Folder;
 use host::{Answer, Host};
 use model_files::{FetchError, Origin, Progress, Settings, Wanted, fetch};
@@ -127,30 +127,6 @@ async fn a_wrong_file_is_fetched_once_until_its_host_changes_it_or_somebody_says
         let (error, _) = once_more().await;
         assert!(matches!(error, FetchError::WrongHash { .. }), "{error}");
     }
-}
-
-/// Fetches some of it and is given up, as by a process that ends; then one byte of what lies there is turned over.
-async fn leave_damaged(host: &Host, wanted: &Wanted, settings: &Settings) {
-    host.gate_anew(2 * MIB);
-    let stop = tokio::sync::Notify::new();
-    let mut tell = |progress| {
-        if matches!(progress, Progress::Saved { .. }) {
-            stop.notify_one();
-        }
-    };
-    tokio::select! {
-        _ = fetch(wanted, settings, &mut tell) => panic!("it cannot end"),
-        () = stop.notified() => {}
-    }
-    let part = format!("{}.part", wanted.folder());
-    let path = settings.cache.join(part);
-    // What was not brought yet is brought later, so that bytes of it would not do.
-    let mut bytes = std::fs::read(&path).expect("the part");
-    for byte in &mut bytes {
-        *byte = !*byte;
-    }
-    std::fs::write(&path, bytes).expect("written");
-    host.gate_anew(u64::MAX);
 }
 
 #[tokio::test]
