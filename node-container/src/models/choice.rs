@@ -66,14 +66,14 @@ pub(super) fn candidates(catalog: &Catalog, room: Room) -> Vec<Candidate> {
 /// to 50 GB in a second: with more than this an answer comes slower than people read.
 const PROCESSOR_WEIGHTS_MAX: u64 = 2_000_000_000;
 
-/// The largest by its weights that fits, and without a graphics card that its processor can serve; of equal ones the first in the catalog. Size is what tells how good a model
-/// is, as far as a number can.
+/// The largest by its weights that fits, and that the processor can serve where it computes; of equal ones the first in the
+/// catalog. Size is what tells how good a model is, as far as a number can.
 pub(super) fn best<'c>(candidates: &'c [Candidate], memory: &Memory) -> Option<&'c Candidate> {
     candidates
         .iter()
         .rev()
         .filter(|candidate| memory.fits(&candidate.need))
-        .filter(|candidate| memory.parts > 0 || candidate.need.weights <= PROCESSOR_WEIGHTS_MAX)
+        .filter(|candidate| !memory.is_processor || candidate.need.weights <= PROCESSOR_WEIGHTS_MAX)
         .max_by_key(|candidate| candidate.need.weights)
 }
 
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_card_auto_takes_what_a_processor_can_serve() {
+    fn where_the_processor_computes_auto_takes_what_it_can_serve() {
         let candidate = |id: &str, weights: u64| Candidate {
             id: id.to_owned(),
             need: Need {
@@ -191,17 +191,19 @@ mod tests {
             candidate("edge", PROCESSOR_WEIGHTS_MAX),
             candidate("large", PROCESSOR_WEIGHTS_MAX + 1),
         ];
-        let best = |parts: u64| {
+        let best = |parts: u64, is_processor: bool| {
             let memory = Memory {
                 device: "this".to_owned(),
                 free: 64_000_000_000,
                 total: 64_000_000_000,
                 parts,
-                is_processor: parts == 0,
+                is_processor,
             };
             best(&candidates, &memory).map(|best| best.id.clone())
         };
-        assert_eq!(best(0).as_deref(), Some("edge"));
-        assert_eq!(best(1).as_deref(), Some("large"));
+        assert_eq!(best(0, true).as_deref(), Some("edge"));
+        assert_eq!(best(1, false).as_deref(), Some("large"));
+        // An integrated card shares the system's memory.
+        assert_eq!(best(0, false).as_deref(), Some("large"));
     }
 }
