@@ -31,7 +31,7 @@ const CHAT_TEMPLATE_BYTES_MAX: u64 = 1 << 20;
 /// The rig: runs one language model with llama.cpp and serves it to a Heliograph relay.
 ///
 /// Ends with 0 after a drain (SIGTERM or Ctrl-C), 1 when it cannot start, 2 when a flag is wrong, 3 when the relay
-/// refuses it for good, 4 when the engine fails, 130 at a second signal; with --on-failure stay it first stays and says why.
+/// refuses it, 4 when the engine fails, 130 at a second signal; with --on-failure stay it first stays and says why.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "rig", version, args_override_self = true)]
 pub struct Config {

@@ -35,6 +35,7 @@ use crate::operating::board::{Board, Facts, State};
 use crate::operating::{machine, server};
 use failure::Failure;
 use job_log::JobLog;
+use marker::Marker;
 use produced::ProducedLog;
 use socket::{DialError, Heard, Socket};
 use start::{Engine, Started};
@@ -93,9 +94,10 @@ fn try_run(config: &Config) -> anyhow::Result<u8> {
     };
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
-    let (had_died, marker) = start::mark(config);
+    let marker = start::mark(config);
     runtime.block_on(async {
-        let (ended, is_engine_gone) = live(config, &board, &mut signals, seed, had_died).await;
+        let (ended, is_engine_gone) =
+            live(config, &board, &mut signals, seed, marker.as_ref()).await;
         if let Some(marker) = marker {
             marker.end();
         }
@@ -120,10 +122,12 @@ async fn live(
     board: &Board,
     signals: &mut Signals,
     seed: [u8; 32],
-    had_died: bool,
+    marker: Option<&Marker>,
 ) -> (Result<u8, Failure>, bool) {
-    match start::start(config, board, signals, had_died).await {
-        Ok(Started::Ready(engine)) => serve(config, board.clone(), engine, seed, signals).await,
+    match start::start(config, board, signals, marker).await {
+        Ok(Started::Ready(engine)) => {
+            serve(config, board.clone(), marker, engine, seed, signals).await
+        }
         Ok(Started::Stopped) => (Ok(0), false),
         Err(failure) => (Err(failure), false),
     }
@@ -139,6 +143,7 @@ fn leave(code: u8) -> ! {
 async fn serve(
     config: &Config,
     board: Board,
+    marker: Option<&Marker>,
     engine: Engine,
     seed: [u8; 32],
     signals: &mut Signals,
@@ -160,6 +165,7 @@ async fn serve(
     } = engine;
     let mut shell = Shell {
         board,
+        marker,
         config,
         session,
         began: Instant::now(),
@@ -252,6 +258,7 @@ impl Link {
 struct Shell<'c> {
     config: &'c Config,
     board: Board,
+    marker: Option<&'c Marker>,
     session: NodeSession,
     began: Instant,
     link: Link,
@@ -412,6 +419,9 @@ impl Shell<'_> {
                 Output::CloseSocket { code } => self.close(code),
                 Output::Welcomed { node } => {
                     self.board.set_state(State::Ready);
+                    if let Some(marker) = self.marker {
+                        marker.is_ready();
+                    }
                     tracing::info!(node, relay = %self.config.relay, "ready");
                 }
                 Output::Refused(failure) => {

@@ -40,7 +40,8 @@ pub struct FailureFlags {
 pub enum OnFailure {
     /// It ends, with a code that says why; for whoever starts it by hand, or has something that decides by the code.
     End,
-    /// It stays and says why on /healthz: until it is stopped where only a person can mend it, else for five minutes.
+    /// It stays and says why on /healthz: until it is stopped where only a person can mend it, for a quarter of an hour
+    /// where its relay refuses it, else for five minutes.
     /// For whatever starts it again at once, as Docker does.
     Stay,
 }

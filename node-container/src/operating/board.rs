@@ -169,6 +169,13 @@ impl Board {
         }
     }
 
+    /// A rig that was broken for a while tries again from the start.
+    pub fn begin_anew(&self) {
+        let mut numbers = self.numbers();
+        numbers.reason = None;
+        numbers.state = State::Fetching;
+    }
+
     /// The rig lets some time pass before it begins.
     pub fn set_waiting(&self, why: &str) {
         self.set_state(State::Waiting);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! --on-failure end    log ─▶ the exit code
-//! --on-failure stay   log, `broken` on the board ─▶ a signal, or PAUSE where time may help ─▶ the exit code
+//! --on-failure stay   log, `broken` on the board ─▶ a signal, or a pause where time may help ─▶ the exit code
 //! ```
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,13 +31,19 @@ const EXIT_ENGINE: u8 = 4;
 /// is renewed, another program's memory, a host that is down) mostly takes minutes.
 const PAUSE: Duration = Duration::from_mins(5);
 
+/// How long a rig stays that its relay refuses. The relay may be wrong (a deploy with a list of keys that lacks one), and
+/// nobody should have to go round and start every rig again. The key is tried before anything is loaded, so that four tries
+/// an hour cost the relay nothing and the machine next to it.
+const REFUSED_PAUSE: Duration = Duration::from_mins(15);
+
 /// Why a rig cannot go on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     code: u8,
     reason: String,
-    /// Only a person can mend it: starting again would end the same way.
-    is_lasting: bool,
+    /// How long it stays before it is started again; none where only a person can mend it, and starting again would end the
+    /// same way.
+    pause: Option<Duration>,
 }
 
 impl Failure {
@@ -48,7 +54,7 @@ impl Failure {
         Self {
             code: EXIT_START,
             reason: format!("{error:#}"),
-            is_lasting: fetch || load,
+            pause: (!fetch && !load).then_some(PAUSE),
         }
     }
 
@@ -58,9 +64,10 @@ impl Failure {
             code: EXIT_START,
             reason: "no graphics card can be used, and --gpu required (HELIOGRAPH_GPU) keeps it from running on the \
                      processor: look whether the card and its driver are there and whether the container was given it; \
-                     `rig doctor` says what it finds"
+                     `rig doctor` says what it finds; to let it compute on the processor, start it with \
+                     `heliograph up --gpu cpu`, or with --gpu auto where it is started by hand"
                 .to_owned(),
-            is_lasting: false,
+            pause: Some(PAUSE),
         }
     }
 
@@ -71,7 +78,7 @@ impl Failure {
         Self {
             code: EXIT_SETTINGS,
             reason: format!("a setting is wrong: {what}"),
-            is_lasting: true,
+            pause: None,
         }
     }
 
@@ -80,7 +87,7 @@ impl Failure {
         Self {
             code: EXIT_REFUSED,
             reason,
-            is_lasting: true,
+            pause: Some(REFUSED_PAUSE),
         }
     }
 
@@ -89,7 +96,7 @@ impl Failure {
         Self {
             code: EXIT_ENGINE,
             reason,
-            is_lasting: false,
+            pause: Some(PAUSE),
         }
     }
 
@@ -98,24 +105,24 @@ impl Failure {
         let Self {
             code,
             reason,
-            is_lasting,
+            pause,
         } = self;
         board.set_broken(&reason);
-        match (on, is_lasting) {
+        match (on, pause) {
             (OnFailure::End, _) => tracing::error!("{reason}"),
-            (OnFailure::Stay, true) => {
+            (OnFailure::Stay, None) => {
                 tracing::error!(
                     "broken: {reason}. Nothing else is tried: mend it and start the rig anew"
                 );
                 signals.next().await;
             }
-            (OnFailure::Stay, false) => {
+            (OnFailure::Stay, Some(pause)) => {
                 tracing::error!(
                     "broken: {reason}. It ends with code {code} in {} s, to be started again",
-                    PAUSE.as_secs()
+                    pause.as_secs()
                 );
                 tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
+                    () = tokio::time::sleep(pause) => {}
                     () = signals.next() => {}
                 }
             }
@@ -162,28 +169,32 @@ mod tests {
 
     #[test]
     fn only_what_time_cannot_mend_lasts() {
+        let is_lasting = |failure: &Failure| failure.pause.is_none();
         let wrong = FetchError::WrongSize {
             name: "m.gguf".into(),
             expected: 2,
             found: 1,
         };
-        assert!(Failure::start(&anyhow::Error::from(wrong).context("m")).is_lasting);
+        assert!(is_lasting(&Failure::start(
+            &anyhow::Error::from(wrong).context("m")
+        )));
         let gave_up = FetchError::GaveUp {
             host: "h".into(),
             tries: 8,
             why: "it is silent".into(),
         };
-        assert!(!Failure::start(&gave_up.into()).is_lasting);
+        assert!(!is_lasting(&Failure::start(&gave_up.into())));
         let no_model = LoadError::NotGguf(PathBuf::from("/m"));
-        assert!(Failure::start(&no_model.into()).is_lasting);
+        assert!(is_lasting(&Failure::start(&no_model.into())));
         let no_memory = LoadError::Context {
             slots: 1,
             context_tokens: 1,
             error: String::new(),
         };
-        assert!(!Failure::start(&no_memory.into()).is_lasting);
-        assert!(!Failure::no_card().is_lasting && !Failure::engine(String::new()).is_lasting);
-        assert!(Failure::refused(String::new()).is_lasting);
+        assert!(!is_lasting(&Failure::start(&no_memory.into())));
+        assert!(!is_lasting(&Failure::no_card()) && !is_lasting(&Failure::engine(String::new())));
+        assert!(!is_lasting(&Failure::refused(String::new())));
+        assert!(is_lasting(&Failure::settings("wrong")));
     }
 
     #[tokio::test(start_paused = true)]
@@ -194,12 +205,23 @@ mod tests {
         let code = passing.end(OnFailure::Stay, &board, &mut signals).await;
         assert_eq!(code, EXIT_ENGINE);
         assert_eq!(board.says(), "broken: the card is gone");
-        let lasting = || Failure::refused("the key is wrong".into());
+        let lasting = || Failure::settings("error: no such flag");
         let stays = lasting().end(OnFailure::Stay, &board, &mut signals);
         let long = tokio::time::timeout(100 * PAUSE, stays).await;
         assert!(long.is_err(), "it ended with {long:?}");
         let ends = lasting().end(OnFailure::End, &board, &mut signals).await;
-        assert_eq!(ends, EXIT_REFUSED);
+        assert_eq!(ends, EXIT_SETTINGS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rig_that_is_refused_stays_for_a_while_and_ends_with_its_own_code() {
+        let mut signals = Signals::listen().expect("signals");
+        let board = Board::default();
+        let began = tokio::time::Instant::now();
+        let refused = Failure::refused("the key is wrong".into());
+        let code = refused.end(OnFailure::Stay, &board, &mut signals).await;
+        assert_eq!((code, began.elapsed()), (EXIT_REFUSED, REFUSED_PAUSE));
+        assert_eq!(board.says(), "broken: the key is wrong");
     }
 
     #[test]
@@ -211,6 +233,6 @@ mod tests {
             failure.reason,
             "a setting is wrong: invalid value '0' for '--slots <COUNT>'"
         );
-        assert_eq!((failure.code, failure.is_lasting), (2, true));
+        assert_eq!((failure.code, failure.pause), (2, None));
     }
 }

@@ -27,6 +27,18 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 /// memory of the machine) is mostly still as it was; a card's driver takes seconds to reset it.
 const AFTER_DEATH: Duration = Duration::from_mins(1);
 
+/// So many deaths in a row, none of them of a rig that had been ready, are no accident: mostly the model is too large for
+/// this machine's memory, or a driver dies of it.
+const DEATHS_MAX: u32 = 3;
+
+/// The pause after so many. A load reads up to tens of gigabytes, in minutes: one in a quarter of an hour leaves the machine
+/// to others for most of it. It doubles with each further death.
+const DEATHS_PAUSE: Duration = Duration::from_mins(15);
+
+/// The longest of these pauses: six loads a day, and a rig that somebody has mended without starting it anew serves the
+/// same day.
+const DEATHS_PAUSE_MAX: Duration = Duration::from_hours(4);
+
 /// How far it came.
 pub(super) enum Started {
     /// The engine answers.
@@ -57,10 +69,11 @@ pub(super) async fn start(
     config: &Config,
     board: &Board,
     signals: &mut Signals,
-    had_died: bool,
+    marker: Option<&Marker>,
 ) -> Result<Started, Failure> {
+    let deaths = marker.and_then(Marker::deaths);
     tokio::select! {
-        started = begin(config, board, had_died) => started,
+        started = begin(config, board, deaths) => started,
         () = signals.next() => {
             tracing::info!(
                 "stopped while {}: this rig has not served, and what was fetched is kept",
@@ -71,26 +84,40 @@ pub(super) async fn start(
     }
 }
 
-/// Marks that a rig runs here, and says whether the one before it died in mid-work. Only where it is started again at once.
-pub(super) fn mark(config: &Config) -> (bool, Option<Marker>) {
+/// Marks that a rig runs here. Only where it is started again at once.
+pub(super) fn mark(config: &Config) -> Option<Marker> {
     if config.failing.on_failure == OnFailure::End {
-        return (false, None);
+        return None;
     }
     let cache = models::cache(&config.models.cache);
     let begun = cache.and_then(|cache| Ok(super::marker::begin(&cache, &config.name)?));
     match begun {
-        Ok((had_died, marker)) => (had_died, Some(marker)),
+        Ok(marker) => Some(marker),
         Err(error) => {
             tracing::warn!(
-                "a crash will not be seen at the next start: the cache cannot be written ({error:#})"
+                "a crash will not be seen at the next start: no file in the cache can be written and locked ({error:#})"
             );
-            (false, None)
+            None
         }
     }
 }
 
-async fn begin(config: &Config, board: &Board, had_died: bool) -> Result<Started, Failure> {
-    if had_died {
+async fn begin(config: &Config, board: &Board, deaths: Option<u32>) -> Result<Started, Failure> {
+    if let Some(deaths) = deaths {
+        wait_after(deaths, board).await;
+    }
+    if config.failing.gpu == GpuNeed::Required {
+        need_card().await?;
+    }
+    ask_relay(config).await?;
+    load(config, board)
+        .await
+        .unwrap_or_else(|error| Err(Failure::start(&error)))
+}
+
+/// Lets some time pass after so many deaths in a row of rigs that never were ready; none where the last one had been.
+async fn wait_after(deaths: u32, board: &Board) {
+    let Some(pause) = pause_after(deaths) else {
         let seconds = AFTER_DEATH.as_secs();
         let why = format!(
             "the rig before this one died in mid-work (a lost card, the machine's memory, a power cut; its log may say more); \
@@ -100,14 +127,25 @@ async fn begin(config: &Config, board: &Board, had_died: bool) -> Result<Started
         tracing::warn!("{why}");
         tokio::time::sleep(AFTER_DEATH).await;
         board.set_state(State::Fetching);
-    }
-    if config.failing.gpu == GpuNeed::Required {
-        need_card().await?;
-    }
-    ask_relay(config).await?;
-    load(config, board)
-        .await
-        .unwrap_or_else(|error| Err(Failure::start(&error)))
+        return;
+    };
+    let minutes = pause.as_secs() / 60;
+    let why = format!(
+        "it died {deaths} times in a row before it was ready, mostly for want of memory (a container's state then says \
+         OOMKilled, the kernel's log out of memory) or of a driver's fault: choose a smaller model, fewer --slots or a \
+         shorter --context, and start it anew; by itself it loads again after {minutes} min"
+    );
+    board.set_broken(&why);
+    tracing::error!("broken: {why}");
+    tokio::time::sleep(pause).await;
+    board.begin_anew();
+}
+
+/// The long pause after so many deaths; none where they are few.
+fn pause_after(deaths: u32) -> Option<Duration> {
+    let doublings = deaths.checked_sub(DEATHS_MAX)?.min(16);
+    let pause = DEATHS_PAUSE.saturating_mul(1 << doublings);
+    Some(pause.min(DEATHS_PAUSE_MAX))
 }
 
 /// A rig that shall have a card, and has none, must not run a hundred times slower in silence.
@@ -225,4 +263,33 @@ async fn tested(
         );
     }
     Ok(measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_deaths_are_an_accident_and_more_make_pauses_that_grow_to_a_limit() {
+        let minutes = |deaths| pause_after(deaths).map(|pause| pause.as_secs() / 60);
+        assert_eq!([0, 2].map(minutes), [None, None]);
+        assert_eq!([3, 4, 6].map(minutes), [Some(15), Some(30), Some(120)]);
+        assert_eq!([7, 8, u32::MAX].map(minutes), [Some(240); 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rig_that_dies_again_and_again_is_broken_for_a_while_and_then_tries_again() {
+        let board = Board::default();
+        let began = tokio::time::Instant::now();
+        let seen = async {
+            tokio::time::sleep(DEATHS_PAUSE / 2).await;
+            board.says()
+        };
+        let ((), seen) = tokio::join!(wait_after(DEATHS_MAX, &board), seen);
+        assert!(seen.starts_with("broken: it died 3 times"), "{seen}");
+        assert_eq!(began.elapsed(), DEATHS_PAUSE);
+        assert_eq!(board.says(), "fetching");
+        board.set_state(State::Loading);
+        assert_eq!(board.says(), "loading");
+    }
 }

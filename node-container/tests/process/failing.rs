@@ -117,12 +117,13 @@ async fn a_refused_key_ends_the_rig_before_anything_is_loaded() {
 }
 
 #[tokio::test]
-async fn a_rig_with_a_refused_key_stays_and_says_so_until_it_is_stopped() {
+async fn a_rig_with_a_refused_key_stays_says_so_and_comes_again_later() {
     let relay = Relay::bind().await;
     let cache = Folder::new("stay-key");
     let mut staying = Staying::start(&relay, &cache.0, |_| {});
     relay.refuse().await;
-    staying.says("broken: ").await;
+    // A quarter of an hour.
+    staying.says("It ends with code 3 in 900 s").await;
     staying.is_broken("refuses this node's key");
     assert!(!staying.log.contains("loading"), "{}", staying.log);
     assert!(!relay.was_asked().await, "once is enough");
@@ -156,6 +157,7 @@ async fn a_rig_that_must_have_a_card_and_has_none_does_not_load() {
     });
     staying.says("broken: ").await;
     staying.is_broken("no graphics card");
+    staying.is_broken("heliograph up --gpu cpu");
     assert!(!staying.log.contains("loading"), "{}", staying.log);
     // It would have ended by itself after minutes.
     assert_eq!(staying.stop().await, Some(1));
@@ -218,4 +220,54 @@ async fn a_rig_whose_predecessor_was_killed_waits_before_it_loads_again() {
     third.says("self-test passed").await;
     assert!(!third.log.contains("died"), "{}", third.log);
     assert_eq!(third.stop().await, Some(0));
+}
+
+/// The one file in which a rig with this cache counts deaths.
+fn counted(cache: &Path) -> String {
+    let mut files = std::fs::read_dir(cache.join("running")).expect("a folder");
+    let file = files.next().expect("a file").expect("an entry");
+    assert!(files.next().is_none(), "one rig lives");
+    std::fs::read_to_string(file.path()).expect("text")
+}
+
+#[tokio::test]
+async fn a_rig_that_dies_three_times_before_it_is_ready_is_broken_and_loads_nothing() {
+    let relay = Relay::bind().await;
+    let cache = Folder::new("dying");
+    let first = Staying::start(&relay, &cache.0, |_| {});
+    relay.accept(Some(KEY)).await.message().await;
+    signal(&first.child, Signal::SIGKILL);
+    assert_eq!(exit_code(first.child).await, None);
+    for deaths in ["2", "3"] {
+        let mut next = Staying::start(&relay, &cache.0, |_| {});
+        next.says("died in mid-work").await;
+        assert_eq!(counted(&cache.0), deaths);
+        signal(&next.child, Signal::SIGKILL);
+        assert_eq!(exit_code(next.child).await, None);
+    }
+    let mut last = Staying::start(&relay, &cache.0, |_| {});
+    last.says("broken: it died 3 times in a row").await;
+    last.is_broken("it loads again after 15 min");
+    assert!(!last.log.contains("loading"), "{}", last.log);
+    assert!(!relay.was_asked().await);
+    assert_eq!(last.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn being_ready_begins_the_count_of_deaths_anew() {
+    let relay = Relay::bind().await;
+    let cache = Folder::new("ready-death");
+    let mut first = Staying::start(&relay, &cache.0, |_| {});
+    let mut connection = relay.accept(Some(KEY)).await;
+    connection.message().await;
+    assert_eq!(counted(&cache.0), "1");
+    connection.welcome().await;
+    first.says(" ready").await;
+    assert_eq!(counted(&cache.0), "0");
+    signal(&first.child, Signal::SIGKILL);
+    assert_eq!(exit_code(first.child).await, None);
+    let mut second = Staying::start(&relay, &cache.0, |_| {});
+    second.says("died in mid-work").await;
+    assert_eq!(counted(&cache.0), "1");
+    assert_eq!(second.stop().await, Some(0));
 }
