@@ -45,10 +45,8 @@ impl LlamaEngine<'_> {
             seen = self.glance(projector, glance, all);
         }
         match seen {
-            Ok(()) => {
-                self.failures = 0;
-                Ok(glance.tokens)
-            }
+            // That pictures go says nothing of tokens: only a whole step ends a row of failures.
+            Ok(()) => Ok(glance.tokens),
             Err(DecodeFault::Broken) => Err(CacheBroken),
             Err(fault @ (DecodeFault::NoRoom | DecodeFault::Refused)) => {
                 tracing::error!(?fault, "a picture could not be decoded");

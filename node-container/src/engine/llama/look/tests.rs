@@ -156,3 +156,50 @@ fn a_picture_that_cannot_be_decoded_costs_its_job_alone_unless_the_cache_is_brok
     send(Command::Shutdown);
     thread.join().expect("ends");
 }
+
+#[test]
+fn pictures_that_can_be_decoded_do_not_hide_that_no_step_can() {
+    let weights = seeded::Projector::SMOLLM2
+        .write(7)
+        .expect("fits")
+        .to_bytes();
+    let name = format!("heliograph-look-broken-{}", std::process::id());
+    let file = std::env::temp_dir().join(format!("{name}.gguf"));
+    let fault = std::env::temp_dir().join(name);
+    std::fs::write(&file, weights).expect("writes");
+    let (sender, mut events) = unbounded_channel();
+    let options = LlamaOptions {
+        slots: 1,
+        context_tokens: Some(1280),
+        projector_file: Some(file.clone()),
+        // Each prompt begins with its picture, so that a piece of it goes before the first step that fails.
+        chat_template: Some("{{ messages[0].content }}".to_owned()),
+        break_while: Some(fault.clone()),
+        ..LlamaOptions::new(model::model_file())
+    };
+    let Spawned {
+        commands, thread, ..
+    } = spawn(options, sender).expect("the model loads");
+    std::fs::remove_file(file).expect("is there");
+    std::fs::write(&fault, "").expect("writes");
+    // No keys of the test above, whose pictures are lost.
+    let mut next = (11..=14)
+        .map(|key| start(JobKey(key), request(1, 3)))
+        .chain([Command::Shutdown]);
+    let mut send_next = || next.next().map(|command| commands.send(command));
+    assert!(send_next().is_some_and(|sent| sent.is_ok()));
+    let mut seen = 0;
+    let mut failed = 0;
+    while let Some(event) = events.blocking_recv() {
+        seen += u32::from(matches!(event, EngineEvent::Progress { .. }));
+        if matches!(event, EngineEvent::Failed { .. }) {
+            failed += 1;
+            // An engine that has ended takes none.
+            drop(send_next());
+        }
+    }
+    assert!(seen >= 3, "a picture was decoded for each job");
+    assert_eq!(failed, 3, "then it has ended");
+    thread.join().expect("ends");
+    std::fs::remove_file(fault).expect("is there");
+}
