@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rig_that_waits_for_anothers_download_is_not_still() {
+    fn a_rig_that_waits_for_the_download_of_another_is_not_still() {
         let waits = "fetching: model.gguf, another process is fetching it";
         let steps = [waits, waits, waits, "connecting", "connecting"];
         let still = still(&steps, |progress, now, doing| progress.said(now, doing));
