@@ -1,6 +1,7 @@
 //! Small weights made from a seed. **Seeded weights, not a trained model**: what they see means nothing, but every
 //! step from pixels to numbers is the real one, and anybody can compute what must come out.
 
+pub mod family;
 pub mod language;
 
 use crate::{GgufWriter, ShapeMismatch, Value};

@@ -204,7 +204,7 @@ impl Language {
 }
 
 /// Every byte is a token, in GPT-2's spelling.
-fn vocabulary(writer: &mut GgufWriter, marks: &Marks<'_>) -> Vec<String> {
+pub(super) fn vocabulary(writer: &mut GgufWriter, marks: &Marks<'_>) -> Vec<String> {
     /// GGUF's numbers for kinds of tokens.
     const NORMAL: i32 = 1;
     const CONTROL: i32 = 3;
