@@ -11,4 +11,5 @@
 pub mod gguf;
 pub mod model;
 pub mod quant;
+pub mod reference;
 pub mod tokenizer;
