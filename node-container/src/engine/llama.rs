@@ -28,6 +28,7 @@ mod pictures;
 mod reader;
 mod sharing;
 mod slot;
+pub mod truth;
 mod vectors;
 mod wake;
 

@@ -15,6 +15,8 @@ mod model;
 #[cfg(test)]
 mod perplexity;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tokenizer;
 #[cfg(test)]
 mod vectors;

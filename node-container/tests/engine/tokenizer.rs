@@ -12,7 +12,7 @@ use node_container::engine::llama::{LlamaOptions, with_vocabulary};
 use webgpu_engine::gguf;
 use webgpu_engine::tokenizer::{Encoding, Tokenizer, Vocabulary};
 
-const GEMMA: &str =
+pub(crate) const GEMMA: &str =
     "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818/gemma-3-270m-q4_k_m.gguf";
 
 /// Bytes of mixed text for each vocabulary.
