@@ -54,7 +54,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             }
         }
         Err(error) => {
-            println!("starting (it does not answer yet: {error})");
+            println!(
+                "starting (nothing answers on port {} yet: {error})",
+                options.metrics_port
+            );
             ExitCode::FAILURE
         }
     }

@@ -212,10 +212,14 @@ async fn chosen(config: &Config, memory: &Memory, board: &Board) -> anyhow::Resu
         }
         (Named::Entry(id), None) => {
             let catalog = catalog(&flags.cache)?;
-            let Some(model) = catalog.model(id) else {
-                let ids: Vec<&str> = catalog.models().iter().map(|model| &model.id[..]).collect();
+            let Some(model) = catalog.model(id).filter(|model| choice::is_for_rigs(model)) else {
+                let ours = catalog
+                    .models()
+                    .iter()
+                    .filter(|model| choice::is_for_rigs(model));
+                let ids: Vec<&str> = ours.map(|model| &model.id[..]).collect();
                 bail!(
-                    "the catalog has no model {id}; it has {}. Another file: --model PATH or URL, with --offer-as",
+                    "the catalog has no model {id} for rigs; it has {}. Another file: --model PATH or URL, with --offer-as",
                     ids.join(", ")
                 );
             };

@@ -24,6 +24,9 @@ const API_KEY: &str = "HELIOGRAPH_API_KEY";
 /// Long enough for any network, short enough not to be taken for a waiting answer.
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 
+/// A wait that is worth a word: most answers begin sooner.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// How much of an error's body is read.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 
@@ -188,16 +191,31 @@ impl Conversation {
             fields.insert("max_tokens".to_owned(), json!(most));
         }
         let url = format!("{}/v1/chat/completions", self.base);
-        let response = self.send(self.client.post(url).json(&body)).await?;
-        let mut bytes = response.bytes_stream();
+        let silence = tokio::time::sleep(SILENCE);
+        tokio::pin!(silence);
+        let mut bytes = self
+            .send(self.client.post(url).json(&body))
+            .await?
+            .bytes_stream();
         let mut events = Events::default();
         let mut answered = Answered {
             end: End::Whole,
             finish_reason: None,
             usage: None,
         };
-        while let Some(chunk) = bytes.next().await {
+        let mut has_begun = false;
+        loop {
+            let chunk = tokio::select! {
+                chunk = bytes.next() => chunk,
+                () = &mut silence, if !has_begun => {
+                    has_begun = true;
+                    self.tell_wait().await;
+                    continue;
+                }
+            };
+            let Some(chunk) = chunk else { break };
             for piece in events.take(&chunk.map_err(causes)?)? {
+                has_begun = true;
                 match piece {
                     Piece::Text(text) => {
                         if !self.voice.is_json() {
@@ -220,6 +238,27 @@ impl Conversation {
             bail!("the answer broke off: the connection ended early");
         }
         Ok(answered)
+    }
+
+    /// Says what an answer waits for, as far as the relay tells.
+    async fn tell_wait(&self) {
+        let url = format!("{}/v1/models/{}", self.base, self.model);
+        let model: Option<Value> = match self.send(self.client.get(url)).await {
+            Ok(response) => response.json().await.ok(),
+            Err(_) => None,
+        };
+        let slots = model.and_then(|model| model.get("slots")?.as_u64());
+        let reason = if slots == Some(0) {
+            format!("nobody serves {} at the moment", self.model)
+        } else {
+            format!("no node is free for {} at the moment", self.model)
+        };
+        let text = format!("{reason}; waiting (Ctrl-C gives up)");
+        self.voice.event(
+            "waiting",
+            json!({ "model": self.model, "slots": slots }),
+            &text,
+        );
     }
 
     /// The first model that a node serves at the moment.

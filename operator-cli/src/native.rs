@@ -89,8 +89,9 @@ fn program(named: Option<&Path>, beside: Option<&Path>, path: &[PathBuf]) -> Res
         .find(|program| program.is_file())
         .ok_or_else(|| {
             anyhow!(
-                "there is no program called `rig` beside heliograph or on the search path; build it with \
-                 `cargo build --release -p node-container` (on a Mac with `--features metal`), or say --program"
+                "there is no program called `rig` beside heliograph or on the search path; say where it is with \
+                 --program (`cargo xtask demo` leaves one at build/rig/rig), or build it with `cargo build --release -p \
+                 node-container` (on a Mac with `--features metal`)"
             )
         })
 }

@@ -1,6 +1,6 @@
 //! The best model that fits. Pure: the catalog and the memory are arguments.
 
-use catalog::{Catalog, Class, Runtime};
+use catalog::{Catalog, Class, Model, Runtime};
 use model_files::need::{Need, Use, Weights, need};
 use model_files::progress::in_units;
 
@@ -21,13 +21,15 @@ pub struct Candidate {
     pub is_cached: bool,
 }
 
+/// Whether a rig may serve it: a relay refuses one that offers what is for others.
+pub(super) fn is_for_rigs(model: &Model) -> bool {
+    model.class == Class::Rig && model.runtimes.contains(&Runtime::LlamaCpp)
+}
+
 /// The catalog's models that a rig can fetch and run, in the catalog's order. Before a file is there, nobody knows which
 /// of its weights the processor keeps a second time: perhaps all.
 pub(super) fn candidates(catalog: &Catalog, room: Room) -> Vec<Candidate> {
-    let models = catalog
-        .models()
-        .iter()
-        .filter(|model| model.class == Class::Rig && model.runtimes.contains(&Runtime::LlamaCpp));
+    let models = catalog.models().iter().filter(|model| is_for_rigs(model));
     models
         .filter_map(|model| {
             let weights = model.weights()?;

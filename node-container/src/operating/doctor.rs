@@ -116,7 +116,7 @@ impl Finding {
         };
         let mend = self.mend.as_ref();
         let mend = mend.map_or_else(String::new, |mend| format!("\n                   → {mend}"));
-        format!("{word}  {:<9}{}{mend}", self.what, self.found)
+        format!("{word}  {:<10}{}{mend}", self.what, self.found)
     }
 }
 

@@ -344,12 +344,17 @@ async fn a_catalog_model_comes_from_the_cache_and_a_wrong_id_is_told_with_the_ri
     signal(&child, Signal::SIGKILL);
     exit_code(child).await;
 
-    let child = start("smollm3").spawn().expect("rig starts");
-    assert_eq!(exit_code(child).await, Some(1));
-    let text = std::fs::read_to_string(&log).expect("the log");
-    assert!(
-        text.contains("no model smollm3") && text.contains("atlas-30b"),
-        "{text}"
-    );
+    // One that nobody has, and one that is for browsers.
+    for wrong in ["smollm3", "nimbus-8b"] {
+        let child = start(wrong).spawn().expect("rig starts");
+        assert_eq!(exit_code(child).await, Some(1));
+        let text = std::fs::read_to_string(&log).expect("the log");
+        assert!(
+            text.contains(&format!(
+                "no model {wrong} for rigs; it has smollm2-135m, atlas-30b"
+            )),
+            "{text}"
+        );
+    }
     std::fs::remove_file(log).expect("removed");
 }

@@ -122,7 +122,11 @@ fn clock(date: Option<&str>, now: DateTime<Utc>) -> Finding {
 /// Whether the relay takes the key. It says so before a node says anything, so that nothing is registered.
 async fn admission(relay: &RelayUrl, key: Option<&NodeKey>) -> Finding {
     if let Some(Err(fault)) = key.map(NodeKey::check) {
-        return Finding::bad("key", fault, "make a node key in the relay's settings");
+        return Finding::bad(
+            "key",
+            fault,
+            "ask whoever runs the relay for a node key (docs/deploying.md says how keys are made)",
+        );
     }
     match socket::dial(relay.clone(), key.cloned()).await {
         Ok(socket) => {
@@ -132,7 +136,7 @@ async fn admission(relay: &RelayUrl, key: Option<&NodeKey>) -> Finding {
                 None => Finding::warning(
                     "key",
                     "none was given",
-                    "give it in HELIOGRAPH_KEY, unless the relay is open",
+                    "give it in HELIOGRAPH_KEY: a relay takes no node without one",
                 ),
             }
         }
