@@ -68,7 +68,15 @@ async fn a_picture_travels_to_the_rig_that_sees() -> Result<()> {
     let projector = Path::new(env!("CARGO_TARGET_TMPDIR")).join("abilities-projector.gguf");
     std::fs::write(&projector, SHAPE.write(7)?.to_bytes())?;
     let relay = network.socket_url();
-    let few = ["--slots", "2", "--context", "512"];
+    // Without a cache every prompt is read from its start, in the same steps: equal prompts then give equal numbers.
+    let few = [
+        "--slots",
+        "2",
+        "--context",
+        "512",
+        "--cached-conversations",
+        "0",
+    ];
     let _blind = Rig::start_with(&network, &relay, "blind", SEEING_MODEL, &few)?;
     network.free_slots_of(SEEING_MODEL, 2).await?;
 
