@@ -1,3 +1,5 @@
+//! Each function of the reference against values worked out by hand or by its formula.
+
 use crate::model::{Activation, Pairs, Rope, RopeScaling};
 use crate::quant::QuantType;
 use crate::reference::activation::{add, gated, gelu, silu, soft_cap};

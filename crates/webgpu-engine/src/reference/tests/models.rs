@@ -1,3 +1,5 @@
+//! Whole small models: caches, windows, quantised weights, refusals. Against llama.cpp they are compared in `node-container`.
+
 use super::*;
 use crate::model::{RopeScaling, Window};
 use crate::reference::{LoadError, ReadError};

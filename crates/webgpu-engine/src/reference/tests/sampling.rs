@@ -1,3 +1,5 @@
+//! What is drawn, and what the rules leave to draw from.
+
 use std::collections::BTreeMap;
 
 use crate::reference::sampling::{Candidate, Rules, draw, log_probability};
