@@ -65,7 +65,16 @@ impl Scene {
     pub(crate) async fn stops_an_answer_and_gives_the_next(&self) -> Result<()> {
         let relay = format!("http://127.0.0.1:{}", self.relay_port);
         let key_file = self.api_key_file.display().to_string();
-        let words = ["chat", "--relay", &relay, "--api-key-file", &key_file];
+        // The small model does not always end by itself, and the second answer has to.
+        let words = [
+            "chat",
+            "--relay",
+            &relay,
+            "--api-key-file",
+            &key_file,
+            "--max-tokens",
+            "600",
+        ];
         let mut child = self
             .engine
             .heliograph_on_terminal(&words)
