@@ -4,14 +4,48 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, Health, HealthStatusEnum,
+    HealthcheckResult,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::rigs::Rig;
 
 /// What it is asked is small; more is a fault of the test's.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
 
 /// Status and body for a request like `POST /containers/1/stop?t=5`.
 type Answer = fn(&str) -> (u16, String);
+
+/// A rig as Docker tells it, with what its health check said last.
+pub(crate) fn rig(
+    status: ContainerStateStatusEnum,
+    health: Option<HealthStatusEnum>,
+    says: &str,
+) -> Rig {
+    Rig {
+        name: "rig".into(),
+        container: "heliograph-rig".into(),
+        id: "1".into(),
+        inspected: ContainerInspectResponse {
+            state: Some(ContainerState {
+                status: Some(status),
+                health: Some(Health {
+                    status: health,
+                    log: Some(vec![HealthcheckResult {
+                        output: Some(says.to_owned()),
+                        ..HealthcheckResult::default()
+                    }]),
+                    ..Health::default()
+                }),
+                ..ContainerState::default()
+            }),
+            ..ContainerInspectResponse::default()
+        },
+    }
+}
 
 /// An engine that is none.
 pub(crate) struct Fake {

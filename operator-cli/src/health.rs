@@ -173,34 +173,13 @@ pub(crate) fn reason(rig: &Rig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::Fake;
-    use bollard::models::{
-        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as State, Health,
-        HealthStatusEnum, HealthcheckResult,
-    };
+    use crate::fake::{self, Fake};
+    use bollard::models::{ContainerStateStatusEnum as State, HealthStatusEnum};
 
     fn rig(status: State, health: HealthStatusEnum, says: &str, exit_code: i64) -> Rig {
-        Rig {
-            name: "rig".into(),
-            container: "heliograph-rig".into(),
-            id: "1".into(),
-            inspected: ContainerInspectResponse {
-                state: Some(ContainerState {
-                    status: Some(status),
-                    exit_code: Some(exit_code),
-                    health: Some(Health {
-                        status: Some(health),
-                        log: Some(vec![HealthcheckResult {
-                            output: Some(says.to_owned()),
-                            ..HealthcheckResult::default()
-                        }]),
-                        ..Health::default()
-                    }),
-                    ..ContainerState::default()
-                }),
-                ..ContainerInspectResponse::default()
-            },
-        }
+        let mut rig = fake::rig(status, Some(health), says);
+        rig.inspected.state.as_mut().unwrap().exit_code = Some(exit_code);
+        rig
     }
 
     /// As the rig's own board puts it.

@@ -275,30 +275,13 @@ async fn ensure_volume(docker: &Docker, name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bollard::models::{
-        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as State, Health,
-        HealthcheckResult,
-    };
+    use crate::fake;
+    use bollard::models::ContainerStateStatusEnum as State;
 
     fn container(id: &str, status: State, says: &str) -> Rig {
         Rig {
-            name: "rig".into(),
-            container: "heliograph-rig".into(),
             id: id.into(),
-            inspected: ContainerInspectResponse {
-                state: Some(ContainerState {
-                    status: Some(status),
-                    health: Some(Health {
-                        log: Some(vec![HealthcheckResult {
-                            output: Some(says.to_owned()),
-                            ..HealthcheckResult::default()
-                        }]),
-                        ..Health::default()
-                    }),
-                    ..ContainerState::default()
-                }),
-                ..ContainerInspectResponse::default()
-            },
+            ..fake::rig(status, None, says)
         }
     }
 

@@ -175,32 +175,11 @@ pub(super) async fn stopped(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bollard::models::{
-        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as State, Health,
-        HealthStatusEnum, HealthcheckResult,
-    };
+    use crate::fake;
+    use bollard::models::{ContainerStateStatusEnum as State, HealthStatusEnum};
 
     fn rig(status: State, health: HealthStatusEnum, says: &str) -> Rig {
-        Rig {
-            name: "rig".into(),
-            container: "heliograph-rig".into(),
-            id: "1".into(),
-            inspected: ContainerInspectResponse {
-                state: Some(ContainerState {
-                    status: Some(status),
-                    health: Some(Health {
-                        status: Some(health),
-                        log: Some(vec![HealthcheckResult {
-                            output: Some(says.to_owned()),
-                            ..HealthcheckResult::default()
-                        }]),
-                        ..Health::default()
-                    }),
-                    ..ContainerState::default()
-                }),
-                ..ContainerInspectResponse::default()
-            },
-        }
+        fake::rig(status, Some(health), says)
     }
 
     #[test]
