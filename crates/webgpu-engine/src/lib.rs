@@ -9,6 +9,8 @@
 //! not: it fetches nothing, reads no file and has no clock; the caller brings the bytes.
 
 pub mod gguf;
+pub mod gpu;
+pub mod kernels;
 pub mod model;
 pub mod quant;
 pub mod reference;

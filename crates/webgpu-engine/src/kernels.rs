@@ -1,0 +1,17 @@
+//! The kernels: WGSL texts by role, made for the shapes of a model and for what the adapter can do. Each is held against
+//! the CPU's [`crate::reference`] by tests on the adapter that is here, and compiled by a browser in the tests.
+//!
+//! ```text
+//! embed, add_norm │ per layer: product (q,k,v) → rope_keep → attend → merge → product (o) → add_norm
+//!                 │            → product (gate, up) → product (down) → add_norm │ product (head) → sampling
+//! ```
+//!
+//! Shapes are constants of the text, so that loops are known to the compiler and a pipeline exists for each shape; what
+//! changes from step to step is in [`Step`], the last binding of every kernel.
+
+mod step;
+
+pub use step::{Flags, STEP_BYTES, Step};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What tests of kernels have in common: one dispatch of one kernel.
+
+use super::{STEP_BYTES, Step};
+use crate::gpu::tests::{to_bytes, to_floats};
+use crate::gpu::{Gpu, Source};
+
+/// Runs a kernel once on buffers with these contents; returns what the buffer of this index holds then.
+pub(super) fn run(
+    gpu: &Gpu,
+    source: &Source,
+    buffers: &[Vec<u8>],
+    step: Step,
+    groups: [u32; 3],
+    result: usize,
+) -> Vec<u8> {
+    pollster::block_on(async {
+        let program = gpu.program(source).await.unwrap_or_else(|error| {
+            panic!("{error}\n{}", source.wgsl);
+        });
+        let storage: Vec<_> = buffers
+            .iter()
+            .map(|bytes| {
+                let buffer = gpu.storage("test", bytes.len() as u64).expect("fits");
+                gpu.write(&buffer, 0, bytes);
+                buffer
+            })
+            .collect();
+        let parameters = gpu.uniform("step", STEP_BYTES).expect("fits");
+        gpu.write(&parameters, 0, &step.to_bytes());
+        let lent: Vec<_> = storage.iter().collect();
+        let bound = gpu.bind(&program, &lent, &parameters).expect("fits");
+        let mut recorder = gpu.record();
+        recorder.dispatch(&bound, groups);
+        recorder.submit();
+        let bytes = buffers[result].len() as u64;
+        gpu.read(&storage[result], 0..bytes)
+            .await
+            .expect("is there")
+    })
+}
+
+#[test]
+fn a_step_lies_as_kernels_read_it() {
+    let Some(gpu) = crate::gpu::tests::gpu() else {
+        return;
+    };
+    let source = Source {
+        label: "step".to_owned(),
+        wgsl: format!(
+            "{}@group(0) @binding(0) var<storage, read_write> results: array<f32>;
+@group(0) @binding(1) var<uniform> step: Step;
+@compute @workgroup_size(1) fn main() {{
+    results[0] = f32(step.position);
+    results[1] = f32(step.seed_high);
+    results[2] = step.top_p;
+    results[3] = f32(step.alternatives);
+}}",
+            Step::WGSL
+        ),
+        storage: vec![crate::gpu::Access::Write],
+    };
+    let step = Step {
+        position: 7,
+        seed: 5 << 32,
+        top_p: 0.5,
+        alternatives: 3,
+        ..Step::default()
+    };
+    let results = run(&gpu, &source, &[to_bytes(&[0.0; 4])], step, [1, 1, 1], 0);
+    assert_eq!(to_floats(&results), [7.0, 5.0, 0.5, 3.0]);
+}
