@@ -9,8 +9,14 @@
 //! Shapes are constants of the text, so that loops are known to the compiler and a pipeline exists for each shape; what
 //! changes from step to step is in [`Step`], the last binding of every kernel.
 
+mod attention;
+mod norm;
+mod rope_keep;
 mod step;
 
+pub use attention::Attend;
+pub use norm::AddNorm;
+pub use rope_keep::RopeKeep;
 pub use step::{Flags, STEP_BYTES, Step};
 
 #[cfg(test)]

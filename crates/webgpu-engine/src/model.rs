@@ -10,12 +10,14 @@ mod memory;
 mod refusal;
 mod rope;
 mod tensors;
+mod turns;
 
 pub use config::{Activation, Architecture, Biases, Config, Window};
 pub use memory::{CacheType, Demand, MemoryNeed, TooLarge, kept_tokens};
 pub use refusal::Refusal;
 pub use rope::{Pairs, Rope, RopeScaling};
 pub use tensors::{LayerPart, ModelTensor};
+pub use turns::Turns;
 
 #[cfg(test)]
 mod tests;
