@@ -12,11 +12,16 @@
 mod attention;
 mod norm;
 mod rope_keep;
+mod sampling;
 mod step;
 
 pub use attention::Attend;
 pub use norm::AddNorm;
 pub use rope_keep::RopeKeep;
+pub use sampling::{
+    ALTERNATIVES_MAX, Choice, RECORD_WORDS, RECORDS, Record, Sampling, SamplingBuffer,
+    SamplingStage, Told,
+};
 pub use step::{Flags, STEP_BYTES, Step};
 
 #[cfg(test)]
