@@ -10,19 +10,28 @@
 //! changes from step to step is in [`Step`], the last binding of every kernel.
 
 mod attention;
+pub mod embed;
 mod norm;
+pub mod product;
 mod rope_keep;
 mod sampling;
 mod step;
 
 pub use attention::Attend;
+pub use embed::Embed;
 pub use norm::AddNorm;
+pub use product::Product;
 pub use rope_keep::RopeKeep;
 pub use sampling::{
     ALTERNATIVES_MAX, Choice, RECORD_WORDS, RECORDS, Record, Sampling, SamplingBuffer,
     SamplingStage, Told,
 };
 pub use step::{Flags, STEP_BYTES, Step};
+
+/// Kernels of all roles, types and variants, for tests that compile them.
+pub fn every() -> Vec<crate::gpu::Source> {
+    [embed::every(), product::every()].concat()
+}
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod bfloat16;
 mod float16;
 mod float32;
 mod half;
+mod layout;
 mod nibbles;
 mod q4_0;
 mod q4_1;
@@ -20,6 +21,7 @@ mod q8_0;
 mod super_block;
 
 pub use half::{half_from_float, half_to_float};
+pub use layout::{LOAD_WEIGHTS, Layout, WEIGHTS_WGSL};
 
 use crate::gguf::TensorType;
 

@@ -1,0 +1,1 @@
+//! On the adapter that is here.
