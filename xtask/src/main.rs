@@ -42,7 +42,7 @@ struct Arguments {
 enum Command {
     /// Install tools and the demo's model into the user's cache folder
     Setup {
-        /// Also what only the tests need: a browser
+        /// Also what only the tests need: a browser, a graphics adapter in software, a container engine
         #[arg(long)]
         tests: bool,
     },

@@ -23,7 +23,7 @@ use crate::console::Step;
 use crate::places::Places;
 use crate::process;
 
-pub(crate) use debian::chromium;
+pub(crate) use debian::{adapter_environment, chromium};
 pub(crate) use model::ModelFile;
 
 /// What the set-up is for.
@@ -126,6 +126,16 @@ pub(crate) fn setup(places: &Places, purpose: Purpose) -> Result<Tools> {
     }
     step.done_quietly();
     parts.tools()
+}
+
+/// Puts in place what benchmarks of the engine for WebGPU need beyond [`Purpose::Demo`]: a browser, and an adapter in
+/// software for native programs.
+pub(crate) fn webgpu(places: &Places) -> Result<()> {
+    if !debian::missing_for_webgpu().is_empty() {
+        let _lock = Lock::take(&places.cache.join("setup.lock"))?;
+        debian::install(&debian::missing_for_webgpu())?;
+    }
+    Ok(())
 }
 
 /// A second model, which only tests and benchmarks need: its attention slides over a window. Puts it in place.

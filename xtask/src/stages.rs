@@ -12,7 +12,7 @@ use crate::clones::claim;
 use crate::console::{Step, say};
 use crate::places::Places;
 use crate::process::{guarded, run_openly};
-use crate::setup::{Purpose, Tools, chromium, setup};
+use crate::setup::{Purpose, Tools, adapter_environment, chromium, setup};
 
 /// A part of `test` that can be run alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -56,7 +56,10 @@ pub(crate) fn run(places: &Places, only: Option<Stage>) -> Result<()> {
 
 fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
     match stage {
-        Stage::Units => test(places, &[], &[], &[]),
+        Stage::Units => {
+            let variables: Vec<_> = adapter_environment().into_iter().collect();
+            test(places, &variables, &[], &[])
+        }
         Stage::Rig => {
             let options = ["--release", "-p", "node-container"];
             test(places, &variables(places, tools)?, &options, &[])
@@ -122,7 +125,7 @@ pub(crate) fn variables(places: &Places, tools: &Tools) -> Result<Vec<(&'static 
     }
     fs::copy("/proc/self/exe", &xtask).context("cannot copy xtask")?;
     let chromium = chromium().context("there is no chromium on the search path")?;
-    Ok(vec![
+    let mut variables = vec![
         ("HELIOGRAPH_XTASK", xtask.into()),
         ("HELIOGRAPH_MODEL_FILE", tools.model.path.clone().into()),
         ("HELIOGRAPH_GEMMA_FILE", tools.test_model.clone().into()),
@@ -130,7 +133,9 @@ pub(crate) fn variables(places: &Places, tools: &Tools) -> Result<Vec<(&'static 
         ("HELIOGRAPH_NODE_MODULES", tools.node_modules.clone().into()),
         ("HELIOGRAPH_PYTHON", tools.python.clone().into()),
         ("HELIOGRAPH_CHROMIUM", chromium.into()),
-    ])
+    ];
+    variables.extend(adapter_environment());
+    Ok(variables)
 }
 
 /// Runs wrangler on what is built.

@@ -1,5 +1,8 @@
-//! What comes from Debian's packages: a compiler for llama.cpp, Python's venv, a browser for the tests.
+//! What comes from Debian's packages: a compiler for llama.cpp, Python's venv, a browser and a software graphics adapter
+//! for the tests.
 
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,6 +47,15 @@ const fn package(need: Need, name: &'static str, probe: &'static str) -> Package
 /// The browser of the tests.
 const CHROMIUM: &str = "chromium";
 
+/// Where Vulkan's drivers say that they are there.
+const VULKAN_DRIVERS: &str = "/usr/share/vulkan/icd.d";
+
+/// How the file of Mesa's software driver begins; newer versions leave out the processor's name that follows.
+const LAVAPIPE: &str = "lvp_icd.";
+
+/// Names the drivers that Vulkan's loader may use.
+const DRIVERS_VARIABLE: &str = "VK_ICD_FILENAMES";
+
 /// Clang and not GCC: Debian's GCC 12.2 miscompiles llama.cpp's AMX kernels.
 const PACKAGES: &[Package] = &[
     package(Need::Rig, "make", "make"),
@@ -62,6 +74,8 @@ const PACKAGES: &[Package] = &[
         "fonts-dejavu-core",
         "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     ),
+    // Vulkan in software, so that the kernels run on every machine; it brings Vulkan's loader with it.
+    package(Need::Tests, "mesa-vulkan-drivers", LAVAPIPE),
     // A container engine of the tests' own, a base image for it, a registry to pull from.
     package(Need::Tests, "docker.io", "dockerd"),
     package(Need::Tests, "debootstrap", "debootstrap"),
@@ -75,20 +89,50 @@ pub(crate) fn chromium() -> Option<PathBuf> {
     find_on_path(CHROMIUM)
 }
 
-/// The packages that are not there. Absolute probes are files, others are programs.
+/// What native programs find in their environment so that `wgpu` runs them on Mesa's software Vulkan: the same adapter
+/// on every machine that tests. Nothing where it is not installed, or where somebody has chosen drivers already.
+pub(crate) fn adapter_environment() -> Option<(&'static str, OsString)> {
+    if std::env::var_os(DRIVERS_VARIABLE).is_some() {
+        return None;
+    }
+    Some((DRIVERS_VARIABLE, lavapipe()?.into()))
+}
+
+fn lavapipe() -> Option<PathBuf> {
+    let mut files = fs::read_dir(VULKAN_DRIVERS).ok()?.filter_map(Result::ok);
+    let file = files.find(|file| file.file_name().to_string_lossy().starts_with(LAVAPIPE))?;
+    Some(file.path())
+}
+
+/// What the engine for WebGPU needs to run on this machine and in a browser.
+const WEBGPU: [&str; 3] = ["chromium", "fonts-dejavu-core", "mesa-vulkan-drivers"];
+
+/// Those of them that are not there.
+pub(super) fn missing_for_webgpu() -> Vec<&'static str> {
+    let mut names = missing(Purpose::Tests);
+    names.retain(|name| WEBGPU.contains(name));
+    names
+}
+
+/// The packages that are not there.
 pub(super) fn missing(purpose: Purpose) -> Vec<&'static str> {
     PACKAGES
         .iter()
         .filter(|package| package.need.holds_for(purpose))
-        .filter(|package| {
-            if package.probe.starts_with('/') {
-                !Path::new(package.probe).exists()
-            } else {
-                !on_path(package.probe)
-            }
-        })
+        .filter(|package| !is_there(package.probe))
         .map(|package| package.name)
         .collect()
+}
+
+/// Absolute probes are files, others are programs.
+fn is_there(probe: &str) -> bool {
+    if probe == LAVAPIPE {
+        lavapipe().is_some()
+    } else if probe.starts_with('/') {
+        Path::new(probe).exists()
+    } else {
+        on_path(probe)
+    }
 }
 
 /// Installs packages through apt where we may, else says in one line what to install.
