@@ -12,6 +12,7 @@
 //! Tests wait for events, never for time; every wait has a generous deadline, because machines are noisy.
 
 mod api;
+mod chromium;
 mod client;
 mod engine;
 mod left_out;
@@ -27,6 +28,7 @@ mod tools;
 mod wait;
 
 pub use api::{Api, EventStream};
+pub use chromium::{Called, Failed, run_in_chromium};
 pub use client::{Answer, Client, ask, endless};
 pub use engine::{Engine, free_port};
 pub use left_out::leave_out;

@@ -1,8 +1,10 @@
-//! Builds what is deployed: the rig, the Worker and the pages.
+//! Builds what is deployed: the rig, the Worker, the pages, the engine for browsers.
 //!
 //! Cargo decides whether to compile. What comes after it (wasm-bindgen, wasm-opt, bundling) is skipped when the
 //! compiled module and the tools are those of the last time. The results are copied into the clone, because the
 //! target folder is shared with other clones, whose builds have the same file names.
+
+mod engine;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -17,6 +19,8 @@ use crate::console::{Step, say};
 use crate::places::Places;
 use crate::process::{capture, guarded, run};
 use crate::setup::{Tools, fresh_folder, key_of};
+
+pub(crate) use engine::build_engine;
 
 /// The most that the Worker may weigh, gzipped: a start-up cost that every cold request pays.
 /// (Cloudflare's own limit is 3 MB on the free plan.)
@@ -92,7 +96,8 @@ pub(crate) fn build_all(places: &Places, tools: &Tools) -> Result<()> {
     let _claim = claim(places)?;
     rig(places, &[])?;
     worker(places, tools, &DEPLOYED)?;
-    pages(places, tools)
+    pages(places, tools)?;
+    engine::engine(places, tools)
 }
 
 /// Builds the rig with these features.
@@ -274,30 +279,7 @@ fn pages(places: &Places, tools: &Tools) -> Result<()> {
         return Ok(());
     }
     let partial = places.root.join("build/pages.partial");
-    fresh_folder(&partial)?;
-    run(
-        &mut step,
-        guarded(&tools.wasm_bindgen)
-            .args([
-                "--target",
-                "web",
-                "--no-typescript",
-                "--out-name",
-                "web",
-                "--out-dir",
-            ])
-            .arg(&partial)
-            .arg(&module),
-    )?;
-    let bound = partial.join("web_bg.wasm");
-    run(
-        &mut step,
-        guarded(tools.wasm_opt())
-            .args(["-Os", "-o"])
-            .arg(&bound)
-            .arg(&bound)
-            .env("PATH", tools.search_path()?),
-    )?;
+    bind(&mut step, tools, &module, "web", "-Os", &partial)?;
     let source = places.root.join("web/static");
     for path in &statics {
         let target = partial.join(path.strip_prefix(&source)?);
@@ -313,6 +295,35 @@ fn pages(places: &Places, tools: &Tools) -> Result<()> {
     stamp.write()?;
     step.done_quietly();
     Ok(())
+}
+
+/// Binds a module for browsers into an empty folder, as `NAME.js` and `NAME_bg.wasm`, and optimises it.
+fn bind(
+    step: &mut Step,
+    tools: &Tools,
+    module: &Path,
+    name: &str,
+    level: &str,
+    folder: &Path,
+) -> Result<()> {
+    fresh_folder(folder)?;
+    run(
+        step,
+        guarded(&tools.wasm_bindgen)
+            .args(["--target", "web", "--no-typescript"])
+            .args(["--out-name", name, "--out-dir"])
+            .arg(folder)
+            .arg(module),
+    )?;
+    let bound = folder.join(format!("{name}_bg.wasm"));
+    run(
+        step,
+        guarded(tools.wasm_opt())
+            .args([level, "-o"])
+            .arg(&bound)
+            .arg(&bound)
+            .env("PATH", tools.search_path()?),
+    )
 }
 
 /// Compiles a crate to WebAssembly and says where the module is.

@@ -11,7 +11,8 @@ use crate::places::Places;
 use crate::setup::Lock;
 
 /// Folders whose sources are ours.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
+    "browser-node",
     "crates",
     "edge-relay",
     "fuzz",

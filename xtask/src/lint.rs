@@ -13,8 +13,9 @@ use crate::setup::{Purpose, setup};
 use crate::tidy;
 
 /// What compiles natively in the dev profile.
-const NATIVE: [&str; 13] = [
+const NATIVE: [&str; 14] = [
     "benches",
+    "browser-node",
     "echo",
     "protocol",
     "scheduler",
@@ -30,7 +31,8 @@ const NATIVE: [&str; 13] = [
 ];
 
 /// What runs in the Worker or in a page.
-const WASM: [&str; 9] = [
+const WASM: [&str; 10] = [
+    "browser-node",
     "echo",
     "protocol",
     "scheduler",

@@ -2,6 +2,7 @@
 
 mod artefacts;
 mod bench;
+mod chromium;
 mod clones;
 mod console;
 mod demo;
@@ -65,6 +66,11 @@ enum Command {
     /// Measure; nothing passes or fails by it
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Make calls of the engine for browsers in a headless Chromium and print what came of them, as JSON
+    Chromium {
+        /// A file with the calls, as `tests/js/engine_in_chromium.mjs` describes it
+        job: std::path::PathBuf,
+    },
     /// Kill parts of a real network in mid-answer and judge what users end up with
     Soak(soak::Options),
     /// Run the network's brains in one thread, on virtual time, from seeds
@@ -133,6 +139,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo(options) => demo::run(&places, &options),
         Command::Test { only } => stages::run(&places, only),
         Command::Bench(bench) => bench::run(&places, &bench),
+        Command::Chromium { job } => chromium::run(&places, &job),
         Command::Soak(options) => soak::run(&places, &options),
         Command::Simulate { arguments } => simulate::run(&places, &arguments),
         Command::Lint { bless } => lint::run_all(&places, bless),

@@ -58,6 +58,11 @@ impl Places {
         self.root.join("build/faulty-worker")
     }
 
+    /// The built engine for browsers, with the worker that loads it.
+    pub(crate) fn engine(&self) -> PathBuf {
+        self.root.join("build/engine")
+    }
+
     /// The built rig with the shared libraries and backends that it needs beside it.
     pub(crate) fn rig(&self) -> PathBuf {
         self.root.join("build/rig")

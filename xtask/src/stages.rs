@@ -133,6 +133,7 @@ pub(crate) fn variables(places: &Places, tools: &Tools) -> Result<Vec<(&'static 
         ("HELIOGRAPH_NODE_MODULES", tools.node_modules.clone().into()),
         ("HELIOGRAPH_PYTHON", tools.python.clone().into()),
         ("HELIOGRAPH_CHROMIUM", chromium.into()),
+        ("HELIOGRAPH_ENGINE", places.engine().into()),
     ];
     variables.extend(adapter_environment());
     Ok(variables)

@@ -1,0 +1,111 @@
+//! What JavaScript holds: a device, and the model on it.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+use web_sys::WorkerGlobalScope;
+use webgpu_engine::gpu::{Access, Gpu, GpuError, Source, Wish, bandwidth};
+
+use crate::heap;
+use crate::report::{Adapter, Compiled, Figures, Refused};
+
+/// The engine. All of it takes turns in the worker's one thread.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Engine {
+    gpu: Rc<Gpu>,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Opens the adapter. `plain` keeps it to WebGPU's default limits and no feature.
+    pub async fn open(plain: bool) -> Result<Self, JsValue> {
+        console_error_panic_hook::set_once();
+        let wish = Wish { is_plain: plain };
+        let gpu = Gpu::open(&wish).await.map_err(failed)?;
+        Ok(Self { gpu: Rc::new(gpu) })
+    }
+
+    /// What the adapter can do: an [`Adapter`].
+    pub fn adapter(&self) -> Result<String, JsValue> {
+        json(&Adapter::from(self.gpu.abilities()))
+    }
+
+    /// What was done so far: [`Figures`].
+    pub fn figures(&self) -> Result<String, JsValue> {
+        let counts = self.gpu.counters().read();
+        json(&Figures::new(&counts, heap::peak_bytes()))
+    }
+
+    /// Bytes a second that the adapter can stream.
+    pub async fn bandwidth(&self) -> Result<f64, JsValue> {
+        let clock = clock()?;
+        let gpu = Rc::clone(&self.gpu);
+        let seconds = move || clock.now() / 1000.0;
+        let measured = bandwidth(&gpu, seconds).await.map_err(failed)?;
+        Ok(measured.bytes_per_second)
+    }
+
+    /// Compiles kernels, a JSON list of [`Kernel`], and says which are refused and why: [`Compiled`].
+    pub async fn compile(&self, kernels: String) -> Result<String, JsValue> {
+        let kernels: Vec<Kernel> = serde_json::from_str(&kernels).map_err(failed)?;
+        let gpu = Rc::clone(&self.gpu);
+        let mut compiled = Compiled::default();
+        for kernel in kernels {
+            compiled.count += 1;
+            match gpu.program(&kernel.into()).await {
+                Ok(_) => {}
+                Err(GpuError::Kernel { label, message }) => {
+                    compiled.refused.push(Refused { label, message });
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        json(&compiled)
+    }
+
+    /// Gives the device up, as if the browser had lost it.
+    pub fn destroy(&self) {
+        self.gpu.destroy();
+    }
+}
+
+/// A kernel's text from outside.
+#[derive(Debug, Deserialize)]
+struct Kernel {
+    label: String,
+    wgsl: String,
+    /// For each storage buffer, whether it is written to.
+    writes: Vec<bool>,
+}
+
+impl From<Kernel> for Source {
+    fn from(kernel: Kernel) -> Self {
+        let access = |writes| if writes { Access::Write } else { Access::Read };
+        Self {
+            label: kernel.label,
+            wgsl: kernel.wgsl,
+            storage: kernel.writes.into_iter().map(access).collect(),
+        }
+    }
+}
+
+/// The worker's clock.
+fn clock() -> Result<web_sys::Performance, JsValue> {
+    use wasm_bindgen::JsCast as _;
+    let scope: WorkerGlobalScope = js_sys::global().dyn_into()?;
+    scope
+        .performance()
+        .ok_or_else(|| JsValue::from_str("a worker without a clock"))
+}
+
+/// What JavaScript catches.
+fn failed(error: impl std::fmt::Display) -> JsValue {
+    js_sys::Error::new(&error.to_string()).into()
+}
+
+fn json(value: &impl Serialize) -> Result<String, JsValue> {
+    serde_json::to_string(value).map_err(failed)
+}

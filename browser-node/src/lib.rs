@@ -1,0 +1,18 @@
+//! The engine for WebGPU in a browser's dedicated worker: what the worker's JavaScript may ask of it.
+//!
+//! ```text
+//! page ──message──▶ worker/worker.js ──▶ engine (wasm) ──▶ webgpu-engine ──▶ the browser's WebGPU
+//! ```
+//!
+//! What it is not: it decides nothing about jobs and opens no socket. Answers and events cross to JavaScript as JSON,
+//! whose shapes are in [`report`]; everything else here exists in wasm only.
+
+pub mod report;
+
+#[cfg(target_arch = "wasm32")]
+mod engine;
+#[cfg(target_arch = "wasm32")]
+mod heap;
+
+#[cfg(target_arch = "wasm32")]
+pub use engine::Engine;
