@@ -12,6 +12,7 @@
 mod attention;
 pub mod embed;
 mod norm;
+pub mod packed;
 pub mod product;
 mod rope_keep;
 mod sampling;
@@ -30,7 +31,7 @@ pub use step::{Flags, STEP_BYTES, Step};
 
 /// Kernels of all roles, types and variants, for tests that compile them.
 pub fn every() -> Vec<crate::gpu::Source> {
-    [embed::every(), product::every()].concat()
+    [embed::every(), packed::every(), product::every()].concat()
 }
 
 #[cfg(test)]

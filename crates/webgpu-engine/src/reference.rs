@@ -14,6 +14,7 @@ pub mod activation;
 pub mod attention;
 mod model;
 pub mod norm;
+pub mod packed;
 pub mod product;
 pub mod rope;
 pub mod sampling;
