@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::WorkerGlobalScope;
-use webgpu_engine::gpu::{Access, Gpu, GpuError, Source, Wish, bandwidth};
+use webgpu_engine::gpu::{Gpu, Wish, bandwidth};
+use webgpu_engine::kernels;
 
 use crate::heap;
-use crate::report::{Adapter, Compiled, Figures, Refused};
+use crate::report::{Adapter, Figures, Kernel};
 
 /// The engine. All of it takes turns in the worker's one thread.
 #[wasm_bindgen]
@@ -48,48 +49,17 @@ impl Engine {
         Ok(measured.bytes_per_second)
     }
 
-    /// Compiles kernels, a JSON list of [`Kernel`], and says which are refused and why: [`Compiled`].
-    pub async fn compile(&self, kernels: String) -> Result<String, JsValue> {
-        let kernels: Vec<Kernel> = serde_json::from_str(&kernels).map_err(failed)?;
-        let gpu = Rc::clone(&self.gpu);
-        let mut compiled = Compiled::default();
-        for kernel in kernels {
-            compiled.count += 1;
-            match gpu.program(&kernel.into()).await {
-                Ok(_) => {}
-                Err(GpuError::Kernel { label, message }) => {
-                    compiled.refused.push(Refused { label, message });
-                }
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        json(&compiled)
-    }
-
     /// Gives the device up, as if the browser had lost it.
     pub fn destroy(&self) {
         self.gpu.destroy();
     }
 }
 
-/// A kernel's text from outside.
-#[derive(Debug, Deserialize)]
-struct Kernel {
-    label: String,
-    wgsl: String,
-    /// For each storage buffer, whether it is written to.
-    writes: Vec<bool>,
-}
-
-impl From<Kernel> for Source {
-    fn from(kernel: Kernel) -> Self {
-        let access = |writes| if writes { Access::Write } else { Access::Read };
-        Self {
-            label: kernel.label,
-            wgsl: kernel.wgsl,
-            storage: kernel.writes.into_iter().map(access).collect(),
-        }
-    }
+/// Every kernel that the engine can make for any adapter, for tests: a JSON list of [`Kernel`].
+#[wasm_bindgen]
+pub fn every_kernel() -> Result<String, JsValue> {
+    let kernels: Vec<Kernel> = kernels::every().into_iter().map(Kernel::from).collect();
+    json(&kernels)
 }
 
 /// The worker's clock.

@@ -15,4 +15,4 @@ mod engine;
 mod heap;
 
 #[cfg(target_arch = "wasm32")]
-pub use engine::Engine;
+pub use engine::{Engine, every_kernel};

@@ -1,7 +1,7 @@
 //! What crosses to JavaScript, as JSON.
 
 use serde::Serialize;
-use webgpu_engine::gpu::{Abilities, Counts};
+use webgpu_engine::gpu::{Abilities, Access, Counts, Source};
 
 /// The adapter and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,20 +75,27 @@ impl Figures {
     }
 }
 
-/// A kernel that the browser refuses.
+/// A kernel's text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refused {
+pub struct Kernel {
     /// Which kernel.
     pub label: String,
-    /// What the compiler says.
-    pub message: String,
+    /// The text.
+    pub wgsl: String,
+    /// For each storage buffer, whether it is written to.
+    pub writes: Vec<bool>,
 }
 
-/// What a call to compile kernels found.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Compiled {
-    /// Kernels that were tried.
-    pub count: usize,
-    /// Those that do not compile.
-    pub refused: Vec<Refused>,
+impl From<Source> for Kernel {
+    fn from(source: Source) -> Self {
+        let writes = |access: &Access| match access {
+            Access::Read => false,
+            Access::Write => true,
+        };
+        Self {
+            writes: source.storage.iter().map(writes).collect(),
+            label: source.label,
+            wgsl: source.wgsl,
+        }
+    }
 }
