@@ -34,5 +34,21 @@ pub fn every() -> Vec<crate::gpu::Source> {
     [embed::every(), packed::every(), product::every()].concat()
 }
 
+/// Those of an adapter that has all that kernels have variants for.
+const fn all_abilities() -> crate::gpu::Abilities {
+    crate::gpu::Abilities {
+        adapter: String::new(),
+        driver: String::new(),
+        is_software: false,
+        binding_bytes_max: 128 << 20,
+        has_f16: true,
+        has_subgroups: true,
+        subgroup_threads: 4,
+        has_packed_dot: true,
+        workgroup_bytes: 16 << 10,
+        workgroup_threads: 256,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -61,7 +61,16 @@ impl Embed {
 
 /// Kernels of all types, to be compiled by tests.
 pub(super) fn every() -> Vec<Source> {
-    Vec::new()
+    let abilities = super::all_abilities();
+    let embeds = QuantType::ALL.map(|kind| Embed {
+        label: format!("embed {kind:?}"),
+        kind,
+        rows: 2048,
+        first_row: 2048,
+        width: 768,
+        scale: 1.5,
+    });
+    embeds.map(|embed| embed.source(&abilities)).to_vec()
 }
 
 #[cfg(test)]

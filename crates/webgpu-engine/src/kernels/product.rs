@@ -7,7 +7,10 @@
 //!
 //! Bindings: states (token after token), the matrices, [bias], output, [`Step`].
 
+mod every;
 mod text;
+
+pub(super) use every::every;
 
 use super::Step;
 use crate::gpu::{Abilities, Access, Source};
@@ -170,10 +173,5 @@ pub(super) fn step(index: usize) -> String {
     )
 }
 
-/// Kernels of all types and variants, to be compiled by tests.
-pub(super) fn every() -> Vec<Source> {
-    Vec::new()
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

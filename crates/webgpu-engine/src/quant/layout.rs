@@ -172,3 +172,64 @@ impl QuantType {
 
 /// What all types' functions share: the structure of 32 weights, and how bits become numbers.
 pub const WEIGHTS_WGSL: &str = include_str!("weights.wgsl");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_split_without_losing_a_byte_whatever_the_chunks() {
+        for kind in QuantType::ALL {
+            let quant = kind.quant();
+            let file: Vec<_> = (0..=255u8).cycle().take(6 * quant.block_bytes).collect();
+            let (mut bodies, mut scales) = (Vec::new(), Vec::new());
+            let (first, second) = file.split_at(quant.block_bytes);
+            for chunk in [first, second] {
+                let split = kind.split(chunk, &mut bodies, &mut scales);
+                split.expect("whole blocks");
+            }
+            let Layout {
+                body_words,
+                has_scales,
+            } = kind.layout();
+            assert_eq!(bodies.len() + scales.len(), file.len(), "{kind:?}");
+            assert_eq!(scales.len(), if has_scales { 12 } else { 0 });
+            let weights = quant.block_weights.max(32);
+            let words = kind.bytes(weights).expect("whole") - if has_scales { 2 } else { 0 };
+            assert_eq!(words, body_words as usize * 4, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_scale_is_where_its_type_has_it() {
+        let split = |kind: QuantType, block: &[u8]| {
+            let (mut bodies, mut scales) = (Vec::new(), Vec::new());
+            let split = kind.split(block, &mut bodies, &mut scales);
+            split.expect("a block");
+            (bodies, scales)
+        };
+        let block: Vec<u8> = (0..34).collect();
+        let (bodies, scales) = split(QuantType::Q8_0, &block);
+        assert_eq!((&*bodies, &*scales), (&block[2..], &block[..2]));
+        let block: Vec<u8> = (0..210).collect();
+        let (bodies, scales) = split(QuantType::Q6K, &block);
+        assert_eq!((&*bodies, &*scales), (&block[..208], &block[208..]));
+    }
+
+    #[test]
+    fn buffers_are_as_large_as_what_lies_in_the_file_up_to_whole_vectors() {
+        assert_eq!(QuantType::Q4_0.gpu_bytes(64), Some((32, 16)));
+        assert_eq!(QuantType::Q5_0.gpu_bytes(32 * 9), Some((192, 32)));
+        assert_eq!(QuantType::Q4_1.gpu_bytes(32), Some((32, 0)));
+        assert_eq!(QuantType::Q6K.gpu_bytes(512), Some((416, 16)));
+        assert_eq!(QuantType::F16.gpu_bytes(3), Some((16, 0)));
+        assert_eq!(QuantType::Q4_0.gpu_bytes(33), None);
+        assert_eq!(QuantType::F32.gpu_bytes(u64::MAX / 2), None);
+    }
+
+    #[test]
+    fn half_a_block_is_refused() {
+        let split = QuantType::Q4_0.split(&[0; 27], &mut Vec::new(), &mut Vec::new());
+        assert!(split.is_err());
+    }
+}

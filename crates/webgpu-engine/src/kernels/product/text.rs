@@ -57,7 +57,8 @@ impl<'p> Text<'p> {
     }
 
     pub(super) fn wgsl(&self) -> String {
-        let enable = if self.subgroup > 1 {
+        // naga has them without a word and refuses the word; browsers want it.
+        let enable = if self.subgroup > 1 && cfg!(target_family = "wasm") {
             "enable subgroups;
 "
         } else {
