@@ -16,6 +16,7 @@ pub mod console;
 pub mod engine;
 pub mod health;
 pub mod log;
+pub mod logits;
 pub mod models;
 pub mod operating;
 pub mod perplexity;

@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use node_container::config::Config;
 use node_container::operating::doctor;
-use node_container::{bench, health, log, models, perplexity, shell};
+use node_container::{bench, health, log, logits, models, perplexity, shell};
 
 /// The task's own name, as its help shows it, and its flags.
 type Arguments = Chain<Once<OsString>, ArgsOs>;
@@ -26,7 +26,7 @@ struct Task {
     run: fn(Arguments) -> ExitCode,
 }
 
-const TASKS: [Task; 5] = [
+const TASKS: [Task; 6] = [
     Task {
         word: models::COMMAND,
         about: Some("Lists the catalog's models, and which of them fit this machine"),
@@ -58,6 +58,12 @@ const TASKS: [Task; 5] = [
         about: None,
         has_log: true,
         run: perplexity::run,
+    },
+    Task {
+        word: logits::COMMAND,
+        about: None,
+        has_log: true,
+        run: logits::run,
     },
 ];
 

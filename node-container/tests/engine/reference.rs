@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::num::NonZeroU32;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use gguf_writer::seeded::family::{Family, Small};
@@ -80,8 +81,11 @@ fn compare(ours: &Path, floats: &Path, tokens: &[u32]) -> Agreement {
     };
     let mut agreement = Agreement::default();
     let room = NonZeroU32::new(1024).unwrap();
-    let read = with_truth(floats, room, |truth| {
-        truth.logits(tokens, |row| agreement.add(row, &next()))
+    let read = with_truth(floats, room, 1, |truth| {
+        truth.logits(tokens, |row| {
+            agreement.add(row, &next());
+            ControlFlow::Continue(())
+        })
     });
     read.unwrap().unwrap();
     assert_eq!(agreement.positions, tokens.len());

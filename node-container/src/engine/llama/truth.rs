@@ -4,6 +4,7 @@
 //! weights are 32-bit floats: with all other types llama.cpp rounds what it multiplies them with.
 
 use std::num::NonZeroU32;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use llama_cpp_2::context::LlamaContext;
@@ -24,10 +25,11 @@ const BATCH_TOKENS: u32 = 64;
 #[error("llama.cpp could not read the tokens: {0}")]
 pub struct TruthError(String);
 
-/// Loads a model and lends it to `work`, with room for so many tokens.
+/// Loads a model and lends it to `work`, with room for so many tokens. So many threads compute.
 pub fn with_truth<T>(
     file: &Path,
     context_tokens: NonZeroU32,
+    threads: i32,
     work: impl FnOnce(&mut Truth<'_>) -> T,
 ) -> Result<T, LoadError> {
     let model = load_model(&LlamaOptions::new(file.to_owned()))?;
@@ -39,8 +41,8 @@ pub fn with_truth<T>(
         .with_type_k(KvCacheType::F32)
         .with_type_v(KvCacheType::F32)
         .with_flash_attention_policy(llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED)
-        .with_n_threads(1)
-        .with_n_threads_batch(1);
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads);
     let context = model
         .new_context(backend()?, params)
         .map_err(|error| LoadError::Context {
@@ -58,11 +60,12 @@ pub struct Truth<'m> {
 }
 
 impl Truth<'_> {
-    /// Gives `visit` a row of logits for each of these tokens, in their order; each sees those before it.
+    /// Gives `visit` a row of logits for each of these tokens, in their order; each sees those before it. Ends early
+    /// where `visit` wants no more.
     pub fn logits(
         &mut self,
         tokens: &[u32],
-        mut visit: impl FnMut(&[f32]),
+        mut visit: impl FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), TruthError> {
         self.context.clear_kv_cache();
         let length = usize::try_from(BATCH_TOKENS).unwrap_or(usize::MAX);
@@ -80,7 +83,9 @@ impl Truth<'_> {
                 .decode(&mut batch)
                 .map_err(|error| TruthError(error.to_string()))?;
             for row in 0..batch.n_tokens() {
-                visit(self.context.get_logits_ith(row));
+                if visit(self.context.get_logits_ith(row)).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
