@@ -170,8 +170,8 @@ impl Gpu {
         let mut ring = self.read_back(bytes.end.saturating_sub(bytes.start), 1)?;
         let mut recorder = self.record();
         let slot = ring.copy(&mut recorder, buffer, bytes)?;
-        recorder.submit();
-        let ticket = ring.ticket(slot, &self.counters);
+        let submitted = recorder.submit();
+        let ticket = ring.ticket(slot, submitted, &self.counters);
         self.take(ticket).await
     }
 

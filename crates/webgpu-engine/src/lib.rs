@@ -12,6 +12,8 @@ pub mod gguf;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod plan;
 pub mod quant;
 pub mod reference;
+pub mod run;
 pub mod tokenizer;

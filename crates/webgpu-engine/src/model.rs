@@ -13,7 +13,10 @@ mod tensors;
 mod turns;
 
 pub use config::{Activation, Architecture, Biases, Config, Window};
-pub use memory::{CacheType, Demand, MemoryNeed, TooLarge, kept_tokens};
+pub use memory::{
+    CacheType, DECODE_SPLIT_TOKENS, Demand, Lengths, MemoryNeed, TooLarge, kept_bytes, kept_tokens,
+    prefill_split_tokens,
+};
 pub use refusal::Refusal;
 pub use rope::{Pairs, Rope, RopeScaling};
 pub use tensors::{LayerPart, ModelTensor};

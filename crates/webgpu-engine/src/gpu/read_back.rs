@@ -28,6 +28,7 @@ pub struct Slot {
 pub struct Ticket {
     buffer: wgpu::Buffer,
     bytes: u64,
+    submitted: wgpu::SubmissionIndex,
     mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
@@ -73,7 +74,12 @@ impl ReadBack {
     }
 
     /// Asks for what was submitted.
-    pub fn ticket(&self, slot: Slot, counters: &Counters) -> Ticket {
+    pub fn ticket(
+        &self,
+        slot: Slot,
+        submitted: wgpu::SubmissionIndex,
+        counters: &Counters,
+    ) -> Ticket {
         counters.read_back();
         let (sender, mapped) = oneshot::channel();
         let map = slot.buffer.slice(..slot.bytes);
@@ -84,6 +90,7 @@ impl ReadBack {
         Ticket {
             buffer: slot.buffer,
             bytes: slot.bytes,
+            submitted,
             mapped,
         }
     }
@@ -91,13 +98,13 @@ impl ReadBack {
 
 impl Ticket {
     pub(super) async fn take(
-        self,
+        mut self,
         device: &wgpu::Device,
         faults: &Arc<Faults>,
     ) -> Result<Vec<u8>, GpuError> {
-        wait(device, faults)?;
+        wait(device, faults, Some(self.submitted.clone()))?;
         let lost = || faults.lost().unwrap_or_else(|| Lost("it went away".into()));
-        match self.mapped.await {
+        match (&mut self.mapped).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 faults.check()?;
@@ -110,9 +117,15 @@ impl Ticket {
             let view = view.map_err(|error| GpuError::Refused(error.to_string()))?;
             view.to_vec()
         };
-        self.buffer.unmap();
         faults.check()?;
         Ok(bytes)
+    }
+}
+
+impl Drop for Ticket {
+    /// The buffer can be copied into again, whether it was read or nobody waits any more.
+    fn drop(&mut self) {
+        self.buffer.unmap();
     }
 }
 
@@ -121,12 +134,14 @@ pub(super) async fn finish(
     queue: &wgpu::Queue,
     faults: &Arc<Faults>,
 ) -> Result<(), GpuError> {
+    // Writes wait for a submit.
+    queue.submit([]);
     let (sender, done) = oneshot::channel();
     queue.on_submitted_work_done(move || {
         // Nobody waits any more where the wait was given up.
         sender.send(()).ok();
     });
-    wait(device, faults)?;
+    wait(device, faults, None)?;
     if done.await.is_err() {
         faults.check()?;
     }
@@ -134,8 +149,16 @@ pub(super) async fn finish(
 }
 
 /// Natively, callbacks come while somebody polls. In a browser this does nothing.
-fn wait(device: &wgpu::Device, faults: &Arc<Faults>) -> Result<(), GpuError> {
-    if let Err(error) = device.poll(wgpu::PollType::wait_indefinitely()) {
+fn wait(
+    device: &wgpu::Device,
+    faults: &Arc<Faults>,
+    submission_index: Option<wgpu::SubmissionIndex>,
+) -> Result<(), GpuError> {
+    let timeout = None;
+    if let Err(error) = device.poll(wgpu::PollType::Wait {
+        submission_index,
+        timeout,
+    }) {
         faults.check()?;
         return Err(GpuError::Refused(error.to_string()));
     }

@@ -111,9 +111,9 @@ impl<'g> Recorder<'g> {
     }
 
     /// Hands the step to the device.
-    pub fn submit(mut self) {
+    pub fn submit(mut self) -> wgpu::SubmissionIndex {
         self.pass = None;
-        self.queue.submit([self.encoder.finish()]);
         self.counters.submitted();
+        self.queue.submit([self.encoder.finish()])
     }
 }

@@ -66,8 +66,8 @@ fn a_step_is_one_pass_and_one_submit_and_creates_nothing() {
         recorder.dispatch(&there, [1, 1, 1]);
         recorder.dispatch(&back, [1, 1, 1]);
         let slot = ring.copy(&mut recorder, &one, 0..16).expect("fits");
-        recorder.submit();
-        let ticket = ring.ticket(slot, gpu.counters());
+        let submitted = recorder.submit();
+        let ticket = ring.ticket(slot, submitted, gpu.counters());
         let read = gpu.take(ticket).await.expect("is there");
         assert_eq!(to_floats(&read), [7.0, 11.0, 15.0, 19.0]);
         let counts = gpu.counters().read().since(before);

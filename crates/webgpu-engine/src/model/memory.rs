@@ -21,9 +21,56 @@ pub struct Demand {
     pub sessions: u32,
     /// Tokens of a prompt that are read at once.
     pub batch_tokens: u32,
+    /// For how many tokens of a step logits can be made at once: 1, but where they are compared with others'.
+    pub logit_rows: u32,
     /// How keys and values are kept.
     pub cache: CacheType,
 }
+
+/// Lengths of what is computed in, in words of 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lengths {
+    /// Tokens that there is room for: the batch, rounded up to what kernels read at once.
+    pub tokens: u64,
+    /// A vector of the embedding's length for each of them. There are three such buffers.
+    pub states: u64,
+    /// Queries, keys and values.
+    pub qkv: u64,
+    /// Queries alone, which is what attention makes of them too.
+    pub queries: u64,
+    /// The inner side of the feed-forward layer.
+    pub gated: u64,
+    /// Splits of attention: for each its maximum, its sum and its values.
+    pub partials: u64,
+    /// Rows of logits.
+    pub logits: u64,
+    /// Cosines and sines.
+    pub turns: u64,
+    /// The same for layers with a window.
+    pub window_turns: u64,
+    /// What sampling keeps for a session: counts, biases, a mask, what was drawn last.
+    pub sampling: u64,
+    /// What its stages tell each other.
+    pub sampling_scratch: u64,
+}
+
+/// Kernels read tokens in groups of up to so many, and what lies behind the last is never written.
+const TOKENS_STEP: u32 = 64;
+
+/// Tokens of the context that one workgroup of attention reads in decode. Shorter ones keep more of a device busy, longer
+/// ones join less.
+pub const DECODE_SPLIT_TOKENS: u32 = 128;
+
+/// The fewest of a split in prefill, where tokens alone keep the device busy.
+const PREFILL_SPLIT_TOKENS_MIN: u32 = 512;
+
+/// The most splits in prefill: what they give must be kept for each token.
+const PREFILL_SPLITS_MAX: u32 = 4;
+
+/// Words of the records of drawn tokens, and of what stages of sampling tell each other beside a row (tests of the
+/// kernels hold both against what they ask for).
+const SAMPLING_RESULT_WORDS: u64 = 16 * 44;
+const SAMPLING_WORDS: u64 = 4096;
 
 /// The memory of a model, in bytes. Sums that 64 bits do not hold stay at the most that they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +118,55 @@ pub fn kept_tokens(config: &Config, layer: u32, demand: &Demand) -> u32 {
     }
 }
 
+/// Tokens of the context that one workgroup of attention reads in prefill.
+pub fn prefill_split_tokens(demand: &Demand) -> u32 {
+    let split = demand.context_tokens.div_ceil(PREFILL_SPLITS_MAX);
+    split.max(PREFILL_SPLIT_TOKENS_MIN)
+}
+
+/// Bytes of the keys of a layer, and as many of its values, for one session.
+pub fn kept_bytes(config: &Config, layer: u32, demand: &Demand) -> u64 {
+    product([
+        config.kv_width(),
+        demand.cache.bytes(),
+        u64::from(kept_tokens(config, layer, demand)),
+    ])
+}
+
+impl Lengths {
+    /// Of a model's steps.
+    pub fn of(config: &Config, demand: &Demand) -> Self {
+        let tokens = u64::from(demand.batch_tokens.next_multiple_of(TOKENS_STEP));
+        let of = |width: u64| tokens.saturating_mul(width);
+        let context = demand.context_tokens;
+        let splits = |split: u32, tokens: u32| {
+            let head = u64::from(config.head_size) + 4;
+            let splits = u64::from(context.div_ceil(split).max(1));
+            product([splits, u64::from(config.heads), u64::from(tokens), head])
+        };
+        let turns = of(u64::from(config.rope.dimensions));
+        let vocabulary = u64::from(config.vocabulary);
+        Self {
+            tokens,
+            states: of(u64::from(config.embedding)),
+            qkv: of(config.query_width() + 2 * config.kv_width()),
+            queries: of(config.query_width()),
+            gated: of(u64::from(config.feed_forward)),
+            partials: splits(DECODE_SPLIT_TOKENS, 1).max(splits(
+                prefill_split_tokens(demand),
+                demand.batch_tokens,
+            )),
+            logits: product([u64::from(config.vocabulary), u64::from(demand.logit_rows)]),
+            turns,
+            window_turns: config.window.as_ref().map_or(1, |_| turns),
+            sampling: product([2, vocabulary])
+                .saturating_add(vocabulary.div_ceil(32))
+                .saturating_add(SAMPLING_RESULT_WORDS),
+            sampling_scratch: product([2, vocabulary]).saturating_add(SAMPLING_WORDS),
+        }
+    }
+}
+
 impl MemoryNeed {
     /// What a model needs. Its header must be the one that the config was read from.
     pub fn of(config: &Config, header: &Header, demand: &Demand) -> Self {
@@ -100,36 +196,33 @@ impl MemoryNeed {
 
 /// `2 · layers · KV heads · head size · bytes · tokens · sessions`, the tokens as each layer keeps them.
 fn cache(config: &Config, demand: &Demand) -> u64 {
-    let tokens = (0..config.layers)
-        .map(|layer| u64::from(kept_tokens(config, layer, demand)))
-        .fold(0, u64::saturating_add);
-    product([
-        2,
-        config.kv_width(),
-        demand.cache.bytes(),
-        tokens,
-        u64::from(demand.sessions),
-    ])
+    let layers = (0..config.layers).map(|layer| kept_bytes(config, layer, demand));
+    let session = layers.fold(0, u64::saturating_add).saturating_mul(2);
+    session.saturating_mul(u64::from(demand.sessions))
 }
 
-/// Floats of 32 bits. For each token of a batch: the embedding three times (as it goes on, behind its norm, and what is
-/// to be added), queries and what attention makes of them, keys and values, both sides of the feed-forward layer. For
-/// each session: its logits.
+/// Words of 32 bits: what all sessions compute in, and what sampling keeps for each.
 fn scratch(config: &Config, demand: &Demand) -> u64 {
-    let float = 4;
-    let per_token = [
-        product([3, u64::from(config.embedding)]),
-        product([2, config.query_width()]),
-        product([2, config.kv_width()]),
-        product([2, u64::from(config.feed_forward)]),
+    let lengths = Lengths::of(config, demand);
+    let words = [
+        product([3, lengths.states]),
+        lengths.qkv,
+        lengths.queries,
+        lengths.gated,
+        lengths.partials,
+        lengths.logits,
+        lengths.turns,
+        lengths.window_turns,
+        lengths.sampling_scratch,
+        product([
+            lengths.tokens.saturating_add(lengths.sampling),
+            u64::from(demand.sessions),
+        ]),
     ];
-    let per_token = per_token.into_iter().fold(0, u64::saturating_add);
-    let logits = product([
-        u64::from(config.vocabulary),
-        u64::from(demand.sessions),
-        float,
-    ]);
-    product([per_token, u64::from(demand.batch_tokens), float]).saturating_add(logits)
+    words
+        .into_iter()
+        .fold(0, u64::saturating_add)
+        .saturating_mul(4)
 }
 
 fn product<const N: usize>(factors: [u64; N]) -> u64 {

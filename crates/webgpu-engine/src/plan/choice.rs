@@ -1,0 +1,101 @@
+//! Which variant of a product's kernel runs: by what the adapter is, or as a tuning run has found.
+
+use std::collections::BTreeMap;
+
+use crate::gpu::Abilities;
+use crate::kernels::{Numbers, Product, Reduce, Variant};
+
+/// Tokens from which on products are computed in tiles, where barriers are cheap.
+const TILED_TOKENS_MIN: u32 = 16;
+
+/// Tokens that one thread multiplies a row with, of which it loads the weights once.
+const COLUMNS_MAX: u32 = 8;
+
+/// Which kernels a plan is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// How products are computed. Types without whole numbers are computed with floats in any case.
+    pub numbers: Numbers,
+    /// Threads a row that a tuning run has found best, by shape.
+    pub tuned: BTreeMap<Shape, u32>,
+    is_software: bool,
+    has_subgroups: bool,
+    subgroup_threads: u32,
+}
+
+/// What a product's speed depends on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    /// ggml's numbers of its matrices' types.
+    pub kinds: Vec<u32>,
+    /// Columns.
+    pub inputs: u32,
+    /// Rows of all matrices.
+    pub rows: u32,
+}
+
+impl Shape {
+    /// Of a product.
+    pub fn of(product: &Product) -> Self {
+        let matrices = product.matrices.iter();
+        Self {
+            kinds: matrices
+                .clone()
+                .map(|matrix| matrix.kind.quant().ggml_id)
+                .collect(),
+            inputs: product.inputs,
+            rows: matrices.map(|matrix| matrix.rows).sum(),
+        }
+    }
+}
+
+impl Choice {
+    /// What an adapter is likely to run best.
+    pub const fn new(abilities: &Abilities, numbers: Numbers) -> Self {
+        Self {
+            numbers,
+            tuned: BTreeMap::new(),
+            is_software: abilities.is_software,
+            has_subgroups: abilities.has_subgroups,
+            subgroup_threads: abilities.subgroup_threads,
+        }
+    }
+
+    /// For a product over so many tokens.
+    pub fn variant(&self, product: &Product, tokens: u32) -> Variant {
+        let tuned = self.tuned.get(&Shape::of(product)).copied();
+        let lanes = tuned.unwrap_or_else(|| self.lanes(product.inputs));
+        let can_add = self.has_subgroups && lanes > 1 && lanes <= self.subgroup_threads;
+        Variant {
+            lanes,
+            columns: tokens.next_power_of_two().min(COLUMNS_MAX),
+            reduce: if can_add {
+                Reduce::Subgroups
+            } else {
+                Reduce::Memory
+            },
+            numbers: self.numbers,
+        }
+    }
+
+    /// Whether a product over so many tokens is computed in tiles.
+    pub const fn is_tiled(&self, tokens: u32) -> bool {
+        !self.is_software && tokens >= TILED_TOKENS_MIN
+    }
+
+    /// Threads a row: one where barriers are slow, otherwise about one for each two groups of 32 weights.
+    fn lanes(&self, inputs: u32) -> u32 {
+        if self.is_software {
+            return 1;
+        }
+        (inputs / 64).max(4).next_power_of_two().min(64)
+    }
+
+    /// Threads a row that a tuning run tries.
+    pub fn candidates(&self) -> Vec<u32> {
+        if self.is_software {
+            return vec![1];
+        }
+        vec![4, 8, 16, 32, 64]
+    }
+}

@@ -1,0 +1,24 @@
+//! Running a model: loading it while its bytes arrive, sessions that share its weights, answers token by token.
+//!
+//! ```text
+//! bytes ─▶ Loader ─▶ Engine ─▶ Session (keys and values) ─▶ Answer ─▶ tokens
+//! ```
+//!
+//! What it is not: it fetches nothing and keeps no text of anybody longer than a session.
+
+mod answer;
+mod engine;
+mod error;
+mod load;
+mod session;
+mod settings;
+
+pub use answer::{Answer, Drawn, Ended, Request};
+pub use engine::Engine;
+pub use error::{LoadError, RunError};
+pub use load::{Loader, Progress};
+pub use session::Session;
+pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

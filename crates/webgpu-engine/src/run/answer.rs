@@ -1,0 +1,419 @@
+//! An answer: tokens drawn one after another. While the host waits for one, the device already computes the next.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::session::{Input, Output};
+use super::{RunError, Session};
+use crate::gpu::Ticket;
+use crate::kernels::{ALTERNATIVES_MAX, Flags, RECORD_WORDS, RECORDS, Record, Step, Told};
+use crate::reference::sampling::Rules;
+
+/// The most tokens that share one read-back: half of the ring, so that one group can be read while the next is written.
+const SHARED_MAX: u32 = RECORDS / 2;
+
+/// The most biases of a request, as many as the API takes.
+const BIASES_MAX: usize = 1024;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// What the model reads.
+    pub prompt: Vec<u32>,
+    /// Tokens of the answer that were drawn before, by whomever. They are read, and draws go on behind them.
+    pub given: Vec<u32>,
+    /// How tokens are drawn.
+    pub rules: Rules,
+    /// What draws depend on, beside their place in the answer.
+    pub seed: u64,
+    /// Tokens of the answer, the given ones among them.
+    pub tokens_max: u32,
+    /// How many alternatives are told with each token, and its log-probability; none tells neither.
+    pub alternatives: Option<u32>,
+    /// Whether every token is drawn from a mask that the caller gives.
+    pub is_masked: bool,
+    /// Tokens that share one read-back, 1 to 8. More is for browsers in which waiting for the device takes long.
+    pub shared: u32,
+    /// Whether the end of the text is a token as any other.
+    pub ignores_end: bool,
+}
+
+/// A token of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability and the alternatives', where they were asked for.
+    pub told: Option<LogProbabilities>,
+}
+
+/// Natural logarithms of probabilities, before any rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogProbabilities {
+    /// Of the token.
+    pub token: f32,
+    /// Of the likeliest tokens, likeliest first.
+    pub alternatives: Vec<(u32, f32)>,
+}
+
+/// Why an answer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The model says so.
+    EndOfText,
+    /// As many tokens as were asked for.
+    TokensMax,
+    /// The context is full.
+    ContextFull,
+    /// The mask allows no token.
+    NothingAllowed,
+}
+
+/// An answer that is being drawn. Dropped at any time; the session keeps what was read.
+#[derive(Debug)]
+pub struct Answer<'s> {
+    session: &'s mut Session,
+    request: Request,
+    parameters: Step,
+    /// Tokens that the device draws next: how many were submitted, the given ones included.
+    submitted: u32,
+    /// Of the prompt and the given tokens.
+    read_tokens: usize,
+    under_way: VecDeque<(Ticket, u32, u32)>,
+    ready: VecDeque<Record>,
+    drawn: Vec<u32>,
+    ended: Option<Ended>,
+}
+
+impl Request {
+    /// A greedy answer.
+    pub fn greedy(prompt: Vec<u32>, tokens_max: u32) -> Self {
+        Self {
+            prompt,
+            given: Vec::new(),
+            rules: Rules {
+                temperature: 0.0,
+                ..Rules::default()
+            },
+            seed: 0,
+            tokens_max,
+            alternatives: None,
+            is_masked: false,
+            shared: 1,
+            ignores_end: false,
+        }
+    }
+
+    fn check(&self, vocabulary: u32) -> Result<(), RunError> {
+        let rules = &self.rules;
+        let is_share = |share: f32| (0.0..=1.0).contains(&share);
+        let numbers = [rules.frequency_penalty, rules.presence_penalty];
+        let biases = rules.biases.iter();
+        if self.prompt.is_empty() {
+            return Err(RunError::Empty);
+        }
+        if !(rules.temperature >= 0.0 && rules.temperature.is_finite()) {
+            return Err(RunError::Rules("a temperature is a number from 0 on"));
+        }
+        if !is_share(rules.top_p) || !is_share(rules.min_p) {
+            return Err(RunError::Rules("top_p and min_p are numbers from 0 to 1"));
+        }
+        if !numbers.iter().all(|number| number.is_finite()) {
+            return Err(RunError::Rules("penalties are numbers"));
+        }
+        if rules.biases.len() > BIASES_MAX {
+            return Err(RunError::Rules("at most 1,024 tokens have a bias"));
+        }
+        if !biases
+            .clone()
+            .all(|(id, bias)| *id < vocabulary && !bias.is_nan())
+        {
+            return Err(RunError::Rules(
+                "biases are numbers for tokens of the vocabulary",
+            ));
+        }
+        if !(1..=SHARED_MAX).contains(&self.shared) {
+            return Err(RunError::Rules("1 to 8 tokens share a read-back"));
+        }
+        if self.alternatives > Some(ALTERNATIVES_MAX) {
+            return Err(RunError::Rules("at most 20 alternatives are told"));
+        }
+        Ok(())
+    }
+
+    fn has_penalties(&self) -> bool {
+        self.rules.frequency_penalty != 0.0 || self.rules.presence_penalty != 0.0
+    }
+
+    fn parameters(&self) -> Step {
+        let mut flags = Flags::default();
+        let mut set = |is_set: bool, flag: Flags| {
+            if is_set {
+                flags = flags.with(flag);
+            }
+        };
+        set(!self.rules.biases.is_empty(), Flags::BIASES);
+        set(self.is_masked, Flags::MASK);
+        set(self.has_penalties(), Flags::PENALTIES);
+        set(self.alternatives.is_some(), Flags::LOG_PROBABILITIES);
+        Step {
+            seed: self.seed,
+            flags,
+            temperature: self.rules.temperature,
+            top_p: self.rules.top_p,
+            min_p: self.rules.min_p,
+            top_k: u32::try_from(self.rules.top_k).unwrap_or(u32::MAX),
+            frequency_penalty: self.rules.frequency_penalty,
+            presence_penalty: self.rules.presence_penalty,
+            alternatives: self.alternatives.unwrap_or(0),
+            ..Step::default()
+        }
+    }
+}
+
+impl Session {
+    /// Begins an answer: what the session has read of the prompt is not read again. The prompt and the given tokens have
+    /// been submitted when this returns, in batches; with a mask, that of the first token is needed here.
+    pub async fn answer(
+        &mut self,
+        request: Request,
+        mask: Option<&[u32]>,
+    ) -> Result<Answer<'_>, RunError> {
+        request.check(self.engine.config().vocabulary)?;
+        let mut tokens = request.prompt.clone();
+        tokens.extend_from_slice(&request.given);
+        let context = self.engine.demand().context_tokens;
+        if u32::try_from(tokens.len()).map_or(true, |count| count >= context) {
+            let tokens = tokens.len();
+            return Err(RunError::ContextFull { tokens, context });
+        }
+        let kept = self.reuse(&tokens);
+        self.write_rules(&request, mask)?;
+        let parameters = request.parameters();
+        let mut answer = Answer {
+            parameters,
+            submitted: u32::try_from(request.given.len()).unwrap_or(u32::MAX),
+            read_tokens: tokens.len(),
+            under_way: VecDeque::new(),
+            ready: VecDeque::new(),
+            drawn: Vec::new(),
+            ended: None,
+            request,
+            session: self,
+        };
+        if answer.submitted >= answer.request.tokens_max {
+            answer.ended = Some(Ended::TokensMax);
+            return Ok(answer);
+        }
+        let unread = tokens.get(kept..).unwrap_or_default();
+        answer.begin(unread).await?;
+        Ok(answer)
+    }
+
+    /// Writes what the rules need on the device: how often tokens were drawn, biases, the first mask.
+    fn write_rules(&self, request: &Request, mask: Option<&[u32]>) -> Result<(), RunError> {
+        let gpu = &self.engine.gpu;
+        let vocabulary = usize::try_from(self.engine.config().vocabulary).unwrap_or(0);
+        if request.has_penalties() {
+            let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+            for token in &request.given {
+                *counts.entry(*token).or_default() += 1;
+            }
+            let row = (0u32..).take(vocabulary);
+            let row = row.flat_map(|id| counts.get(&id).copied().unwrap_or(0).to_le_bytes());
+            gpu.write(&self.kept.counts, 0, &row.collect::<Vec<_>>());
+        }
+        if !request.rules.biases.is_empty() {
+            let mut sums: BTreeMap<u32, f32> = BTreeMap::new();
+            for (id, bias) in &request.rules.biases {
+                *sums.entry(*id).or_default() += bias;
+            }
+            let row = (0u32..).take(vocabulary);
+            let row = row.flat_map(|id| sums.get(&id).copied().unwrap_or(0.0).to_le_bytes());
+            gpu.write(&self.kept.biases, 0, &row.collect::<Vec<_>>());
+        }
+        match (request.is_masked, mask) {
+            (true, Some(mask)) => self.write_mask(mask),
+            (true, None) => Err(RunError::Rules("a masked answer needs a mask")),
+            (false, _) => Ok(()),
+        }
+    }
+
+    fn write_mask(&self, mask: &[u32]) -> Result<(), RunError> {
+        let words = self.engine.config().vocabulary.div_ceil(32);
+        if u32::try_from(mask.len()) != Ok(words) {
+            return Err(RunError::Rules("a mask has a bit for each token"));
+        }
+        let bytes: Vec<u8> = mask.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.engine.gpu.write(&self.kept.mask, 0, &bytes);
+        Ok(())
+    }
+}
+
+impl Answer<'_> {
+    /// Why no more tokens come.
+    pub const fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// The tokens so far, without the given ones.
+    pub fn drawn(&self) -> &[u32] {
+        &self.drawn
+    }
+
+    /// The next token, or none once the answer has ended. For a masked answer, `mask` is that of the token behind it.
+    ///
+    /// The token that ends a text is not given; it is not part of the answer.
+    pub async fn next(&mut self) -> Result<Option<Drawn>, RunError> {
+        loop {
+            if self.ended.is_some() {
+                return Ok(None);
+            }
+            if let Some(record) = self.ready.pop_front() {
+                return Ok(self.take(record));
+            }
+            self.submit_ahead()?;
+            let Some((ticket, first, count)) = self.under_way.pop_front() else {
+                self.ended = Some(self.why_no_more());
+                return Ok(None);
+            };
+            let bytes = self.session.engine.gpu.take(ticket).await?;
+            self.ready.extend(records(&bytes, first, count));
+        }
+    }
+
+    /// The same for a masked answer: `mask` says which tokens may follow the one that was given last.
+    pub async fn next_masked(&mut self, mask: &[u32]) -> Result<Option<Drawn>, RunError> {
+        if !self.drawn.is_empty() {
+            self.session.write_mask(mask)?;
+        }
+        self.next().await
+    }
+
+    /// Reads what is unread and draws the first token.
+    async fn begin(&mut self, unread: &[u32]) -> Result<(), RunError> {
+        let parameters = Step {
+            draw: self.submitted,
+            ..self.parameters
+        };
+        let output = Output::DrawAndRead;
+        let ticket = self.session.read(unread, parameters, output).await?;
+        if let Some(ticket) = ticket {
+            self.under_way.push_back((ticket, self.submitted, 1));
+        }
+        self.submitted += 1;
+        Ok(())
+    }
+
+    /// Keeps the device busy: one group of tokens is being computed while another is waited for. A mask depends on the
+    /// token before, so nothing can be ahead of it.
+    fn submit_ahead(&mut self) -> Result<(), RunError> {
+        let groups = if self.request.is_masked { 1 } else { 2 };
+        while self.under_way.len() < groups {
+            let room = self.room();
+            let shared = if self.request.is_masked {
+                1
+            } else {
+                self.request.shared
+            };
+            let count = room.min(shared);
+            if count == 0 {
+                return Ok(());
+            }
+            let first = self.submitted;
+            for left in (0..count).rev() {
+                let output = if left == 0 {
+                    Output::DrawAndRead
+                } else {
+                    Output::Draw
+                };
+                let parameters = Step {
+                    position: self.position(),
+                    draw: self.submitted,
+                    ..self.parameters
+                };
+                let ticket = self.session.step(Input::Drawn, parameters, output)?;
+                self.submitted += 1;
+                if let Some(ticket) = ticket {
+                    self.under_way.push_back((ticket, first, count));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens that the device has drawn for this answer or will.
+    fn own(&self) -> u32 {
+        let given = u32::try_from(self.request.given.len()).unwrap_or(u32::MAX);
+        self.submitted.saturating_sub(given)
+    }
+
+    /// Where the token that was drawn last is read.
+    fn position(&self) -> u32 {
+        let read = u32::try_from(self.read_tokens).unwrap_or(u32::MAX);
+        read.saturating_add(self.own()).saturating_sub(1)
+    }
+
+    /// How many tokens may still be submitted.
+    fn room(&self) -> u32 {
+        let context = self.session.engine.demand().context_tokens;
+        let context = context.saturating_sub(self.position());
+        let asked = self.request.tokens_max.saturating_sub(self.submitted);
+        context.min(asked)
+    }
+
+    fn why_no_more(&self) -> Ended {
+        if self.submitted >= self.request.tokens_max {
+            Ended::TokensMax
+        } else {
+            Ended::ContextFull
+        }
+    }
+
+    fn take(&mut self, record: Record) -> Option<Drawn> {
+        let Some(token) = record.token else {
+            self.ended = Some(Ended::NothingAllowed);
+            return None;
+        };
+        if !self.request.ignores_end && self.session.engine.tokenizer().is_end(token) {
+            self.ended = Some(Ended::EndOfText);
+            return None;
+        }
+        self.drawn.push(token);
+        let logit = record.logit;
+        Some(Drawn {
+            token,
+            told: record.told.map(|told| LogProbabilities::of(logit, &told)),
+        })
+    }
+}
+
+impl Drop for Answer<'_> {
+    /// What the host knows of what was read counts as read; the rest is overwritten.
+    fn drop(&mut self) {
+        let own = usize::try_from(self.own()).unwrap_or(usize::MAX);
+        let known = self.drawn.len().min(own.saturating_sub(1));
+        let drawn = self.drawn.iter().take(known);
+        self.session.history.extend(drawn);
+    }
+}
+
+impl LogProbabilities {
+    fn of(logit: f32, told: &Told) -> Self {
+        let alternatives = told.alternatives.iter();
+        Self {
+            token: logit - told.log_sum,
+            alternatives: alternatives
+                .map(|(id, logit)| (*id, logit - told.log_sum))
+                .collect(),
+        }
+    }
+}
+
+/// So many records of the ring, from the one of a draw on.
+fn records(bytes: &[u8], first: u32, count: u32) -> impl Iterator<Item = Record> {
+    let length = usize::try_from(4 * RECORD_WORDS).unwrap_or(usize::MAX);
+    (first..first.saturating_add(count)).filter_map(move |draw| {
+        let at = usize::try_from(draw % RECORDS).ok()? * length;
+        Record::parse(bytes.get(at..)?)
+    })
+}

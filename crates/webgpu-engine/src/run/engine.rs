@@ -1,0 +1,96 @@
+//! A model on a device.
+
+use std::sync::Arc;
+
+use super::load::About;
+use super::{LoadError, RunError, Session, Settings};
+use crate::gpu::Gpu;
+use crate::model::{Config, Demand, MemoryNeed, Turns};
+use crate::plan::{Choice, Scratch, Weights};
+use crate::tokenizer::Tokenizer;
+
+/// A model on a device. Sessions share its weights and what is computed in.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) gpu: Arc<Gpu>,
+    about: About,
+    tokenizer: Tokenizer,
+    template: Option<String>,
+    pub(super) weights: Weights,
+    pub(super) scratch: Scratch,
+    pub(super) choice: Choice,
+    /// Of layers without a window, and of those with one.
+    pub(super) turns: [Turns; 2],
+}
+
+/// What a loader hands over.
+pub(super) struct Parts {
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) about: About,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) template: Option<String>,
+    pub(super) weights: Weights,
+    pub(super) settings: Settings,
+}
+
+impl Engine {
+    pub(super) fn new(parts: Parts) -> Result<Self, LoadError> {
+        let Parts {
+            gpu,
+            about,
+            tokenizer,
+            template,
+            weights,
+            settings,
+        } = parts;
+        let scratch = Scratch::new(&gpu, &about.config, &about.demand)?;
+        let choice = Choice::new(gpu.abilities(), settings.numbers);
+        let factors = weights.factors();
+        let turns = [false, true].map(|window| Turns::new(&about.config.rope, window, factors));
+        Ok(Self {
+            gpu,
+            about,
+            tokenizer,
+            template,
+            weights,
+            scratch,
+            choice,
+            turns,
+        })
+    }
+
+    /// How the model computes.
+    pub const fn config(&self) -> &Config {
+        &self.about.config
+    }
+
+    /// What it was loaded for.
+    pub const fn demand(&self) -> &Demand {
+        &self.about.demand
+    }
+
+    /// The memory that it takes, all sessions included.
+    pub const fn need(&self) -> MemoryNeed {
+        self.about.need
+    }
+
+    /// Text to tokens and back.
+    pub const fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The file's chat template.
+    pub fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// A session that has read nothing. Dropping it gives its memory back.
+    pub async fn session(self: &Arc<Self>) -> Result<Session, RunError> {
+        Session::new(Arc::clone(self)).await
+    }
+}

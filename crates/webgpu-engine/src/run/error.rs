@@ -1,0 +1,88 @@
+//! Why a model cannot be loaded, or go on.
+
+use crate::gguf::{GgufError, WrongType};
+use crate::gpu::GpuError;
+use crate::model::{Refusal, TooLarge};
+use crate::plan::UploadError;
+use crate::tokenizer::VocabularyError;
+
+/// Why there is no engine. Nothing of the weights is asked for before all that the header tells has been checked.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is no GGUF, or a broken one.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A model that cannot be run.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A key of the tokenizer has another type than it must.
+    #[error(transparent)]
+    WrongType(#[from] WrongType),
+    /// The tokenizer cannot be run.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
+    /// The model does not fit the memory that it may take.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// A part of it does not fit the adapter.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The device refuses or is gone.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// The settings cannot be.
+    #[error("{0}")]
+    Settings(&'static str),
+    /// Bytes beyond the weights' end are no matter; bytes that are missing are.
+    #[error("the file ends after {bytes} bytes, and its weights end at {end}")]
+    Truncated {
+        /// What came.
+        bytes: u64,
+        /// What there must be.
+        end: u64,
+    },
+}
+
+/// Why a session cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The prompt leaves no room for an answer.
+    #[error("the prompt has {tokens} tokens, and the context holds {context}")]
+    ContextFull {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens of the context.
+        context: u32,
+    },
+    /// There is nothing to answer.
+    #[error("a prompt has at least one token")]
+    Empty,
+    /// The vocabulary has no such token.
+    #[error("the vocabulary has no token {0}")]
+    UnknownToken(u32),
+    /// Sampling rules that mean nothing.
+    #[error("{0}")]
+    Rules(&'static str),
+    /// The device refuses or is gone.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+impl RunError {
+    /// Whether a new device would mend it.
+    pub const fn is_lost(&self) -> bool {
+        match self {
+            Self::Gpu(GpuError::Lost(_)) => true,
+            Self::Gpu(
+                GpuError::NoAdapter(_)
+                | GpuError::BufferTooLarge { .. }
+                | GpuError::Kernel { .. }
+                | GpuError::Refused(_),
+            )
+            | Self::ContextFull { .. }
+            | Self::Empty
+            | Self::UnknownToken(_)
+            | Self::Rules(_) => false,
+        }
+    }
+}
