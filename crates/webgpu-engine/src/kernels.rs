@@ -21,7 +21,7 @@ mod step;
 pub use attention::Attend;
 pub use embed::Embed;
 pub use norm::AddNorm;
-pub use product::Product;
+pub use product::{Matrix, Numbers, Product, Reduce, Tokens, Variant};
 pub use rope_keep::RopeKeep;
 pub use sampling::{
     ALTERNATIVES_MAX, Choice, RECORD_WORDS, RECORDS, Record, Sampling, SamplingBuffer,

@@ -56,7 +56,11 @@ impl Plan {
 
     /// The dispatches for so many tokens.
     pub const fn phase(&self, tokens: u32) -> &Phase {
-        if tokens == 1 { &self.decode } else { &self.prefill }
+        if tokens == 1 {
+            &self.decode
+        } else {
+            &self.prefill
+        }
     }
 
     /// Records a step: up to the norm behind the last layer, and the logits of the tokens that it wants them of.

@@ -13,10 +13,10 @@ mod load;
 mod session;
 mod settings;
 
-pub use answer::{Answer, Drawn, Ended, Request};
+pub use answer::{Answer, Drawn, Ended, LogProbabilities, Request};
 pub use engine::Engine;
 pub use error::{LoadError, RunError};
-pub use load::{Loader, Progress};
+pub use load::{About, Loader, Progress};
 pub use session::Session;
 pub use settings::Settings;
 

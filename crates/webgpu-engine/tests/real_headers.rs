@@ -35,6 +35,7 @@ const DEMAND: Demand = Demand {
     context_tokens: 2048,
     sessions: 1,
     batch_tokens: 256,
+    logit_rows: 1,
     cache: CacheType::F16,
 };
 

@@ -149,13 +149,13 @@ impl Lengths {
         Self {
             tokens,
             states: of(u64::from(config.embedding)),
-            qkv: of(config.query_width() + 2 * config.kv_width()),
+            qkv: of(config
+                .query_width()
+                .saturating_add(config.kv_width().saturating_mul(2))),
             queries: of(config.query_width()),
             gated: of(u64::from(config.feed_forward)),
-            partials: splits(DECODE_SPLIT_TOKENS, 1).max(splits(
-                prefill_split_tokens(demand),
-                demand.batch_tokens,
-            )),
+            partials: splits(DECODE_SPLIT_TOKENS, 1)
+                .max(splits(prefill_split_tokens(demand), demand.batch_tokens)),
             logits: product([u64::from(config.vocabulary), u64::from(demand.logit_rows)]),
             turns,
             window_turns: config.window.as_ref().map_or(1, |_| turns),

@@ -3,10 +3,10 @@
 use super::dispatch::Work;
 use super::{Choice, Dispatch, Kept, Scratch, Tensor, Weights};
 use crate::gpu::{Gpu, GpuError, Recorder, Source};
-use crate::kernels::{
-    AddNorm, Attend, Embed, Matrix, Product, RopeKeep, Step, Tokens,
+use crate::kernels::{AddNorm, Attend, Embed, Matrix, Product, RopeKeep, Step, Tokens};
+use crate::model::{
+    Config, DECODE_SPLIT_TOKENS, Demand, LayerPart, ModelTensor, kept_tokens, prefill_split_tokens,
 };
-use crate::model::{Config, Demand, LayerPart, ModelTensor, DECODE_SPLIT_TOKENS, kept_tokens, prefill_split_tokens};
 
 /// The dispatches of one kind of step, in their order.
 #[derive(Debug)]
@@ -156,8 +156,12 @@ impl<'p> Builder<'p> {
             self.config.has_post_norms,
             part(LayerPart::AttentionPostNorm),
         );
-        self.add_norm("attention added", Some(post), part(LayerPart::FeedForwardNorm))
-            .await
+        self.add_norm(
+            "attention added",
+            Some(post),
+            part(LayerPart::FeedForwardNorm),
+        )
+        .await
     }
 
     async fn feed_forward(&mut self, layer: u32) -> Result<(), GpuError> {
@@ -334,8 +338,6 @@ impl<'p> Builder<'p> {
                 product.source(variant, abilities),
                 Work::Output(product, variant),
             )
-        } else if self.choice.is_tiled(batch) {
-            (product.tiled_source(abilities), Work::Tiled(product))
         } else {
             (
                 product.source(variant, abilities),

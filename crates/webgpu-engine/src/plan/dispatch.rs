@@ -14,11 +14,11 @@ pub struct Dispatch {
 
 /// A stage of drawing a token, as large in every step.
 #[derive(Debug)]
-pub struct Drawing {
+pub(super) struct Drawing {
     /// The program and what is lent to it.
-    pub bound: Bound,
+    pub(super) bound: Bound,
     /// Workgroups.
-    pub groups: [u32; 3],
+    pub(super) groups: [u32; 3],
 }
 
 /// What knows how many workgroups a step takes.
@@ -30,8 +30,6 @@ pub enum Work {
     AddNorm(AddNorm),
     /// A matrix product over the step's tokens.
     Product(Product, Variant),
-    /// The same in tiles, for many tokens.
-    Tiled(Product),
     /// A product over the tokens whose logits are wanted.
     Output(Product, Variant),
     /// Turns, and keeping keys and values.
@@ -50,7 +48,6 @@ impl Dispatch {
             Work::Embed(embed) => embed.groups(tokens),
             Work::AddNorm(norm) => norm.groups(tokens),
             Work::Product(product, variant) => product.groups(*variant, tokens),
-            Work::Tiled(product) => product.tiled_groups(tokens),
             Work::Output(product, variant) => {
                 if step.output_tokens == 0 {
                     return;

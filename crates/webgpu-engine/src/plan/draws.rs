@@ -3,7 +3,7 @@
 use super::dispatch::Drawing;
 use super::{Kept, Scratch};
 use crate::gpu::{Gpu, GpuError, Recorder};
-use crate::kernels::{Sampling, SamplingBuffer, SamplingChoice};
+use crate::kernels::{self, Sampling, SamplingBuffer};
 use crate::model::Config;
 
 /// Both lists, on the buffers of one session.
@@ -23,7 +23,7 @@ impl Draws {
         let sampling = Sampling {
             vocabulary: config.vocabulary,
         };
-        let list = async |choice: SamplingChoice| {
+        let list = async |choice: kernels::Choice| {
             let mut list = Vec::new();
             for stage in sampling.stages(choice, gpu.abilities()) {
                 let buffers = stage.buffers.iter().map(|buffer| match buffer {
@@ -46,16 +46,16 @@ impl Draws {
             Ok::<_, GpuError>(list)
         };
         Ok(Self {
-            greedy: list(SamplingChoice::Greedy).await?,
-            drawn: list(SamplingChoice::Draw).await?,
+            greedy: list(kernels::Choice::Greedy).await?,
+            drawn: list(kernels::Choice::Draw).await?,
         })
     }
 
     /// Records the list that the temperature asks for.
     pub fn record(&self, recorder: &mut Recorder<'_>, temperature: f32) {
-        let list = match SamplingChoice::of(temperature) {
-            SamplingChoice::Greedy => &self.greedy,
-            SamplingChoice::Draw => &self.drawn,
+        let list = match kernels::Choice::of(temperature) {
+            kernels::Choice::Greedy => &self.greedy,
+            kernels::Choice::Draw => &self.drawn,
         };
         for drawing in list {
             recorder.dispatch(&drawing.bound, drawing.groups);

@@ -139,7 +139,8 @@ impl Tensor {
 
     /// The slice in which a block lies, and its place there.
     fn place(&self, block: u64) -> Option<(&Slice, u64, u64)> {
-        let per_row = u64::from(self.columns) / u64::try_from(self.kind.quant().block_weights).ok()?;
+        let per_row =
+            u64::from(self.columns) / u64::try_from(self.kind.quant().block_weights).ok()?;
         let mut first = 0;
         for slice in &self.slices {
             let blocks = u64::from(slice.rows) * per_row;

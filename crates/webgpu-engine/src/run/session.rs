@@ -210,7 +210,11 @@ impl Session {
         let engine = &self.engine;
         let gpu = &engine.gpu;
         gpu.write(&engine.scratch.step, 0, &step.to_bytes());
-        let kinds = if engine.config().window.is_some() { 2 } else { 1 };
+        let kinds = if engine.config().window.is_some() {
+            2
+        } else {
+            1
+        };
         let tables = engine.turns.iter().zip(&engine.scratch.turns);
         for (turns, buffer) in tables.take(kinds) {
             let table = turns.table(step.position, step.tokens);

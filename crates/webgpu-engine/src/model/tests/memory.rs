@@ -6,6 +6,7 @@ const DEMAND: Demand = Demand {
     context_tokens: 1000,
     sessions: 3,
     batch_tokens: 128,
+    logit_rows: 1,
     cache: CacheType::F16,
 };
 
@@ -18,8 +19,15 @@ fn the_sum_is_that_of_the_formula() {
     assert_eq!(need.weights, weights);
     // 2 · layers · KV heads · head size · bytes · context · sessions
     assert_eq!(need.cache, 2 * 2 * 2 * 16 * 2 * 1000 * 3);
-    let per_token = 3 * 64 + 2 * 64 + 2 * 32 + 2 * 96;
-    assert_eq!(need.scratch, (per_token * 128 + 48 * 3) * 4);
+    // States thrice; queries, keys and values; what attention makes; the feed-forward layer; turns.
+    let per_token = 3 * 64 + (64 + 2 * 32) + 64 + 96 + 16;
+    // Two splits of 512 tokens for each of 128 tokens, with four heads.
+    let partials = 2 * 4 * 128 * (16 + 4);
+    let sampling = 2 * 48 + 4096;
+    // Tokens; counts and biases, a mask of two words, records.
+    let session = 128 + 2 * 48 + 2 + 16 * 44;
+    let words = per_token * 128 + partials + 48 + 1 + sampling + 3 * session;
+    assert_eq!(need.scratch, words * 4);
     assert_eq!(need.total(), need.weights + need.cache + need.scratch);
     let exact = Demand {
         cache: CacheType::F32,
