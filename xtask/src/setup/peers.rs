@@ -1,6 +1,7 @@
 //! What only `bench` needs: relays and engines of other people. Nothing else depends on them, so they are installed when
 //! asked for.
 
+mod browser;
 mod engines;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::console::Step;
 use crate::places::Places;
 use crate::process::{find_on_path, guarded, run};
 
+pub(crate) use browser::{browser_engines, browser_sources, onnx_model};
 pub(crate) use engines::{NodeLlama, llama_server, node_llama};
 
 /// Shepherd Model Gateway, from `PyPI`.
