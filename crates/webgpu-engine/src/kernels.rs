@@ -17,6 +17,7 @@ pub mod product;
 mod rope_keep;
 mod sampling;
 mod step;
+mod total;
 
 pub use attention::Attend;
 pub use embed::Embed;

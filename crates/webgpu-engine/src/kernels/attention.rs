@@ -1,14 +1,14 @@
 //! Attention of the step's tokens to what is kept, split over the context: each split gives the maximum of its scores, the
 //! sum of their exponentials and the values weighted with those; `merge` joins the splits of a head.
 
+use super::total::bindings;
 use crate::gpu::{Abilities, Access, Source};
 use crate::model::CacheType;
 
 /// A layer's attention.
 ///
 /// Bindings of `source`: queries, keys and values of each token (read), kept keys, kept values, partials (written), the
-/// step. Of `merge_source`: partials, outputs (`heads · head_size` of each token), the outputs packed where asked for, the
-/// step.
+/// step. Of `merge_source`: partials, outputs (`heads · head_size` of each token), the step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attend {
     /// What it is called in messages.
@@ -31,18 +31,62 @@ pub struct Attend {
     pub cache: CacheType,
     /// Tokens that one split sees.
     pub split_tokens: u32,
-    /// Whether `merge` writes its outputs a second time, in 8 bits.
-    pub is_packed: bool,
 }
 
 impl Attend {
     /// The text of the splits for a device.
-    pub fn source(&self, _abilities: &Abilities) -> Source {
+    pub fn source(&self, abilities: &Abilities) -> Source {
+        let kept = match self.cache {
+            CacheType::F16 => "vec2<u32>",
+            CacheType::F32 => "vec4<f32>",
+        };
+        let (bindings, storage) = bindings(&[
+            ("qkv", "vec4<f32>", Access::Read),
+            ("keys", kept, Access::Read),
+            ("values", kept, Access::Read),
+            ("partials", "vec4<f32>", Access::Write),
+        ]);
+        let body = if abilities.is_software {
+            include_str!("attention/software.wgsl").to_owned()
+        } else {
+            for_each_head(
+                include_str!("attention/parallel.wgsl"),
+                self.heads_per_group(),
+            )
+        };
+        let soft_cap = self.soft_cap.map_or_else(String::new, soft_cap);
+        let common = include_str!("attention/attend.wgsl").replace("    SOFT_CAP\n", &soft_cap);
         Source {
             label: self.label.clone(),
-            wgsl: String::new(),
-            storage: vec![Access::Read, Access::Read, Access::Read, Access::Write],
+            wgsl: format!(
+                "{bindings}{}{}{}{SPLITS}{common}{body}",
+                self.constants(),
+                reader(self.cache, "key", "keys"),
+                reader(self.cache, "value", "values")
+            ),
+            storage,
         }
+    }
+
+    fn constants(&self) -> String {
+        let numbers = [
+            ("HEADS", self.heads),
+            ("KV_HEADS", self.kv_heads),
+            ("SERVED", self.heads / self.kv_heads.max(1)),
+            ("SHARED", self.heads_per_group()),
+            ("QUADS", self.head_size / 4),
+            ("WINDOW", self.window.unwrap_or(u32::MAX)),
+            ("KEPT_TOKENS", self.kept_tokens),
+            ("SPLIT_TOKENS", self.split_tokens),
+        ];
+        let numbers = numbers.map(|(name, value)| format!("const {name}: u32 = {value}u;\n"));
+        // Lower than any score, and its differences to scores are still numbers.
+        let lowest = "const LOWEST: f32 = -1e37;\n";
+        format!(
+            "{}const SCALE: f32 = {:?};\n{lowest}",
+            numbers.concat(),
+            self.scale
+        )
     }
 
     /// Its workgroups, for so many tokens from a position on: only as many splits as the longest range that is seen has.
@@ -77,11 +121,19 @@ impl Attend {
     }
 
     /// The text that joins splits.
-    pub fn merge_source(&self, _abilities: &Abilities) -> Source {
+    pub fn merge_source(&self) -> Source {
+        let (bindings, storage) = bindings(&[
+            ("partials", "vec4<f32>", Access::Read),
+            ("outputs", "vec4<f32>", Access::Write),
+        ]);
         Source {
             label: format!("{} merge", self.label),
-            wgsl: String::new(),
-            storage: vec![Access::Read, Access::Write],
+            wgsl: format!(
+                "{bindings}{}{SPLITS}{}",
+                self.constants(),
+                include_str!("attention/merge.wgsl")
+            ),
+            storage,
         }
     }
 
@@ -90,4 +142,44 @@ impl Attend {
         let quads = self.heads * self.head_size / 4;
         [quads.div_ceil(64), tokens, 1]
     }
+}
+
+/// How many splits the step's longest range has, which is what partials are apart by.
+const SPLITS: &str = "fn splits_of_step() -> u32 {
+    let seen = min(WINDOW, step.position + step.tokens);
+    return (seen - 1u) / SPLIT_TOKENS + 1u;
+}
+";
+
+/// Four numbers of what is kept.
+fn reader(cache: CacheType, name: &str, from: &str) -> String {
+    match cache {
+        CacheType::F32 => {
+            format!("fn {name}(quad: u32) -> vec4<f32> {{ return {from}[quad]; }}\n")
+        }
+        CacheType::F16 => format!(
+            "fn {name}(quad: u32) -> vec4<f32> {{
+    let words = {from}[quad];
+    return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
+}}
+"
+        ),
+    }
+}
+
+/// `tanh` of large numbers is made of infinities by some compilers; beyond 15 it is 1 in 32 bits.
+fn soft_cap(cap: f32) -> String {
+    format!("    return {cap:?} * tanh(clamp(score / {cap:?}, -15.0, 15.0));\n")
+}
+
+/// Repeats each line with a number sign for each head, which stands there for the head's number.
+fn for_each_head(text: &str, heads: u32) -> String {
+    let lines = text.lines().map(|line| {
+        if !line.contains('#') {
+            return format!("{line}\n");
+        }
+        let heads = (0..heads).map(|head| line.replace('#', &head.to_string()) + "\n");
+        heads.collect()
+    });
+    lines.collect()
 }

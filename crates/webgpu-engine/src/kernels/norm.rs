@@ -1,11 +1,12 @@
 //! What a layer's half gives is added to what goes on between the halves, and the sum is normed for the next.
 
+use super::total::{bindings, total};
 use crate::gpu::{Abilities, Access, Source};
 
 /// Per token: `states += addend` (or the addend's norm), then `outputs = states / √(mean(states²) + ε) · weights`.
 ///
 /// Bindings: states (written only with an addend), the addend where there is one, the weights of its norm where it has
-/// one, weights, outputs, the outputs packed where asked for, the step. The first group of the grid is of tokens.
+/// one, weights, outputs, the outputs packed where asked for, the step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddNorm {
     /// What it is called in messages.
@@ -22,13 +23,63 @@ pub struct AddNorm {
     pub is_packed: bool,
 }
 
+/// Up to so many numbers 64 threads are enough.
+const FEW: u32 = 1024;
+
 impl AddNorm {
     /// Its text for a device.
-    pub fn source(&self, _abilities: &Abilities) -> Source {
+    pub fn source(&self, abilities: &Abilities) -> Source {
+        let quads = "vec4<f32>";
+        let mut storage = vec![("states", quads, Access::Read)];
+        if self.has_addend {
+            storage = vec![
+                ("states", quads, Access::Write),
+                ("addends", quads, Access::Read),
+            ];
+        }
+        if self.has_post_norm {
+            storage.push(("post_weights", quads, Access::Read));
+        }
+        storage.push(("weights", quads, Access::Read));
+        storage.push(("outputs", quads, Access::Write));
+        let (bindings, storage) = bindings(&storage);
+        let threads = match abilities.is_software {
+            true => 1,
+            false if self.width <= FEW => 64,
+            false => abilities.workgroup_threads.min(256),
+        };
+        let body = include_str!("norm/norm.wgsl").replace("ADD\n", self.add());
         Source {
             label: self.label.clone(),
-            wgsl: String::new(),
-            storage: vec![Access::Write],
+            wgsl: format!(
+                "{bindings}const QUADS: u32 = {}u;\nconst EPSILON: f32 = {:?};\n{}{body}",
+                self.width / 4,
+                self.epsilon,
+                total(threads)
+            ),
+            storage,
+        }
+    }
+
+    /// What comes before the sum of squares.
+    const fn add(&self) -> &'static str {
+        if self.has_addend && self.has_post_norm {
+            "    var added = vec4<f32>();
+    for (var i = thread; i < QUADS; i += THREADS) {
+        added += addends[start + i] * addends[start + i];
+    }
+    let added_scale = scale_of(thread, added);
+    for (var i = thread; i < QUADS; i += THREADS) {
+        states[start + i] += addends[start + i] * added_scale * post_weights[i];
+    }
+"
+        } else if self.has_addend {
+            "    for (var i = thread; i < QUADS; i += THREADS) {
+        states[start + i] += addends[start + i];
+    }
+"
+        } else {
+            ""
         }
     }
 

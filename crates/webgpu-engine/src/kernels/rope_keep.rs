@@ -1,5 +1,6 @@
 //! Queries and keys are normed where the model does so and turned by their position; keys and values are kept.
 
+use super::total::{bindings, total};
 use crate::gpu::{Abilities, Access, Source};
 use crate::model::{CacheType, Pairs};
 
@@ -33,14 +34,106 @@ pub struct RopeKeep {
     pub cache: CacheType,
 }
 
+/// Threads of a head where they gain anything. Each has a pair or a few.
+const THREADS: u32 = 64;
+
+/// Of a norm, what a number of a head is multiplied with.
+const WEIGHT: &str = "fn weight(head: u32, place: u32, scale: f32) -> f32 {
+    if (head < HEADS) {
+        return scale * query_weights[place];
+    }
+    return scale * key_weights[place];
+}
+";
+
 impl RopeKeep {
     /// Its text for a device.
-    pub fn source(&self, _abilities: &Abilities) -> Source {
+    pub fn source(&self, abilities: &Abilities) -> Source {
+        let kept = match self.cache {
+            CacheType::F16 => "u32",
+            CacheType::F32 => "f32",
+        };
+        let mut storage = vec![("qkv", "f32", Access::Write)];
+        if self.has_head_norms {
+            storage.push(("query_weights", "f32", Access::Read));
+            storage.push(("key_weights", "f32", Access::Read));
+        }
+        storage.push(("turns", "vec2<f32>", Access::Read));
+        storage.push(("keys", kept, Access::Write));
+        storage.push(("values", kept, Access::Write));
+        let (bindings, storage) = bindings(&storage);
+        let threads = if abilities.is_software { 1 } else { THREADS };
         Source {
             label: self.label.clone(),
-            wgsl: String::new(),
-            storage: vec![Access::Write],
+            wgsl: format!(
+                "{bindings}{}{}{}",
+                self.constants(),
+                total(threads),
+                self.body(threads)
+            ),
+            storage,
         }
+    }
+
+    fn constants(&self) -> String {
+        [
+            ("HEADS", self.heads),
+            ("KV_HEADS", self.kv_heads),
+            ("HEAD_SIZE", self.head_size),
+            ("TURNED", self.rope_dimensions),
+            ("PAIRS", self.rope_dimensions / 2),
+            ("KEPT_TOKENS", self.kept_tokens),
+        ]
+        .map(|(name, value)| format!("const {name}: u32 = {value}u;\n"))
+        .concat()
+    }
+
+    fn body(&self, threads: u32) -> String {
+        let (norm, weight, rest) = if self.has_head_norms {
+            let norm = include_str!("rope_keep/norm.wgsl");
+            let norm = norm.replace("EPSILON", &format!("{:?}", self.epsilon));
+            (
+                norm,
+                " * weight(head, PLACE, scale)",
+                include_str!("rope_keep/rest.wgsl"),
+            )
+        } else {
+            (String::new(), "", "")
+        };
+        let (one, other) = match self.pairs {
+            Pairs::Neighbours => ("2u * pair", "one + 1u"),
+            Pairs::Halves => ("pair", "one + PAIRS"),
+        };
+        let keep = match self.cache {
+            CacheType::F16 => {
+                "for (var i = thread; i < HEAD_SIZE / 2u; i += THREADS) {
+            let two = vec2<f32>(qkv[start + 2u * i], qkv[start + 2u * i + 1u]);
+            TO[place / 2u + i] = pack2x16float(two);
+        }"
+            }
+            CacheType::F32 => {
+                "for (var i = thread; i < HEAD_SIZE; i += THREADS) {
+            TO[place + i] = qkv[start + i];
+        }"
+            }
+        };
+        let barrier = if threads == 1 {
+            ""
+        } else {
+            "storageBarrier();"
+        };
+        let weights = if self.has_head_norms { WEIGHT } else { "" };
+        let body = include_str!("rope_keep/rope_keep.wgsl")
+            .replace("NORM\n", &norm)
+            .replace("REST\n", rest)
+            .replace("BARRIER", barrier)
+            .replace("FIRST_OF_PAIR", one)
+            .replace("SECOND_OF_PAIR", other)
+            .replace(" WEIGHT_ONE", &weight.replace("PLACE", "one"))
+            .replace(" WEIGHT_OTHER", &weight.replace("PLACE", "other"))
+            .replace("KEEP_KEY", &keep.replace("TO", "keys"))
+            .replace("KEEP_VALUE", &keep.replace("TO", "values"));
+        format!("{weights}{body}")
     }
 
     /// Workgroups for so many tokens.
