@@ -32,7 +32,15 @@ pub use step::{Flags, STEP_BYTES, Step};
 
 /// Kernels of all roles, types and variants, for tests that compile them.
 pub fn every() -> Vec<crate::gpu::Source> {
-    [embed::every(), packed::every(), product::every()].concat()
+    [
+        attention::every(),
+        embed::every(),
+        norm::every(),
+        packed::every(),
+        product::every(),
+        rope_keep::every(),
+    ]
+    .concat()
 }
 
 /// Those of an adapter that has all that kernels have variants for.

@@ -36,6 +36,10 @@ pub struct Attend {
 impl Attend {
     /// The text of the splits for a device.
     pub fn source(&self, abilities: &Abilities) -> Source {
+        self.variant(abilities.is_software)
+    }
+
+    fn variant(&self, is_software: bool) -> Source {
         let kept = match self.cache {
             CacheType::F16 => "vec2<u32>",
             CacheType::F32 => "vec4<f32>",
@@ -46,7 +50,7 @@ impl Attend {
             ("values", kept, Access::Read),
             ("partials", "vec4<f32>", Access::Write),
         ]);
-        let body = if abilities.is_software {
+        let body = if is_software {
             include_str!("attention/software.wgsl").to_owned()
         } else {
             for_each_head(
@@ -54,13 +58,15 @@ impl Attend {
                 self.heads_per_group(),
             )
         };
-        let soft_cap = self.soft_cap.map_or_else(String::new, soft_cap);
-        let common = include_str!("attention/attend.wgsl").replace("    SOFT_CAP\n", &soft_cap);
+        let score = self
+            .soft_cap
+            .map_or_else(|| "product * SCALE".to_owned(), soft_cap);
         Source {
             label: self.label.clone(),
             wgsl: format!(
-                "{bindings}{}{}{}{SPLITS}{common}{body}",
+                "{bindings}{}{SPLITS}{SLOT}{}{}{}{body}",
                 self.constants(),
+                format_args!("fn score_of(product: f32) -> f32 {{ return {score}; }}\n"),
                 reader(self.cache, "key", "keys"),
                 reader(self.cache, "value", "values")
             ),
@@ -151,6 +157,9 @@ const SPLITS: &str = "fn splits_of_step() -> u32 {
 }
 ";
 
+/// Where a position is kept.
+const SLOT: &str = "fn slot_of(position: u32) -> u32 { return position % KEPT_TOKENS; }\n";
+
 /// Four numbers of what is kept.
 fn reader(cache: CacheType, name: &str, from: &str) -> String {
     match cache {
@@ -169,7 +178,7 @@ fn reader(cache: CacheType, name: &str, from: &str) -> String {
 
 /// `tanh` of large numbers is made of infinities by some compilers; beyond 15 it is 1 in 32 bits.
 fn soft_cap(cap: f32) -> String {
-    format!("    return {cap:?} * tanh(clamp(score / {cap:?}, -15.0, 15.0));\n")
+    format!("{cap:?} * tanh(clamp(product * SCALE / {cap:?}, -15.0, 15.0))")
 }
 
 /// Repeats each line with a number sign for each head, which stands there for the head's number.
@@ -183,3 +192,40 @@ fn for_each_head(text: &str, heads: u32) -> String {
     });
     lines.collect()
 }
+
+/// Kernels of all kinds and variants, to be compiled by tests.
+pub(super) fn every() -> Vec<Source> {
+    let plain = Attend {
+        label: "attend".to_owned(),
+        heads: 9,
+        kv_heads: 3,
+        head_size: 64,
+        scale: 0.125,
+        soft_cap: None,
+        window: None,
+        kept_tokens: 4096,
+        cache: CacheType::F16,
+        split_tokens: 128,
+    };
+    let gemma = Attend {
+        heads: 4,
+        kv_heads: 1,
+        head_size: 256,
+        soft_cap: Some(50.0),
+        window: Some(512),
+        kept_tokens: 640,
+        cache: CacheType::F32,
+        ..plain.clone()
+    };
+    let of = |attend: &Attend| {
+        [
+            attend.variant(true),
+            attend.variant(false),
+            attend.merge_source(),
+        ]
+    };
+    [of(&plain), of(&gemma)].concat()
+}
+
+#[cfg(test)]
+mod tests;

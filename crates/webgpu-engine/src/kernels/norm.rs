@@ -29,6 +29,10 @@ const FEW: u32 = 1024;
 impl AddNorm {
     /// Its text for a device.
     pub fn source(&self, abilities: &Abilities) -> Source {
+        self.variant(abilities.is_software)
+    }
+
+    fn variant(&self, is_software: bool) -> Source {
         let quads = "vec4<f32>";
         let mut storage = vec![("states", quads, Access::Read)];
         if self.has_addend {
@@ -43,10 +47,10 @@ impl AddNorm {
         storage.push(("weights", quads, Access::Read));
         storage.push(("outputs", quads, Access::Write));
         let (bindings, storage) = bindings(&storage);
-        let threads = match abilities.is_software {
+        let threads = match is_software {
             true => 1,
             false if self.width <= FEW => 64,
-            false => abilities.workgroup_threads.min(256),
+            false => 256,
         };
         let body = include_str!("norm/norm.wgsl").replace("ADD\n", self.add());
         Source {
@@ -88,3 +92,25 @@ impl AddNorm {
         [tokens, 1, 1]
     }
 }
+
+/// Kernels of all kinds and variants, to be compiled by tests.
+pub(super) fn every() -> Vec<Source> {
+    let kinds = [(false, false), (true, false), (true, true)];
+    let all = kinds.into_iter().flat_map(|(has_addend, has_post_norm)| {
+        [576, 4096].into_iter().flat_map(move |width| {
+            let norm = AddNorm {
+                label: "norm".to_owned(),
+                width,
+                epsilon: 1e-5,
+                has_addend,
+                has_post_norm,
+                is_packed: false,
+            };
+            [true, false].map(|is_software| norm.variant(is_software))
+        })
+    });
+    all.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,10 @@ const WEIGHT: &str = "fn weight(head: u32, place: u32, scale: f32) -> f32 {
 impl RopeKeep {
     /// Its text for a device.
     pub fn source(&self, abilities: &Abilities) -> Source {
+        self.variant(abilities.is_software)
+    }
+
+    fn variant(&self, is_software: bool) -> Source {
         let kept = match self.cache {
             CacheType::F16 => "u32",
             CacheType::F32 => "f32",
@@ -62,7 +66,7 @@ impl RopeKeep {
         storage.push(("keys", kept, Access::Write));
         storage.push(("values", kept, Access::Write));
         let (bindings, storage) = bindings(&storage);
-        let threads = if abilities.is_software { 1 } else { THREADS };
+        let threads = if is_software { 1 } else { THREADS };
         Source {
             label: self.label.clone(),
             wgsl: format!(
@@ -141,3 +145,31 @@ impl RopeKeep {
         [self.heads + 2 * self.kv_heads, tokens, 1]
     }
 }
+
+/// Kernels of all kinds and variants, to be compiled by tests.
+pub(super) fn every() -> Vec<Source> {
+    let plain = RopeKeep {
+        label: "rope".to_owned(),
+        heads: 9,
+        kv_heads: 3,
+        head_size: 64,
+        pairs: Pairs::Neighbours,
+        rope_dimensions: 64,
+        has_head_norms: false,
+        epsilon: 1e-5,
+        kept_tokens: 4096,
+        cache: CacheType::F16,
+    };
+    let normed = RopeKeep {
+        pairs: Pairs::Halves,
+        rope_dimensions: 32,
+        has_head_norms: true,
+        cache: CacheType::F32,
+        ..plain.clone()
+    };
+    let of = |rope: &RopeKeep| [true, false].map(|is_software| rope.variant(is_software));
+    [of(&plain), of(&normed)].concat()
+}
+
+#[cfg(test)]
+mod tests;

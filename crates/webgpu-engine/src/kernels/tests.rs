@@ -39,6 +39,28 @@ pub(super) fn run(
     })
 }
 
+/// Numbers between -1 and 1, the same for the same seed.
+pub(super) fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        f32::from(u16::try_from(state >> 48).expect("16 bits")) / 32_768.0 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// That each number is the wanted one but for this share of the largest.
+pub(super) fn assert_close(found: &[f32], wanted: &[f32], share: f32) {
+    assert_eq!(found.len(), wanted.len());
+    let most = wanted.iter().fold(1e-9f32, |most, it| most.max(it.abs()));
+    for (at, (one, other)) in found.iter().zip(wanted).enumerate() {
+        let apart = (one - other).abs();
+        assert!(apart <= share * most, "{one} is not {other} at {at}");
+    }
+}
+
 #[test]
 fn a_step_lies_as_kernels_read_it() {
     let Some(gpu) = crate::gpu::tests::gpu() else {

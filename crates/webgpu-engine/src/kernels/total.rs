@@ -15,23 +15,23 @@ pub(super) fn total(threads: u32) -> String {
     format!(
         "const THREADS: u32 = {threads}u;
 const ROOT: u32 = {root}u;
-var<workgroup> values: array<f32, THREADS>;
-var<workgroup> sums: array<f32, ROOT>;
+var<workgroup> terms: array<f32, THREADS>;
+var<workgroup> term_sums: array<f32, ROOT>;
 // In two steps of as many terms each, for two barriers instead of one for each halving.
 fn total(thread: u32, value: f32) -> f32 {{
-    values[thread] = value;
+    terms[thread] = value;
     workgroupBarrier();
     if (thread < ROOT) {{
         var sum = 0.0;
         for (var i = 0u; i < ROOT; i++) {{
-            sum += values[thread + i * ROOT];
+            sum += terms[thread + i * ROOT];
         }}
-        sums[thread] = sum;
+        term_sums[thread] = sum;
     }}
     workgroupBarrier();
     var sum = 0.0;
     for (var i = 0u; i < ROOT; i++) {{
-        sum += sums[i];
+        sum += term_sums[i];
     }}
     return sum;
 }}

@@ -15,7 +15,7 @@ var<workgroup> queries: array<vec4<f32>, SHARED * QUADS>;
 var<workgroup> products: array<f32, THREADS * SHARED * 4u>;
 var<workgroup> shares: array<f32, TILE * SHARED>;
 // The seekers' maxima; at the end the sums of each row.
-var<workgroup> found: array<f32, THREADS>;
+var<workgroup> found: array<f32, max(THREADS, SHARED * ROWS)>;
 var<workgroup> most: array<f32, SHARED>;
 var<workgroup> kept: array<f32, SHARED>;
 
