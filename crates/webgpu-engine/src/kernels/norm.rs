@@ -1,5 +1,6 @@
 //! What a layer's half gives is added to what goes on between the halves, and the sum is normed for the next.
 
+use super::packed;
 use super::total::{bindings, total};
 use crate::gpu::{Abilities, Access, Source};
 
@@ -19,12 +20,15 @@ pub struct AddNorm {
     pub has_addend: bool,
     /// Whether what is added has a norm of its own (Gemma 3).
     pub has_post_norm: bool,
-    /// Whether the outputs are written a second time, in 8 bits.
+    /// Whether the outputs are written a second time, in 8 bits as [`packed`] has them; their width is whole groups then.
     pub is_packed: bool,
 }
 
 /// Up to so many numbers 64 threads are enough.
 const FEW: u32 = 1024;
+
+/// What other threads of the workgroup wrote is there behind it.
+const BARRIER: &str = "    storageBarrier();\n";
 
 impl AddNorm {
     /// Its text for a device.
@@ -46,23 +50,42 @@ impl AddNorm {
         }
         storage.push(("weights", quads, Access::Read));
         storage.push(("outputs", quads, Access::Write));
+        if self.is_packed {
+            storage.push(("packed", "vec4<u32>", Access::Write));
+        }
         let (bindings, storage) = bindings(&storage);
         let threads = match is_software {
             true => 1,
             false if self.width <= FEW => 64,
             false => 256,
         };
-        let body = include_str!("norm/norm.wgsl").replace("ADD\n", self.add());
+        let body = include_str!("norm/norm.wgsl")
+            .replace("ADD\n", self.add())
+            .replace("PACK\n", &self.pack(threads));
+        let parts = if self.is_packed { packed::WGSL } else { "" };
         Source {
             label: self.label.clone(),
             wgsl: format!(
-                "{bindings}const QUADS: u32 = {}u;\nconst EPSILON: f32 = {:?};\n{}{body}",
+                "{bindings}const QUADS: u32 = {}u;\nconst EPSILON: f32 = {:?};\n{}{parts}{body}",
                 self.width / 4,
                 self.epsilon,
                 total(threads)
             ),
             storage,
         }
+    }
+
+    /// What comes last: a thread has a group of numbers here, which others have written.
+    fn pack(&self, threads: u32) -> String {
+        if !self.is_packed {
+            return String::new();
+        }
+        let barrier = if threads == 1 { "" } else { BARRIER };
+        let groups = self.width / packed::GROUP;
+        let numbers = [0, 1, 2, 3, 4, 5, 6, 7].map(|place| format!("outputs[place + {place}u]"));
+        let pack = include_str!("norm/pack.wgsl").replace("NUMBERS", &numbers.join(", "));
+        let pack = pack.replace("VECTORS", &format!("{}u", packed::GROUP_VECTORS));
+        barrier.to_owned() + &pack.replace("GROUPS", &format!("{groups}u"))
     }
 
     /// What comes before the sum of squares.
@@ -104,7 +127,7 @@ pub(super) fn every() -> Vec<Source> {
                 epsilon: 1e-5,
                 has_addend,
                 has_post_norm,
-                is_packed: false,
+                is_packed: has_addend,
             };
             [true, false].map(|is_software| norm.variant(is_software))
         })

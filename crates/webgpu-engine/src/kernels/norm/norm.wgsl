@@ -12,6 +12,7 @@ ADD
     for (var i = thread; i < QUADS; i += THREADS) {
         outputs[start + i] = states[start + i] * scale * weights[i];
     }
+PACK
 }
 
 fn scale_of(thread: u32, squares: vec4<f32>) -> f32 {

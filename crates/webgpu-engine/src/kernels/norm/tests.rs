@@ -2,8 +2,8 @@
 
 use super::AddNorm;
 use crate::gpu::tests::{gpu, to_bytes, to_floats};
-use crate::kernels::Step;
 use crate::kernels::tests::{assert_close, noise, run};
+use crate::kernels::{Step, packed};
 use crate::reference::activation::add;
 use crate::reference::norm::rms_norm;
 
@@ -52,6 +52,49 @@ fn norms_are_those_of_the_reference() {
                 };
                 assert_close(&run(0), &sums, 2e-6);
                 assert_close(&run(buffers.len() - 1), &wanted, 2e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn outputs_are_packed_beside_the_floats() {
+    let Some(gpu) = gpu().filter(|gpu| gpu.abilities().has_packed_dot) else {
+        return;
+    };
+    for width in [32u32, 576, 4_096] {
+        let norm = AddNorm {
+            label: "norm".to_owned(),
+            width,
+            epsilon: 1e-5,
+            has_addend: true,
+            has_post_norm: false,
+            is_packed: true,
+        };
+        let count = (width * TOKENS) as usize;
+        let empty = vec![0; usize::try_from(packed::bytes(width, TOKENS)).expect("small")];
+        let buffers = [
+            to_bytes(&noise(1, count)),
+            to_bytes(&noise(2, count)),
+            to_bytes(&noise(3, width as usize)),
+            to_bytes(&vec![0.0; count]),
+            empty,
+        ];
+        for is_software in [true, false] {
+            let source = norm.variant(is_software);
+            let groups = norm.groups(TOKENS);
+            let read = |result| run(&gpu, &source, &buffers, Step::default(), groups, result);
+            let (floats, packed) = (to_floats(&read(3)), read(4));
+            let groups = floats.chunks_exact(32).zip(packed.chunks_exact(48));
+            assert_eq!(groups.len(), count / 32);
+            for (floats, packed) in groups {
+                let scale = to_floats(&packed[32..36])[0];
+                let most = floats.iter().fold(0f32, |most, it| most.max(it.abs()));
+                assert!((scale * 127.0 - most).abs() <= 1e-5 * most);
+                for (float, number) in floats.iter().zip(&packed[..32]) {
+                    let unpacked = f32::from(number.cast_signed()) * scale;
+                    assert!((unpacked - float).abs() <= 0.51 * scale);
+                }
             }
         }
     }
