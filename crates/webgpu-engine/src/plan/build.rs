@@ -255,7 +255,7 @@ impl<'p> Builder<'p> {
         self.push(&source, &storage, Work::Attend(work.clone()))
             .await?;
         let storage = [&self.scratch.partials, &self.scratch.attended];
-        let source = work.merge_source(self.gpu.abilities());
+        let source = work.merge_source();
         self.push(&source, &storage, Work::Merge(work)).await
     }
 
@@ -403,7 +403,6 @@ pub(super) fn attend(config: &Config, demand: &Demand, layer: u32, batch: u32) -
         } else {
             prefill_split_tokens(demand)
         },
-        is_packed: false,
     }
 }
 
