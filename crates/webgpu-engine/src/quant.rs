@@ -8,6 +8,7 @@ mod bfloat16;
 mod float16;
 mod float32;
 mod half;
+mod integers;
 mod layout;
 mod nibbles;
 mod q4_0;
@@ -21,6 +22,7 @@ mod q8_0;
 mod super_block;
 
 pub use half::{half_from_float, half_to_float};
+pub use integers::packed_weights_wgsl;
 pub use layout::{LOAD_WEIGHTS, Layout, WEIGHTS_WGSL};
 
 use crate::gguf::TensorType;

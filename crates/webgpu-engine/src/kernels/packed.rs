@@ -18,7 +18,10 @@
 //! | down | [`Pack`], the tenth dispatch, behind the gated product |
 
 use super::Step;
+use super::product::text::{Inner, Load};
+use super::product::{Matrix, Numbers, Product, Reduce, Tokens, Variant};
 use crate::gpu::{Access, Source};
+use crate::quant::{QuantType, WEIGHTS_WGSL, packed_weights_wgsl};
 
 /// Numbers with a scale of their own.
 pub const GROUP: u32 = 32;
@@ -123,13 +126,77 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     }
 }
 
-/// Texts of every kind that is made here, for compilers to look at.
+/// How products read packed states. Whole numbers are multiplied as such; where a matrix has none (F32, F16, BF16), it
+/// and those of the same dispatch are multiplied as floats, with the states made floats again.
+pub(super) fn inner(matrices: &[Matrix]) -> Inner {
+    let mut kinds = matrices.iter().map(|matrix| matrix.kind);
+    let has_halves = kinds.clone().any(QuantType::has_halves);
+    let (load, weights, multiply) = if !kinds.all(QuantType::has_integers) {
+        (
+            Load::Floats,
+            String::new(),
+            include_str!("packed/floats.wgsl"),
+        )
+    } else if has_halves {
+        (
+            Load::Integers,
+            packed_weights_wgsl(true),
+            include_str!("packed/two_scales.wgsl"),
+        )
+    } else {
+        (
+            Load::Integers,
+            packed_weights_wgsl(false),
+            include_str!("packed/one_scale.wgsl"),
+        )
+    };
+    Inner {
+        element: "vec4<u32>",
+        wgsl: format!("{WEIGHTS_WGSL}{weights}{multiply}"),
+        load,
+    }
+}
+
+/// Packing, and products of each type and of types together, to be compiled by tests.
 pub(super) fn every() -> Vec<Source> {
     let pack = Pack {
         label: "pack".to_owned(),
         inputs: 576,
     };
-    vec![pack.source()]
+    let product = |kinds: &[QuantType], lanes, columns| {
+        let matrices = kinds.iter().map(|kind| Matrix {
+            kind: *kind,
+            rows: 576,
+        });
+        let product = Product {
+            label: format!("packed product {kinds:?}"),
+            matrices: matrices.collect(),
+            inputs: 1536,
+            has_bias: false,
+            gated: None,
+            soft_cap: None,
+            output_first: 0,
+            output_stride: 1728,
+            tokens: Tokens::All,
+        };
+        let variant = Variant {
+            lanes,
+            columns,
+            reduce: Reduce::Memory,
+            numbers: Numbers::PackedDot,
+        };
+        product.source(variant, &super::all_abilities())
+    };
+    let alone = QuantType::ALL.map(|kind| product(&[kind], 1, 4));
+    let together = [
+        product(&[QuantType::Q4K, QuantType::Q6K, QuantType::Q5_0], 16, 1),
+        product(&[QuantType::Q4K, QuantType::F16], 64, 2),
+    ];
+    [pack.source()]
+        .into_iter()
+        .chain(alone)
+        .chain(together)
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! Bindings: states (token after token), the matrices, [bias], output, [`Step`].
 
 mod every;
-mod text;
+pub(super) mod text;
 
 pub(super) use every::every;
 
@@ -38,7 +38,8 @@ pub enum Reduce {
 pub enum Numbers {
     /// 32-bit floats.
     Float,
-    /// Integers of 8 bits, four in a word; the states were packed before.
+    /// Integers of 8 bits, four in a word; the states were packed before ([`super::packed`]). Only with
+    /// [`Abilities::has_packed_dot`].
     PackedDot,
 }
 

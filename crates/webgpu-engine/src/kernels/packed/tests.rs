@@ -2,8 +2,11 @@
 
 use super::super::tests::run;
 use super::{Pack, bytes};
+use crate::gpu::Gpu;
 use crate::gpu::tests::{gpu, to_bytes, to_floats};
-use crate::kernels::Step;
+use crate::kernels::product::tests::{Case, Random, TOLERANCE, UNTOUCHED, assert_close, single};
+use crate::kernels::{Matrix, Numbers, Product, Reduce, Step, Tokens, Variant};
+use crate::quant::QuantType;
 use crate::reference::packed::{GROUP, Packed};
 
 /// Groups as a buffer has them.
@@ -21,25 +24,15 @@ fn groups(bytes: &[u8]) -> Vec<Packed> {
         .collect()
 }
 
-/// Numbers between -1 and 1 that look random (`SplitMix64`).
-pub(crate) fn numbers(seed: u64, count: usize) -> Vec<f32> {
-    let numbers = (1..=count as u64).map(|index| {
-        let mut bits = seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let upper = u16::try_from((bits ^ (bits >> 31)) >> 48).expect("16 bits");
-        f32::from(upper) / 32_768.0 - 1.0
-    });
-    numbers.collect()
+fn packed_gpu() -> Option<Gpu> {
+    gpu().filter(|gpu| gpu.abilities().has_packed_dot)
 }
 
 #[test]
 fn vectors_are_packed_as_the_reference_packs_them() {
-    let Some(gpu) = gpu().filter(|gpu| gpu.abilities().has_packed_dot) else {
-        return;
-    };
+    let Some(gpu) = packed_gpu() else { return };
     for (count, tokens) in [(1, 1), (3, 2), (18, 1), (64, 3), (80, 2)] {
-        let mut floats = numbers(u64::from(count), GROUP * (count * tokens) as usize);
+        let mut floats = Random(u64::from(count)).numbers(GROUP * (count * tokens) as usize);
         for (index, group) in (0..).zip(floats.chunks_exact_mut(GROUP)) {
             // Of every size, and some are nothing but zeros.
             let power = index * 7 % 61 - 30;
@@ -96,4 +89,96 @@ fn what_is_packed_is_within_half_a_step() {
     }
     assert_eq!(Packed::new(&[0.0; GROUP]).to_bytes(), [0; 48]);
     assert_eq!(groups(&packed.to_bytes()), [packed]);
+}
+
+const fn variant(lanes: u32, columns: u32) -> Variant {
+    Variant {
+        lanes,
+        columns,
+        reduce: Reduce::Memory,
+        numbers: Numbers::PackedDot,
+    }
+}
+
+/// The product with random contents, whose states are what remains of them in 8 bits: what is exact with these is what
+/// the kernel must give.
+fn case(product: Product, tokens: u32, seed: u64) -> Case {
+    let mut case = Case::new(product, tokens, seed);
+    let packed = Packed::all(&case.states);
+    case.states = packed.iter().flat_map(Packed::to_floats).collect();
+    case
+}
+
+#[test]
+fn products_of_whole_numbers_are_those_of_the_cpu() {
+    let Some(gpu) = packed_gpu() else { return };
+    for (turn, kind) in QuantType::ALL.into_iter().enumerate() {
+        let block = u32::try_from(kind.quant().block_weights)
+            .expect("small")
+            .max(32);
+        let shapes = [(1, block), (67, 3 * block), (5, 2304)];
+        let variants = [(variant(1, 1), 2), (variant(1, 4), 5), (variant(16, 2), 3)];
+        for (index, (rows, inputs)) in shapes.into_iter().enumerate() {
+            let (variant, tokens) = variants[(index + turn) % 3];
+            let case = case(single(kind, rows, inputs), tokens, turn as u64);
+            let seen = case.run(&gpu, variant, tokens + 1);
+            let expected = case.expected(0);
+            for (index, number) in seen.iter().enumerate() {
+                let what = (kind, rows, inputs, variant, index);
+                match expected.numbers.get(index) {
+                    Some(it) => assert_close(*number, *it, expected.magnitudes[index], &what),
+                    None => assert_eq!(number.to_bits(), UNTOUCHED.to_bits(), "{what:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn types_with_one_scale_two_and_none_go_together() {
+    let Some(gpu) = packed_gpu() else { return };
+    let other = [QuantType::Q6K, QuantType::BF16];
+    for (other, lanes) in other.into_iter().zip([1, 8]) {
+        let kinds = [QuantType::Q4K, other, QuantType::Q5_0];
+        let product = Product {
+            matrices: kinds.map(|kind| Matrix { kind, rows: 20 }).to_vec(),
+            output_stride: 60,
+            tokens: Tokens::Output,
+            ..single(QuantType::Q4K, 0, 512)
+        };
+        let mut case = case(product, 4, 9);
+        case.step.output_first = 2;
+        case.step.output_tokens = 2;
+        let seen = case.run(&gpu, variant(lanes, 2), 2);
+        for matrix in 0..3 {
+            let expected = case.expected(matrix);
+            for (token, row) in (0..2).flat_map(|token| (0..20).map(move |row| (token, row))) {
+                let at = (token + 2) * 20 + row;
+                let number = seen[token * 60 + matrix * 20 + row];
+                let what = (other, matrix, token, row);
+                assert_close(number, expected.numbers[at], expected.magnitudes[at], &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_8_bits_lose_is_little() {
+    let Some(gpu) = packed_gpu() else { return };
+    let inputs = 2048;
+    for kind in QuantType::ALL {
+        let mut case = Case::new(single(kind, 40, inputs), 1, 3);
+        let weights = Random(4).numbers(40 * inputs as usize);
+        case.blocks[0] = kind.encode(&weights).expect("whole blocks");
+        let seen = case.run(&gpu, variant(1, 1), 1);
+        let expected = case.expected(0);
+        for (index, number) in seen.iter().enumerate() {
+            // Errors of half a step of 1/127 have no direction, so their sum is far below the sum of their sizes.
+            let error = (number - expected.numbers[index]).abs() / expected.magnitudes[index];
+            assert!(error < 0.5 / 127.0 / 5.0, "{kind:?} {error}");
+        }
+        let lost = seen.iter().zip(&expected.numbers).zip(&expected.magnitudes);
+        let lost = lost.filter(|((seen, it), size)| (*seen - *it).abs() > TOLERANCE * *size);
+        assert!(lost.count() > 0, "{kind:?}: nothing was rounded");
+    }
 }

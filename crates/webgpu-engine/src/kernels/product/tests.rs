@@ -6,6 +6,7 @@ use crate::gpu::tests::{gpu, to_bytes, to_floats};
 use crate::kernels::tests::run;
 use crate::reference;
 use crate::reference::activation::{gated, soft_cap};
+use crate::reference::packed::Packed;
 
 /// Numbers that look random (`SplitMix64`).
 #[derive(Debug)]
@@ -85,9 +86,9 @@ pub(crate) fn buffer(kind: QuantType, blocks: &[u8]) -> Vec<u8> {
 }
 
 /// What a product must give, and how large what was added up for it is.
-struct Expected {
-    numbers: Vec<f32>,
-    magnitudes: Vec<f32>,
+pub(crate) struct Expected {
+    pub(crate) numbers: Vec<f32>,
+    pub(crate) magnitudes: Vec<f32>,
 }
 
 /// The products of one matrix: token after token.
@@ -106,21 +107,21 @@ fn expected(kind: QuantType, inputs: usize, blocks: &[u8], states: &[f32]) -> Ex
 }
 
 /// What an untouched place of the output has.
-const UNTOUCHED: f32 = -7.5;
+pub(crate) const UNTOUCHED: f32 = -7.5;
 
 /// A product that is to be run.
-struct Case {
-    product: Product,
+pub(crate) struct Case {
+    pub(crate) product: Product,
     /// The matrices' blocks.
-    blocks: Vec<Vec<u8>>,
-    states: Vec<f32>,
-    bias: Vec<f32>,
-    step: Step,
+    pub(crate) blocks: Vec<Vec<u8>>,
+    pub(crate) states: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    pub(crate) step: Step,
 }
 
 impl Case {
     /// Random contents for a product, and states for so many tokens.
-    fn new(product: Product, tokens: u32, seed: u64) -> Self {
+    pub(crate) fn new(product: Product, tokens: u32, seed: u64) -> Self {
         let mut random = Random(seed);
         let inputs = product.inputs as usize;
         let rows: u32 = product.matrices.iter().map(|matrix| matrix.rows).sum();
@@ -139,9 +140,29 @@ impl Case {
     }
 
     /// The whole output, with room for so many tokens.
-    fn run(&self, gpu: &Gpu, variant: Variant, room: u32) -> Vec<f32> {
+    pub(crate) fn run(&self, gpu: &Gpu, variant: Variant, room: u32) -> Vec<f32> {
         let source = self.product.source(variant, gpu.abilities());
-        let mut buffers = vec![to_bytes(&self.states)];
+        let groups = self.product.groups(variant, room);
+        let states = match variant.numbers {
+            Numbers::Float => to_bytes(&self.states),
+            Numbers::PackedDot => {
+                let groups = Packed::all(&self.states);
+                groups.iter().flat_map(Packed::to_bytes).collect()
+            }
+        };
+        self.run_as(gpu, &source, groups, states, room)
+    }
+
+    /// The whole output of a kernel for this product, with room for so many tokens.
+    pub(crate) fn run_as(
+        &self,
+        gpu: &Gpu,
+        source: &Source,
+        groups: [u32; 3],
+        states: Vec<u8>,
+        room: u32,
+    ) -> Vec<f32> {
+        let mut buffers = vec![states];
         let matrices = self.product.matrices.iter().zip(&self.blocks);
         buffers.extend(matrices.map(|(matrix, blocks)| buffer(matrix.kind, blocks)));
         if self.product.has_bias {
@@ -149,20 +170,19 @@ impl Case {
         }
         let output = self.product.output_stride * room;
         buffers.push(to_bytes(&vec![UNTOUCHED; output as usize]));
-        let groups = self.product.groups(variant, room);
         let result = buffers.len() - 1;
-        to_floats(&run(gpu, &source, &buffers, self.step, groups, result))
+        to_floats(&run(gpu, source, &buffers, self.step, groups, result))
     }
 
     /// What one matrix must give.
-    fn expected(&self, matrix: usize) -> Expected {
+    pub(crate) fn expected(&self, matrix: usize) -> Expected {
         let kind = self.product.matrices[matrix].kind;
         let inputs = self.product.inputs as usize;
         expected(kind, inputs, &self.blocks[matrix], &self.states)
     }
 }
 
-fn single(kind: QuantType, rows: u32, inputs: u32) -> Product {
+pub(crate) fn single(kind: QuantType, rows: u32, inputs: u32) -> Product {
     Product {
         label: format!("{kind:?} {rows}x{inputs}"),
         matrices: vec![Matrix { kind, rows }],
@@ -186,10 +206,10 @@ const fn variant(lanes: u32, columns: u32, reduce: Reduce) -> Variant {
 }
 
 /// Sums in another order differ by so much of what was added up.
-const TOLERANCE: f32 = 3e-6;
+pub(crate) const TOLERANCE: f32 = 3e-6;
 
 #[track_caller]
-fn assert_close(seen: f32, expected: f32, magnitude: f32, what: &dyn std::fmt::Debug) {
+pub(crate) fn assert_close(seen: f32, expected: f32, magnitude: f32, what: &dyn std::fmt::Debug) {
     let error = (seen - expected).abs();
     assert!(
         error <= TOLERANCE * magnitude,

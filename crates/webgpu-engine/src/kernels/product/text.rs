@@ -6,29 +6,55 @@ use super::{
     Abilities, Access, LOAD_WEIGHTS, Numbers, Product, Reduce, THREADS, Tokens, Variant, binding,
     step,
 };
+use crate::kernels::packed;
 use crate::model::Activation;
-use crate::quant::WEIGHTS_WGSL;
+use crate::quant::{QuantType, WEIGHTS_WGSL};
 
 /// How 32 weights are multiplied with 32 numbers of a state.
-struct Inner {
+pub(in crate::kernels) struct Inner {
     /// What the states are an array of.
-    element: &'static str,
+    pub(in crate::kernels) element: &'static str,
     /// Declares `Weights` (what `load` gives), `Sum`, `fn multiply(weights: Weights, place: u32) -> Sum` (with the
     /// 32 numbers from `32 * place` on) and `fn total(sum: Sum) -> f32`.
-    wgsl: String,
-    /// The functions that give weights are called so, before the name of the buffer.
-    load: &'static str,
+    pub(in crate::kernels) wgsl: String,
+    /// Which functions give weights.
+    pub(in crate::kernels) load: Load,
+}
+
+/// The functions that give weights of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kernels) enum Load {
+    /// As floats: `load32_NAME`.
+    Floats,
+    /// As whole numbers with scales: `packed32_NAME`.
+    Integers,
 }
 
 impl Inner {
-    fn of(numbers: Numbers) -> Self {
+    fn of(product: &Product, numbers: Numbers) -> Self {
         match numbers {
-            // Packed numbers go by an arm of their own as soon as types have functions for them (`packed32_NAME`).
-            Numbers::Float | Numbers::PackedDot => Self {
+            Numbers::Float => Self {
                 element: "vec4<f32>",
                 wgsl: format!("{WEIGHTS_WGSL}{}", include_str!("float.wgsl")),
-                load: "load32",
+                load: Load::Floats,
             },
+            Numbers::PackedDot => packed::inner(&product.matrices),
+        }
+    }
+
+    /// The function for a buffer of this name.
+    fn load_wgsl(&self, kind: QuantType, name: &str, weights: u64) -> String {
+        match self.load {
+            Load::Floats => kind.load_wgsl(name, weights),
+            Load::Integers => kind.packed_wgsl(name, weights).unwrap_or_default(),
+        }
+    }
+
+    /// What it is called, before the name of the buffer.
+    const fn load(&self) -> &'static str {
+        match self.load {
+            Load::Floats => "load32",
+            Load::Integers => "packed32",
         }
     }
 }
@@ -51,7 +77,7 @@ impl<'p> Text<'p> {
         Self {
             product,
             variant,
-            inner: Inner::of(variant.numbers),
+            inner: Inner::of(product, variant.numbers),
             subgroup: subgroup.min(variant.lanes),
         }
     }
@@ -140,7 +166,7 @@ fn place_of(token: u32) -> u32 {{
         );
         for (matrix, name) in self.product.matrices.iter().zip(self.names()) {
             let weights = u64::from(matrix.rows) * u64::from(self.product.inputs);
-            text += &matrix.kind.load_wgsl(&name, weights);
+            text += &self.inner.load_wgsl(matrix.kind, &name, weights);
             let lines = [
                 self.columns(|column| {
                     format!("    let place_{column} = place_of(token + {column}u);\n")
@@ -165,7 +191,7 @@ fn sums_{name}(row: u32, lane: u32, token: u32) -> Sums {{
 ",
                 blocks = self.blocks(),
                 lanes = self.variant.lanes,
-                load = self.inner.load,
+                load = self.inner.load(),
             );
         }
         text
