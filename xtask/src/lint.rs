@@ -13,7 +13,7 @@ use crate::setup::{Purpose, setup};
 use crate::tidy;
 
 /// What compiles natively in the dev profile.
-const NATIVE: [&str; 14] = [
+const NATIVE: [&str; 15] = [
     "benches",
     "browser-node",
     "echo",
@@ -23,6 +23,7 @@ const NATIVE: [&str; 14] = [
     "client-session",
     "openai-api",
     "catalog",
+    "sampling",
     "simulator",
     "xtask",
     "tests",
@@ -31,7 +32,7 @@ const NATIVE: [&str; 14] = [
 ];
 
 /// What runs in the Worker or in a page.
-const WASM: [&str; 10] = [
+const WASM: [&str; 11] = [
     "browser-node",
     "echo",
     "protocol",
@@ -40,6 +41,7 @@ const WASM: [&str; 10] = [
     "client-session",
     "openai-api",
     "catalog",
+    "sampling",
     "edge-relay",
     "web",
 ];

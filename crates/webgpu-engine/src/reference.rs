@@ -17,11 +17,12 @@ pub mod norm;
 pub mod packed;
 pub mod product;
 pub mod rope;
-pub mod sampling;
 
 pub use attention::Attention;
 pub use model::{LoadError, Model, ReadError, Session};
 pub use product::Matrix;
+/// How tokens are drawn, which is the same for every engine.
+pub use sampling;
 
 #[cfg(test)]
 mod tests;

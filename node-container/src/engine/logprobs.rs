@@ -52,12 +52,7 @@ pub fn token_logprob(
     top_count: u8,
     piece: impl Fn(u32) -> Vec<u8>,
 ) -> TokenLogprob {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits
-        .iter()
-        .map(|logit| f64::from(logit - most).exp())
-        .sum();
-    let normaliser = f64::from(most) + sum.ln();
+    let normaliser = sampling::log_sum(logits);
     let candidate = |id: u32, logit: f32| {
         let bytes = piece(id);
         Candidate {

@@ -1,12 +1,11 @@
 //! How the next token is drawn.
 //!
-//! Order, as in llama.cpp: biases, penalties, `top_k`, `top_p`, `min_p`, temperature ([`mod@select`]), draw. What a request leaves out is
-//! taken from [`Defaults`]: llama.cpp's own, unless the model file recommends others (`general.sampling.*`).
-//! Temperature 0 always takes the likeliest token, and so does one below [`select::GREEDY_BELOW`].
+//! The rules are those of the crate [`sampling`](::sampling), which every engine uses. What a request leaves out is taken
+//! from [`Defaults`]: llama.cpp's own, unless the model file recommends others (`general.sampling.*`).
 //!
 //! Penalties see the answer only, not the prompt, as `OpenAI` describes them.
 //!
-//! A draw is a function of the seed and of the token's position in the answer ([`randomness`]): whoever goes on with an
+//! A draw is a function of the seed and of the token's position in the answer: whoever goes on with an
 //! answer draws what the one who began it would have drawn.
 //!
 //! A grammar is asked about the drawn token first; only when it says no is it applied to the whole vocabulary and the
@@ -23,11 +22,7 @@ use nix::time::{ClockId, clock_gettime};
 use protocol::chat::Sampling;
 use protocol::{ChatRequest, ErrorCode, Failure};
 
-use randomness::Randomness;
-use select::{Rules, Selection};
-
-mod randomness;
-mod select;
+use ::sampling::{Randomness, Rules, Selection};
 
 /// What holds where a request says nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -142,8 +137,7 @@ impl Sampler {
                 return Err(DrawError::TooSlow);
             }
         }
-        self.selection.accept(token);
-        self.position += 1;
+        self.remember(token);
         Ok(())
     }
 
@@ -183,9 +177,15 @@ impl Sampler {
         if let Some(grammar) = &mut self.grammar {
             grammar.try_accept(token).ok()?;
         }
-        self.selection.accept(token);
-        self.position += 1;
+        self.remember(token);
         Some(token)
+    }
+
+    fn remember(&mut self, token: LlamaToken) {
+        if let Ok(id) = u32::try_from(token.0) {
+            self.selection.accept(id);
+        }
+        self.position += 1;
     }
 
     /// Makes a row in which nothing else can be drawn than what is allowed.
@@ -216,12 +216,7 @@ fn select(
 ) -> Option<LlamaToken> {
     let candidates = selection.candidates(row);
     let id = match randomness {
-        Some(randomness) => randomness.draw(
-            position,
-            candidates
-                .iter()
-                .map(|candidate| (candidate.id, candidate.logit)),
-        ),
+        Some(randomness) => randomness.draw(position, candidates.iter().copied()),
         None => candidates.first().map(|candidate| candidate.id),
     };
     id.and_then(|id| i32::try_from(id).ok())
@@ -283,3 +278,6 @@ fn rules(model: &LlamaModel, defaults: Defaults, sampling: &Sampling) -> Result<
             .collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,11 @@ use std::path::Path;
 use gguf_writer::seeded::family::{Family, Small};
 use gguf_writer::{GgufWriter, Value};
 use node_container::engine::llama::truth::with_truth;
+use sampling::log_sum;
 use webgpu_engine::gguf::{self, Header, Numbers, Scalar};
 use webgpu_engine::model::{CacheType, Config};
 use webgpu_engine::quant::QuantType;
 use webgpu_engine::reference::Model;
-use webgpu_engine::reference::sampling::log_sum;
 use webgpu_engine::tokenizer::{Encoding, Tokenizer, Vocabulary};
 
 use crate::model::{found, model_file};

@@ -7,7 +7,10 @@ use serde_json::Value;
 /// The layers, from the bottom. A crate may use any crate of a lower layer and none of its own.
 const LAYERS: [(&str, &[&str]); 6] = [
     ("wire", &["protocol"]),
-    ("data", &["catalog", "chat-format", "gguf-writer"]),
+    (
+        "data",
+        &["catalog", "chat-format", "gguf-writer", "sampling"],
+    ),
     (
         "brains",
         &[

@@ -2,7 +2,6 @@
 
 mod functions;
 mod models;
-mod sampling;
 
 use gguf_writer::seeded::family::{Family, Small};
 

@@ -8,16 +8,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PLAIN: Rules = Rules {
-    temperature: 1.0,
-    top_k: 0,
-    top_p: 1.0,
-    min_p: 0.0,
-    frequency_penalty: 0.0,
-    presence_penalty: 0.0,
-    biases: Vec::new(),
-};
-
 /// What llama.cpp's own samplers leave over, in the order of ids.
 fn of_llama(rules: &Rules, drawn: &[u32], row: &[f32]) -> Vec<(u32, f32)> {
     let token = |id: u32| LlamaToken::new(i32::try_from(id).expect("small"));
@@ -76,7 +66,7 @@ fn of_llama(rules: &Rules, drawn: &[u32], row: &[f32]) -> Vec<(u32, f32)> {
 fn ours(rules: &Rules, drawn: &[u32], row: &[f32]) -> Vec<(u32, f32)> {
     let mut selection = Selection::new(rules.clone());
     for id in drawn {
-        selection.accept(LlamaToken::new(i32::try_from(*id).expect("small")));
+        selection.accept(*id);
     }
     let mut left: Vec<_> = selection
         .candidates(row)
@@ -134,63 +124,4 @@ proptest! {
     ) {
         prop_assert_eq!(ours(&rules, &drawn, &row), of_llama(&rules, &drawn, &row));
     }
-}
-
-#[test]
-fn of_equals_the_lower_id_is_kept() {
-    let rules = Rules { top_k: 2, ..PLAIN };
-    let left = ours(&rules, &[], &[1.0, 3.0, 3.0, 3.0, 0.0]);
-    assert_eq!(left, [(1, 3.0), (2, 3.0)]);
-    let rules = Rules {
-        temperature: 0.0,
-        ..PLAIN
-    };
-    assert_eq!(ours(&rules, &[], &[1.0, 3.0, 3.0]), [(1, 3.0)]);
-}
-
-#[test]
-fn what_is_impossible_is_never_left_over() {
-    let row = [f32::NEG_INFINITY, 1.0, f32::NAN, f32::NEG_INFINITY];
-    for rules in [
-        PLAIN,
-        Rules { top_k: 3, ..PLAIN },
-        Rules {
-            top_p: 0.9,
-            ..PLAIN
-        },
-        Rules {
-            min_p: 0.1,
-            ..PLAIN
-        },
-        Rules {
-            temperature: 0.0,
-            ..PLAIN
-        },
-    ] {
-        assert_eq!(ours(&rules, &[], &row), [(1, 1.0)], "{rules:?}");
-        assert_eq!(ours(&rules, &[], &[f32::NEG_INFINITY; 3]), [], "{rules:?}");
-    }
-}
-
-#[test]
-fn a_temperature_that_is_almost_nothing_takes_the_likeliest_token() {
-    let row = [3.0, -2.0, 17.5, 17.499_998, f32::NEG_INFINITY, 1e6];
-    let candidates = |temperature| {
-        let rules = Rules {
-            temperature,
-            ..PLAIN
-        };
-        Selection::new(rules).candidates(&row).to_vec()
-    };
-    let likeliest = Candidate { id: 5, logit: 1e6 };
-    // The smallest number there is, and the largest below the threshold.
-    for temperature in [0.0, f32::from_bits(1), 1e-39, GREEDY_BELOW.next_down()] {
-        assert_eq!(candidates(temperature), [likeliest], "{temperature:e}");
-    }
-    let warm = candidates(GREEDY_BELOW);
-    assert!(warm.len() > 1);
-    assert!(
-        warm.iter()
-            .all(|candidate| !candidate.logit.is_nan() && candidate.logit < f32::INFINITY)
-    );
 }

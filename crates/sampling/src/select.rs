@@ -6,57 +6,31 @@
 //! Corrections of single logits (biases, penalties) are kept beside the row. Rows have 50,000 to 250,000 entries, of
 //! which a request corrects a few.
 
-use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use llama_cpp_2::token::LlamaToken;
+use crate::{Candidate, Rules};
 
 /// Above so many, sorting what is left is quicker than inserting one by one.
 const INSERTED_MAX: usize = 256;
 
-/// Temperatures below this are taken for 0. Logits have about seven digits: those that differ at all differ by a millionth
-/// or more, which becomes ten or more, so that the second is drawn less than once in 20,000 times. Divided by far less,
-/// logits are infinite, and no token can be drawn.
-pub(super) const GREEDY_BELOW: f32 = 1e-7;
-
 /// Entries that are compared at once with what is kept: most rows have only few that are better.
 const STRIDE: usize = 32;
 
-/// What a request says about its tokens.
-#[derive(Debug, Clone)]
-pub(super) struct Rules {
-    /// Takes the likeliest token where it is below [`GREEDY_BELOW`].
-    pub(super) temperature: f32,
-    /// 0 means all.
-    pub(super) top_k: u32,
-    pub(super) top_p: f32,
-    pub(super) min_p: f32,
-    pub(super) frequency_penalty: f32,
-    pub(super) presence_penalty: f32,
-    /// By token; a token may have several.
-    pub(super) biases: Vec<(u32, f32)>,
-}
-
-/// A token and its logit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Candidate {
-    pub(super) id: u32,
-    pub(super) logit: f32,
-}
-
 /// Selects candidates for one answer.
 #[derive(Debug, Clone)]
-pub(super) struct Selection {
+pub struct Selection {
     rules: Rules,
     /// How often each token was drawn, in the order of ids; empty without penalties.
     counts: Vec<(u32, u32)>,
     /// Logits that differ from the row's, in the order of ids.
     corrected: Vec<Candidate>,
-    /// Likeliest first, of equals the lower id.
+    /// Likeliest first, of equals the lower id; where nothing is cut off by rank, in the order of ids.
     kept: Vec<Candidate>,
 }
 
 impl Selection {
-    pub(super) fn new(mut rules: Rules) -> Self {
+    /// At the beginning of an answer.
+    pub fn new(mut rules: Rules) -> Self {
         rules.biases.sort_by_key(|(id, _)| *id);
         Self {
             rules,
@@ -66,19 +40,26 @@ impl Selection {
         }
     }
 
+    /// In an answer in which tokens were drawn so often.
+    pub fn going_on(rules: Rules, counts: &BTreeMap<u32, u32>) -> Self {
+        let mut selection = Self::new(rules);
+        if selection.rules.has_penalties() {
+            let drawn = counts.iter().filter(|(_, count)| **count > 0);
+            selection.counts = drawn.map(|(id, count)| (*id, *count)).collect();
+        }
+        selection
+    }
+
     /// Whether there is always just one candidate.
-    pub(super) fn is_greedy(&self) -> bool {
-        self.rules.temperature < GREEDY_BELOW
+    pub fn is_greedy(&self) -> bool {
+        self.rules.is_greedy()
     }
 
     /// A token was drawn.
-    pub(super) fn accept(&mut self, token: LlamaToken) {
-        if self.rules.frequency_penalty == 0.0 && self.rules.presence_penalty == 0.0 {
+    pub fn accept(&mut self, id: u32) {
+        if !self.rules.has_penalties() {
             return;
         }
-        let Ok(id) = u32::try_from(token.0) else {
-            return;
-        };
         match self.counts.binary_search_by_key(&id, |(id, _)| *id) {
             Ok(place) => {
                 if let Some((_, count)) = self.counts.get_mut(place) {
@@ -89,9 +70,9 @@ impl Selection {
         }
     }
 
-    /// The tokens that may be drawn, with the logits to draw by. One of them where it [is greedy](Self::is_greedy), none where no logit is
-    /// above minus infinity.
-    pub(super) fn candidates(&mut self, row: &[f32]) -> &[Candidate] {
+    /// The tokens that may be drawn, with the logits to draw by; order tells nothing. One of them where it
+    /// [is greedy](Self::is_greedy), none where no logit is above minus infinity.
+    pub fn candidates(&mut self, row: &[f32]) -> &[Candidate] {
         self.correct(row);
         self.kept.clear();
         if self.is_greedy() {
@@ -170,11 +151,10 @@ impl Selection {
     fn keep_many(&mut self, row: &[f32], most: usize) {
         self.keep_above(f32::NEG_INFINITY, row);
         if self.kept.len() > most {
-            self.kept
-                .select_nth_unstable_by(most, |one, other| order(*one, *other));
+            self.kept.select_nth_unstable_by(most, Candidate::order);
             self.kept.truncate(most);
         }
-        self.kept.sort_unstable_by(|one, other| order(*one, *other));
+        self.kept.sort_unstable_by(Candidate::order);
     }
 
     /// Keeps every token that `top_p` and `min_p` could leave over of the whole row.
@@ -194,7 +174,7 @@ impl Selection {
         }
         self.keep_above(floor, row);
         if self.rules.top_p < 1.0 {
-            self.kept.sort_unstable_by(|one, other| order(*one, *other));
+            self.kept.sort_unstable_by(Candidate::order);
         }
     }
 
@@ -242,12 +222,6 @@ impl Selection {
         let floor = most.fold(f32::NEG_INFINITY, f32::max) + self.rules.min_p.ln();
         self.kept.retain(|candidate| candidate.logit >= floor);
     }
-}
-
-/// Likeliest first, of equals the lower id.
-fn order(one: Candidate, other: Candidate) -> Ordering {
-    let by_logit = other.logit.total_cmp(&one.logit);
-    by_logit.then(one.id.cmp(&other.id))
 }
 
 fn best(row: &[f32], corrected: &[Candidate]) -> f32 {
@@ -316,6 +290,3 @@ fn for_each_part<'r>(row: &'r [f32], corrected: &[Candidate], mut visit: impl Fn
     }
     visit(Part::AsIs(start, row.get(start..).unwrap_or_default()));
 }
-
-#[cfg(test)]
-mod tests;
