@@ -17,6 +17,7 @@ pub mod product;
 mod rope_keep;
 mod sampling;
 mod step;
+mod tiled;
 mod total;
 
 pub use attention::Attend;
@@ -39,6 +40,7 @@ pub fn every() -> Vec<crate::gpu::Source> {
         packed::every(),
         product::every(),
         rope_keep::every(),
+        tiled::every(),
     ]
     .concat()
 }

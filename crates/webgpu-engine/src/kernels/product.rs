@@ -10,7 +10,7 @@
 mod every;
 pub(super) mod text;
 
-pub(super) use every::every;
+pub(super) use every::{every, samples};
 
 use super::Step;
 use crate::gpu::{Abilities, Access, Source};
@@ -110,14 +110,19 @@ pub struct Product {
 impl Product {
     /// The kernel. Tokens that the step does not have are neither read nor written.
     pub fn source(&self, variant: Variant, abilities: &Abilities) -> Source {
-        let biases = usize::from(self.has_bias);
-        let mut storage = vec![Access::Read; 1 + self.matrices.len() + biases];
-        storage.push(Access::Write);
         Source {
             label: self.label.clone(),
             wgsl: text::Text::new(self, variant, abilities).wgsl(),
-            storage,
+            storage: self.storage(),
         }
+    }
+
+    /// Its buffers.
+    pub(super) fn storage(&self) -> Vec<Access> {
+        let biases = usize::from(self.has_bias);
+        let mut storage = vec![Access::Read; 1 + self.matrices.len() + biases];
+        storage.push(Access::Write);
+        storage
     }
 
     /// How many workgroups so many tokens take.

@@ -33,6 +33,12 @@ pub(in crate::kernels) fn every() -> Vec<Source> {
         .collect()
 }
 
+/// Each type, and each thing that a product can do besides.
+pub(in crate::kernels) fn samples() -> Vec<Product> {
+    let types = QuantType::ALL.into_iter().map(single);
+    types.chain(besides()).collect()
+}
+
 const fn variant(lanes: u32, columns: u32, reduce: Reduce) -> Variant {
     Variant {
         lanes,

@@ -60,7 +60,7 @@ impl Inner {
 }
 
 /// What is written.
-pub(super) struct Text<'p> {
+pub(in crate::kernels) struct Text<'p> {
     product: &'p Product,
     variant: Variant,
     inner: Inner,
@@ -69,7 +69,11 @@ pub(super) struct Text<'p> {
 }
 
 impl<'p> Text<'p> {
-    pub(super) fn new(product: &'p Product, variant: Variant, abilities: &Abilities) -> Self {
+    pub(in crate::kernels) fn new(
+        product: &'p Product,
+        variant: Variant,
+        abilities: &Abilities,
+    ) -> Self {
         let subgroup = match variant.reduce {
             Reduce::Subgroups if abilities.has_subgroups => abilities.subgroup_threads,
             Reduce::Subgroups | Reduce::Memory => 1,
@@ -114,7 +118,7 @@ impl<'p> Text<'p> {
         self.product.inputs / LOAD_WEIGHTS
     }
 
-    fn bindings(&self) -> String {
+    pub(in crate::kernels) fn bindings(&self) -> String {
         let mut text = binding(0, Access::Read, "inputs", self.inner.element);
         let mut next = 1;
         for (matrix, name) in self.product.matrices.iter().zip(self.names()) {
@@ -131,7 +135,7 @@ impl<'p> Text<'p> {
     }
 
     /// Where states are read. Behind the last token the last one is read again.
-    fn tokens(&self) -> String {
+    pub(in crate::kernels) fn tokens(&self) -> String {
         let (first, count) = match self.product.tokens {
             Tokens::All => ("0u", "step.tokens"),
             Tokens::Output => ("step.output_first", "step.output_tokens"),
@@ -164,9 +168,8 @@ fn place_of(token: u32) -> u32 {{
 ",
             self.columns(|column| format!("    of_{column}: f32,\n"))
         );
-        for (matrix, name) in self.product.matrices.iter().zip(self.names()) {
-            let weights = u64::from(matrix.rows) * u64::from(self.product.inputs);
-            text += &self.inner.load_wgsl(matrix.kind, &name, weights);
+        text += &self.loads();
+        for name in self.names() {
             let lines = [
                 self.columns(|column| {
                     format!("    let place_{column} = place_of(token + {column}u);\n")
@@ -197,8 +200,18 @@ fn sums_{name}(row: u32, lane: u32, token: u32) -> Sums {{
         text
     }
 
+    /// The functions that give weights of the matrices.
+    pub(in crate::kernels) fn loads(&self) -> String {
+        let matrices = self.product.matrices.iter().zip(self.names());
+        let loads = matrices.map(|(matrix, name)| {
+            let weights = u64::from(matrix.rows) * u64::from(self.product.inputs);
+            self.inner.load_wgsl(matrix.kind, &name, weights)
+        });
+        loads.collect()
+    }
+
     /// What becomes of a sum, and where it is written.
-    fn finish(&self) -> String {
+    pub(in crate::kernels) fn finish(&self) -> String {
         let product = self.product;
         let second = product.gated.map_or("", |_| ", second: f32");
         let rows = product.matrices.first().map_or(0, |matrix| matrix.rows);
