@@ -170,6 +170,9 @@ impl Parser {
             }
             Field::Key => {
                 self.key = text(&bytes, "a key")?;
+                if self.metadata.value(&self.key).is_some() {
+                    return Err(GgufError::KeyTwice(std::mem::take(&mut self.key)));
+                }
                 self.want(4, Field::ValueType)?;
             }
             Field::ValueType => self.value_type(u32_at(&bytes, 0))?,
@@ -291,9 +294,6 @@ impl Parser {
     /// Keeps a value.
     fn entry(&mut self, value: Value) -> Result<Option<Header>, GgufError> {
         let key = std::mem::take(&mut self.key);
-        if self.metadata.value(&key).is_some() {
-            return Err(GgufError::KeyTwice(key));
-        }
         self.metadata.insert(key, value);
         self.next()
     }

@@ -1,8 +1,10 @@
-//! Headers written by hand, whole, in pieces, damaged and hostile.
+//! Headers written by hand: whole, in pieces and damaged; hostile ones beside them.
 
 use super::*;
 use gguf_writer::GgufWriter;
 use proptest::prelude::*;
+
+mod hostile;
 
 /// Writes a header as the format says, or just not.
 #[derive(Clone)]
@@ -235,148 +237,6 @@ fn a_parser_that_is_done_takes_nothing_more() {
     let mut parser = Parser::new(None);
     assert_eq!(parser.push(b"GGML"), Err(GgufError::NotGguf));
     assert_eq!(parser.push(&bytes), Err(GgufError::Over));
-}
-
-#[test]
-fn other_formats_versions_and_byte_orders_are_refused() {
-    assert_eq!(read(b"PK\x03\x04", None), Err(GgufError::NotGguf));
-    let with = |version| Raw { version, ..small() };
-    assert_eq!(with(2).read().map(|header| header.version), Ok(2));
-    for version in [0, 1, 4] {
-        assert_eq!(with(version).refusal(), GgufError::Version(version));
-    }
-    assert_eq!(with(3u32.swap_bytes()).refusal(), GgufError::BigEndian);
-}
-
-#[test]
-fn gigantic_counts_are_refused_when_they_are_read() {
-    let huge = u64::MAX;
-    let counts = [
-        Raw {
-            tensors: limits::TENSORS_MAX + 1,
-            ..Raw::new()
-        },
-        Raw {
-            entries: limits::ENTRIES_MAX + 1,
-            ..Raw::new()
-        },
-        Raw {
-            tensors: huge,
-            entries: huge,
-            ..Raw::new()
-        },
-        Raw::new().array("a", 0, limits::ELEMENTS_MAX + 1, &[]),
-        Raw::new().array("a", 8, huge, &[]),
-    ];
-    for raw in counts {
-        assert!(
-            matches!(raw.refusal(), GgufError::TooMany { .. }),
-            "{raw:?}",
-            raw = raw.body
-        );
-    }
-    // Four million numbers of 64 bits fit no header, …
-    let numbers = Raw::new().array("a", 10, limits::ELEMENTS_MAX, &[]);
-    let twice = numbers.array("b", 10, limits::ELEMENTS_MAX, &[]);
-    assert_eq!(twice.refusal(), GgufError::HeaderTooLong);
-    // … and two million texts no file of 100 bytes.
-    let texts = Raw::new().array("a", 8, limits::ELEMENTS_MAX / 2, &[]);
-    assert_eq!(read(&texts.bytes(), Some(100)), Err(GgufError::Truncated));
-}
-
-#[test]
-fn gigantic_lengths_are_refused_when_they_are_read() {
-    let mut key = Raw {
-        entries: 1,
-        ..Raw::new()
-    };
-    key.body.extend(u64::MAX.to_le_bytes());
-    let long = Raw::new().entry("a", 8, &(limits::TEXT_BYTES_MAX + 1).to_le_bytes());
-    let element = Raw::new().array("a", 8, 1, &u64::MAX.to_le_bytes());
-    let name = Raw::new().tensor(&"n".repeat(64), 0, &[1], 0);
-    for raw in [key, long, element, name] {
-        assert!(matches!(raw.refusal(), GgufError::TooLong { .. }));
-    }
-}
-
-#[test]
-fn nothing_is_allocated_for_what_has_not_come() {
-    let raw = Raw::new().array("a", 10, limits::ELEMENTS_MAX / 2, &[0; 100]);
-    let mut parser = Parser::new(None);
-    assert_eq!(parser.push(&raw.bytes()), Ok(Progress::More));
-    assert!(parser.pending.capacity() < 1000);
-}
-
-#[test]
-fn names_that_are_none_or_come_twice_are_refused() {
-    let number = 1u32.to_le_bytes();
-    let twice = Raw::new().entry("a", 4, &number).entry("a", 4, &number);
-    assert_eq!(twice.refusal(), GgufError::KeyTwice("a".to_owned()));
-    let empty = Raw::new().entry("", 4, &number);
-    assert_eq!(empty.refusal(), GgufError::NotText("a key"));
-    let mut broken = Raw {
-        entries: 1,
-        ..Raw::new()
-    };
-    broken.body.extend([1, 0, 0, 0, 0, 0, 0, 0, 0xff]);
-    assert_eq!(broken.refusal(), GgufError::NotText("a key"));
-    let twice = Raw::new().tensor("t", 0, &[8], 0).tensor("t", 0, &[8], 32);
-    assert_eq!(twice.refusal(), GgufError::TensorTwice("t".to_owned()));
-}
-
-#[test]
-fn unknown_types_are_refused() {
-    let value = |kind, key: &str| GgufError::ValueType {
-        key: key.to_owned(),
-        kind,
-    };
-    assert_eq!(Raw::new().entry("a", 13, &[]).refusal(), value(13, "a"));
-    assert_eq!(Raw::new().array("a", 9, 1, &[]).refusal(), value(9, "a"));
-    let name = || "t".to_owned();
-    for kind in [4, 31, 43, u32::MAX] {
-        let unknown = Raw::new().tensor("t", kind, &[32], 0);
-        assert_eq!(
-            unknown.refusal(),
-            GgufError::TensorType { name: name(), kind }
-        );
-    }
-}
-
-#[test]
-fn impossible_tensors_are_refused() {
-    let shape = GgufError::Shape("t".to_owned());
-    let impossible: [&[u64]; 5] = [&[], &[0], &[1; 5], &[1 << 63, 2], &[u64::MAX, 1]];
-    for dimensions in impossible {
-        let raw = Raw::new().tensor("t", 0, dimensions, 0);
-        assert_eq!(raw.refusal(), shape, "{dimensions:?}");
-    }
-    let partial = Raw::new().tensor("t", 2, &[33], 0);
-    assert!(matches!(partial.refusal(), GgufError::PartialBlock { .. }));
-    let misaligned = Raw::new().tensor("t", 0, &[1], 16);
-    assert!(matches!(misaligned.refusal(), GgufError::Misaligned { .. }));
-    let outside = GgufError::OutsideFile("t".to_owned());
-    let behind = Raw::new().tensor("t", 0, &[8], u64::MAX - 31);
-    assert_eq!(behind.refusal(), outside);
-    let fits = Raw::new().tensor("t", 0, &[8], 64);
-    let file_bytes = fits.read().expect("a header").file_bytes();
-    assert!(read(&fits.bytes(), Some(file_bytes)).is_ok());
-    assert_eq!(read(&fits.bytes(), Some(file_bytes - 1)), Err(outside));
-}
-
-#[test]
-fn tensors_that_share_a_byte_are_refused() {
-    let two = |offset| {
-        Raw::new()
-            .tensor("b", 0, &[8], offset)
-            .tensor("a", 0, &[9], 0)
-    };
-    assert!(two(64).read().is_ok());
-    let overlap = GgufError::Overlap {
-        first: "a".to_owned(),
-        second: "b".to_owned(),
-    };
-    assert_eq!(two(32).refusal(), overlap);
-    assert!(matches!(two(0).refusal(), GgufError::Overlap { .. }));
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Choice {
     /// The shorter list that the temperature allows.
     #[must_use]
     pub fn of(temperature: f32) -> Self {
-        if temperature < crate::reference::sampling::GREEDY_BELOW {
+        if temperature < sampling::GREEDY_BELOW {
             Self::Greedy
         } else {
             Self::Draw

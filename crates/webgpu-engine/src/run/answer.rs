@@ -161,7 +161,7 @@ impl Request {
             temperature: self.rules.temperature,
             top_p: self.rules.top_p,
             min_p: self.rules.min_p,
-            top_k: u32::try_from(self.rules.top_k).unwrap_or(u32::MAX),
+            top_k: self.rules.top_k,
             frequency_penalty: self.rules.frequency_penalty,
             presence_penalty: self.rules.presence_penalty,
             alternatives: self.alternatives.unwrap_or(0),
