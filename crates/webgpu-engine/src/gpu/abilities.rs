@@ -7,6 +7,8 @@ use super::GpuError;
 pub struct Wish {
     /// Uses nothing beyond WebGPU's default limits and no feature, whatever the adapter has. For tests.
     pub is_plain: bool,
+    /// Takes the kernels of a card even where the adapter computes on the CPU. For tests of them.
+    pub is_card: bool,
 }
 
 /// What a device can do.
@@ -67,7 +69,8 @@ pub(super) async fn open(wish: &Wish) -> Result<(wgpu::Device, wgpu::Queue, Abil
     let info = adapter.get_info();
     let language = instance.wgsl_language_features();
     let abilities = Abilities {
-        is_software: info.device_type == wgpu::DeviceType::Cpu || is_software(&info.name),
+        is_software: !wish.is_card
+            && (info.device_type == wgpu::DeviceType::Cpu || is_software(&info.name)),
         driver: format!("{} {} ({:?})", info.driver, info.driver_info, info.backend),
         adapter: info.name,
         binding_bytes_max: limits
