@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::gpu::GpuError;
 use crate::gpu::tests::gpu;
-use crate::reference::sampling::{Rules, draw};
+use crate::reference::sampling::{Rules, draw, log_probability};
 use crate::run::{Drawn, Ended, Request, RunError, Session};
 
 const PROMPT: [u32; 12] = [1, 80, 111, 37, 9, 80, 111, 37, 64, 5, 100, 23];
@@ -248,7 +248,7 @@ fn log_probabilities_are_those_of_the_row() {
         };
         let told = told.expect("was asked for");
         let near = |id: u32, number: f32| {
-            let exact = crate::reference::sampling::log_probability(row, id).expect("a token");
+            let exact = log_probability(row, id).expect("a token");
             assert!((f64::from(number) - exact).abs() < 1e-4);
         };
         near(token, told.token);
