@@ -332,11 +332,7 @@ fn a_file_that_ends_early_and_a_model_that_does_not_fit_are_refused() {
         return;
     };
     let file = file(Family::Llama, QuantType::Q4_1);
-    let short = load(
-        &gpu,
-        &file[..file.len() - 100],
-        settings(CacheType::F16, 1),
-    );
+    let short = load(&gpu, &file[..file.len() - 100], settings(CacheType::F16, 1));
     assert!(short.is_err(), "{short:?}");
     let small = Settings {
         room_bytes: Some(1000),
@@ -359,9 +355,8 @@ fn the_memory_that_was_reckoned_is_the_memory_that_is_taken() {
             ..settings(CacheType::F16, 1)
         };
         let engine = load(&gpu, &file, settings).expect("can be run");
-        let sessions = pollster::block_on(async {
-            [session(&engine).await, session(&engine).await]
-        });
+        let sessions =
+            pollster::block_on(async { [session(&engine).await, session(&engine).await] });
         let taken = gpu.counters().read().since(before).bytes_created;
         let need = engine.need().total();
         let ratio = taken as f64 / need as f64;

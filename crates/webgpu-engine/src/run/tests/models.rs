@@ -8,12 +8,7 @@ const TOKENS: [u32; 21] = [
     1, 80, 111, 37, 9, 80, 111, 37, 64, 5, 5, 5, 100, 23, 42, 77, 81, 13, 99, 60, 61,
 ];
 
-const FAMILIES: [Family; 4] = [
-    Family::Llama,
-    Family::Qwen2,
-    Family::Qwen3,
-    Family::Gemma3,
-];
+const FAMILIES: [Family; 4] = [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3];
 
 /// How far apart two rows are, by the spread of the first.
 fn distance(one: &[f32], other: &[f32]) -> f32 {
