@@ -141,15 +141,18 @@ def untwisted(weights, heads, head):
 
 def attention(graph, layer, hidden, tables):
     shape, name = graph.shape, f"blk.{layer}"
-    query, key = graph.four(f"{name}.attn_q.weight"), graph.four(f"{name}.attn_k.weight")
-    if not shape.gemma:
+    query, key, value = (graph.four(f"{name}.attn_{kind}.weight") for kind in ("q", "k", "v"))
+    if shape.gemma:
+        # Norms of heads inside the attention take queries, keys and values one by one only.
+        together = [graph.product(hidden, one, f"{name}.{kind}")
+                    for kind, one in (("query", query), ("key", key), ("value", value))]
+    else:
         query, key = untwisted(query, shape.heads, shape.head), untwisted(key, shape.kv_heads, shape.head)
-    packed = query.below([key, graph.four(f"{name}.attn_v.weight")])
-    together = graph.product(hidden, packed, f"{name}.qkv")
+        together = [graph.product(hidden, query.below([key, value]), f"{name}.qkv"), "", ""]
     past = [f"past_key_values.{layer}.{kind}" for kind in ("key", "value")]
     present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
     slides = shape.slides(layer)
-    inputs = [together, "", "", *past, "seqlens_k", "total_sequence_length", *tables["local" if slides else "global"]]
+    inputs = [*together, *past, "seqlens_k", "total_sequence_length", *tables["local" if slides else "global"]]
     attributes = {}
     if shape.gemma:
         # Inputs between: positions, bias, sink, and scales of a quantised cache.

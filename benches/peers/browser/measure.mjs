@@ -26,6 +26,9 @@ const FLAGS = [
   '--disable-sync',
 ];
 
+// llama.cpp's line about weights that lie in a GPU's memory.
+const ON_GPU = /webgpu.* model buffer size/i;
+
 const version = (name) => JSON.parse(readFileSync(`${plan.modules}/${name}/package.json`, 'utf8')).version;
 
 /// What the browser says of its WebGPU adapter.
@@ -38,6 +41,11 @@ const adapterOf = (page) =>
     const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
     const features = [...adapter.features].filter((name) => ['shader-f16', 'subgroups'].includes(name));
     return { vendor, architecture, device, description, fallback: isFallbackAdapter, features };
+  });
+
+const after = (seconds) =>
+  new Promise((resolve) => {
+    setTimeout(resolve, seconds * 1000).unref();
   });
 
 /// Runs one engine's page in a browser of its own, and gives what its `measure` gives.
@@ -64,13 +72,17 @@ async function inBrowser(folders, path, task) {
     }
     page.on('pageerror', (error) => process.stderr.write(`${path}: ${error}\n`));
     await page.goto(`${base}${path}`);
-    await page.waitForFunction(() => globalThis.ready === true);
+    await page.waitForFunction(() => globalThis.ready === true, null, { timeout: 120_000 });
     const adapter = await adapterOf(page);
-    const late = new Promise((resolve) => {
-      setTimeout(() => resolve({ error: `not done within ${plan.minutes} minutes` }), plan.minutes * 60_000).unref();
-    });
-    const gone = new Promise((resolve) => page.on('crash', () => resolve({ error: 'the page crashed' })));
-    const told = await Promise.race([page.evaluate((task) => globalThis.measure(task), task), late, gone]);
+    const told = await Promise.race([
+      page.evaluate((task) => globalThis.measure(task), task).catch((error) => ({ error: String(error) })),
+      after(plan.minutes * 60).then(async () => ({
+        // What it had found out by then; a page that is stuck does not tell.
+        ...(await Promise.race([page.evaluate(() => globalThis.soFar).catch(() => ({})), after(10)])),
+        error: `not done within ${plan.minutes} minutes`,
+      })),
+      new Promise((resolve) => page.on('crash', () => resolve({ error: 'the page crashed' }))),
+    ]);
     return { ...told, adapter, chromium: browser.version(), strangers };
   } finally {
     await browser.close();
@@ -87,11 +99,9 @@ const folders = (model) => ({
 
 /// The fields that every engine's object has.
 function report(peer, model, told, more) {
-  const { adapter, strangers, chromium, error } = told;
-  const figures = error
-    ? { error }
-    : { prefill: told.prefill, decode_tokens_per_s: told.decode, decode_tokens: told.decodeTokens };
-  const object = { peer, model: model.name, adapter, chromium, asked_strangers: strangers, ...more, ...figures };
+  const { adapter, strangers, chromium, error, note } = told;
+  const figures = { prefill: told.prefill, decode_tokens_per_s: told.decode, decode_tokens: told.decodeTokens };
+  const object = { peer, model: model.name, adapter, chromium, asked_strangers: strangers, ...more, ...figures, note, error };
   process.stdout.write(`${JSON.stringify(object)}\n`);
 }
 
@@ -109,8 +119,7 @@ const task = (model, more) => ({
 async function wllama(model, gpuLayers) {
   const more = { gguf: `/gguf/${basename(model.gguf)}`, gpuLayers };
   const told = await inBrowser(folders(model), '/pages/wllama.html', task(model, more));
-  const offloaded = (told.log ?? []).filter((line) => /offloaded (\d+)\/(\d+) layers to GPU/.test(line));
-  const onGpu = offloaded.some((line) => !/offloaded 0\//.test(line)) && told.log.some((line) => /webgpu.*buffer size/i.test(line));
+  const onGpu = (told.log ?? []).some((line) => ON_GPU.test(line));
   report('wllama', model, told, {
     version: version('@wllama/wllama'),
     llama_cpp: told.llamaCpp,

@@ -32,21 +32,22 @@ export async function repeated(plan, run, figure) {
 }
 
 /// Measures a prompt of each length, as long as there is time, and the answer to the first of them.
-/// `ask(tokens, answer)` asks with a prompt of so many tokens for an answer of so many.
-export async function measured(plan, ask) {
-  const prefill = [];
+/// `ask(tokens, answer)` asks with a prompt of so many tokens for an answer of so many. What is known so far lies in `told`.
+export async function measured(plan, told, ask) {
+  told.prefill = [];
   let expected = 0;
-  for (const [index, tokens] of plan.prompts.entries()) {
+  for (const tokens of plan.prompts) {
     if (expected * tokens > plan.seconds) {
-      prefill.push({ tokens, tokens_per_s: null, skipped: `would take ${Math.round(expected * tokens)} s` });
+      told.prefill.push({ tokens, tokens_per_s: null, skipped: `would take ${Math.round(expected * tokens)} s` });
       continue;
     }
-    const told = await repeated(plan, () => ask(tokens, 1), ({ firstSeconds, promptTokens }) => promptTokens / firstSeconds);
-    expected = told.seconds / tokens;
-    prefill.push({ tokens: told.first.promptTokens, tokens_per_s: told.value, warm: told.warm });
+    const run = await repeated(plan, () => ask(tokens, 1), ({ firstSeconds, promptTokens }) => promptTokens / firstSeconds);
+    expected = run.seconds / tokens;
+    told.prefill.push({ tokens: run.first.promptTokens, tokens_per_s: run.value, warm: run.warm });
   }
-  const told = await repeated(plan, () => ask(plan.prompts[0], plan.answerTokens), ({ perSecond }) => perSecond);
-  return { prefill, decode: told.value, decodeTokens: told.first.tokens, answer: told.first };
+  const run = await repeated(plan, () => ask(plan.prompts[0], plan.answerTokens), ({ perSecond }) => perSecond);
+  told.decode = run.value;
+  told.decodeTokens = run.first.tokens;
 }
 
 /// The one in the middle.

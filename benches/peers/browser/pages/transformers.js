@@ -51,15 +51,16 @@ class Watch extends BaseStreamer {
   end() {}
 }
 
-/// Ends an answer when its time is up.
+/// Ends an answer when its time is up, but not before there is a figure in it: the first token is the prompt's.
 class Deadline extends StoppingCriteria {
-  constructor(seconds) {
+  constructor(promptTokens, seconds) {
     super();
+    this.least = promptTokens + 3;
     this.end = performance.now() + seconds * 1000;
   }
 
-  _call(answers) {
-    return answers.map(() => performance.now() > this.end);
+  _call(texts) {
+    return texts.map(({ length }) => length >= this.least && performance.now() > this.end);
   }
 }
 
@@ -75,7 +76,7 @@ async function ask(model, ids, tokens, seconds = Infinity, each = () => {}) {
       max_new_tokens: tokens,
       do_sample: false,
       streamer,
-      stopping_criteria: [new Deadline(seconds)],
+      stopping_criteria: [new Deadline(ids.length, seconds)],
     });
   });
   return { ...answer, promptTokens: ids.length };
@@ -120,12 +121,13 @@ globalThis.measure = async (plan) => {
       said(...parts);
     };
   }
-  let told = {};
+  const told = {};
+  globalThis.soFar = told;
   try {
-    told = await proof(plan, lines);
+    Object.assign(told, await proof(plan, lines));
     const model = await load(plan);
     const prompt = (tokens) => plan.prompt.ids.slice(0, tokens);
-    told = { ...told, ...(await measured(plan, (tokens, answer) => ask(model, prompt(tokens), answer, plan.seconds))) };
+    await measured(plan, told, (tokens, answer) => ask(model, prompt(tokens), answer, plan.seconds));
     if (plan.said.length > 0) {
       told.agreement = await agreement(model, prompt(plan.prompts[0]), plan.said.slice(0, COMPARED));
     }

@@ -8,7 +8,10 @@ const TELLING = /webgpu|offload|buffer size|gpu/i;
 
 async function load(plan, log) {
   const note = (...parts) => {
-    log.push(parts.join(' '));
+    const line = parts.join(' ');
+    if (TELLING.test(line)) {
+      log.push(line);
+    }
     console.log(...parts);
   };
   const engine = new Wllama(
@@ -56,24 +59,26 @@ async function ask(engine, prompt, tokens, more = {}) {
 
 globalThis.measure = async (plan) => {
   const log = [];
-  const told = {};
+  const told = { log };
+  globalThis.soFar = told;
   try {
     const engine = await load(plan, log);
     told.threads = engine.getNumThreads();
     told.llamaCpp = Wllama.getLibllamaVersion();
     // Weights in no other buffer than the processor's: then there is nothing to measure that is not measured already.
-    if (plan.gpuLayers > 0 && !log.some((line) => /webgpu.*buffer size/i.test(line))) {
-      return { ...told, log: log.filter((line) => TELLING.test(line)), notOnGpu: true };
+    if (plan.gpuLayers > 0 && !log.some((line) => /webgpu.* model buffer size/i.test(line))) {
+      told.note = 'asked for WebGPU, llama.cpp put every layer on the processor';
+      return told;
     }
     const text = (tokens) => plan.prompt.texts.slice(0, tokens).join('');
     // The tokens of the answer, untimed, which is the warm-up too.
     const words = await ask(engine, text(plan.prompts[0]), plan.answerTokens, { logprobs: 1 });
     told.text = words.chunks.map((chunk) => chunk.choices[0].text).join('');
     told.ids = words.chunks.flatMap((chunk) => chunk.choices[0].logprobs?.content?.map(({ id }) => id) ?? []);
-    Object.assign(told, await measured(plan, (tokens, answer) => ask(engine, text(tokens), answer)));
-    return { ...told, log: log.filter((line) => TELLING.test(line)) };
+    await measured(plan, told, (tokens, answer) => ask(engine, text(tokens), answer));
+    return told;
   } catch (error) {
-    return { ...told, error: String(error), log: log.filter((line) => TELLING.test(line)) };
+    return { ...told, error: String(error) };
   }
 };
 globalThis.ready = true;
