@@ -47,23 +47,38 @@ impl PeerEngine {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     /// Whom to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["wllama", "transformers-js"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Self::default().engines)]
     pub(crate) engines: Vec<PeerEngine>,
     /// Lengths of prompts, in tokens; the answer follows the first. At most 512
-    #[arg(long, value_delimiter = ',', default_values_t = [128, 512])]
+    #[arg(long, value_delimiter = ',', default_values_t = Self::default().prompts,
+        value_parser = clap::value_parser!(u32).range(1..=512))]
     pub(crate) prompts: Vec<u32>,
     /// Length of the answer, in tokens
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = Self::default().answer_tokens)]
     pub(crate) answer_tokens: u32,
     /// How often everything is run, after once for warming up
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = Self::default().rounds)]
     pub(crate) rounds: u32,
     /// How long one figure may take: less is run if it would take longer
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = Self::default().seconds)]
     pub(crate) seconds: u32,
     /// How long one engine may take with one model
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = Self::default().minutes)]
     pub(crate) minutes: u32,
+}
+
+impl Default for Options {
+    /// What the command line has when nothing is said.
+    fn default() -> Self {
+        Self {
+            engines: vec![PeerEngine::Wllama, PeerEngine::TransformersJs],
+            prompts: vec![128, 512],
+            answer_tokens: 64,
+            rounds: 3,
+            seconds: 120,
+            minutes: 15,
+        }
+    }
 }
 
 /// Measures the demo's model and the tests' second one, and prints a line of JSON for each.

@@ -34,7 +34,10 @@ const LAYERS: [(&str, &[&str]); 6] = [
             "web",
         ],
     ),
-    ("harness", &["simulator", "tests", "benches", "echo", "webgpu"]),
+    (
+        "harness",
+        &["simulator", "tests", "benches", "echo", "webgpu"],
+    ),
 ];
 
 /// What xtask may use: it is built first in every clone, so it stays light.
