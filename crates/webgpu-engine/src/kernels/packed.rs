@@ -150,9 +150,10 @@ pub(super) fn inner(matrices: &[Matrix]) -> Inner {
             include_str!("packed/one_scale.wgsl"),
         )
     };
+    let inputs = include_str!("packed/inputs.wgsl");
     Inner {
         element: "vec4<u32>",
-        wgsl: format!("{WEIGHTS_WGSL}{weights}{multiply}"),
+        wgsl: format!("{WEIGHTS_WGSL}{weights}{inputs}{multiply}"),
         load,
     }
 }
@@ -181,6 +182,7 @@ pub(super) fn every() -> Vec<Source> {
         };
         let variant = Variant {
             lanes,
+            rows: 1,
             columns,
             reduce: Reduce::Memory,
             numbers: Numbers::PackedDot,

@@ -2,7 +2,7 @@
 //! read.
 //!
 //! A row of a matrix is multiplied by `lanes` threads, of which each takes every so-manieth group of 32 weights; weights
-//! are read and decoded once for `columns` tokens. One dispatch can have up to three matrices (queries, keys, values),
+//! are read and decoded once for `columns` tokens, and states are read once for `rows` rows. One dispatch can have up to three matrices (queries, keys, values),
 //! whose rows follow one another in the output, or two that become one by a gated activation.
 //!
 //! Bindings: states (token after token), the matrices, [bias], output, [`Step`].
@@ -48,6 +48,8 @@ pub enum Numbers {
 pub struct Variant {
     /// Threads of a row: 1, 4, 8, 16, 32 or 64. With one there is no barrier, which is what software adapters need.
     pub lanes: u32,
+    /// Rows of a thread: 1, 2 or 4.
+    pub rows: u32,
     /// Tokens of a thread: 1, 2, 4 or 8.
     pub columns: u32,
     /// How the threads' sums become one.
@@ -57,9 +59,25 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// Threads of a workgroup. With one thread a row it has about 64 rows in any case, so that processors with few cores
+    /// share the rows of small matrices evenly.
+    const fn threads(self) -> u32 {
+        if self.lanes == 1 {
+            THREADS / self.rows
+        } else {
+            THREADS
+        }
+    }
+
+    /// Rows of a workgroup.
+    const fn group_rows(self) -> u32 {
+        self.threads() / self.lanes * self.rows
+    }
+
     /// One thread a row and one token at a time.
     pub const PLAIN: Self = Self {
         lanes: 1,
+        rows: 1,
         columns: 1,
         reduce: Reduce::Memory,
         numbers: Numbers::Float,
@@ -140,7 +158,7 @@ impl Product {
     /// The workgroup that each matrix begins with, and how many there are. Gated matrices have their workgroups in
     /// common.
     fn firsts(&self, variant: Variant) -> Vec<u32> {
-        let rows = THREADS / variant.lanes;
+        let rows = variant.group_rows();
         let count = if self.gated.is_some() { 1 } else { usize::MAX };
         let mut firsts = vec![0];
         let mut sum = 0;

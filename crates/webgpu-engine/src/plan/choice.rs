@@ -65,10 +65,17 @@ impl Choice {
     pub fn variant(&self, product: &Product, tokens: u32) -> Variant {
         let tuned = self.tuned.get(&Shape::of(product)).copied();
         let lanes = tuned.unwrap_or_else(|| self.lanes(product.inputs));
+        // Without threads that share a row, more rows of a thread make up for its reading of states.
+        let (rows, columns_max) = if lanes == 1 {
+            (4, COLUMNS_MAX / 2)
+        } else {
+            (1, COLUMNS_MAX)
+        };
         let can_add = self.has_subgroups && lanes > 1 && lanes <= self.subgroup_threads;
         Variant {
             lanes,
-            columns: tokens.next_power_of_two().min(COLUMNS_MAX),
+            rows,
+            columns: tokens.next_power_of_two().min(columns_max),
             reduce: if can_add {
                 Reduce::Subgroups
             } else {

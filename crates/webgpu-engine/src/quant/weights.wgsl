@@ -10,14 +10,15 @@ struct W32 {
     h: vec4<f32>,
 }
 
-// The numbers in the four bytes of a word.
+// The numbers in the four bytes of a word. By shifts, since `unpack4xU8` is not in every browser's WGSL; as signed
+// numbers, since some processors convert only these to floats.
 fn bytes_of(word: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xU8(word));
+    return vec4<f32>(vec4<i32>((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xFFu)));
 }
 
 // The same with signs.
 fn signed_bytes_of(word: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xI8(word));
+    return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
 }
 
 // The numbers in the lower halves of the four bytes.

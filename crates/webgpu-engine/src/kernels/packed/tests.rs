@@ -94,6 +94,7 @@ fn what_is_packed_is_within_half_a_step() {
 const fn variant(lanes: u32, columns: u32) -> Variant {
     Variant {
         lanes,
+        rows: 1,
         columns,
         reduce: Reduce::Memory,
         numbers: Numbers::PackedDot,

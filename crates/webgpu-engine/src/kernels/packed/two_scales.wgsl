@@ -1,16 +1,12 @@
 alias Weights = P32;
 alias Sum = vec2<f32>;
 
-fn multiply(weights: Weights, place: u32) -> Sum {
-    let at = place * 3u;
-    let low = inputs[at];
-    let high = inputs[at + 1u];
-    let means = bitcast<vec4<f32>>(inputs[at + 2u]);
-    let first = dot4I8Packed(weights.low.x, low.x) + dot4I8Packed(weights.low.y, low.y)
-        + dot4I8Packed(weights.low.z, low.z) + dot4I8Packed(weights.low.w, low.w);
-    let second = dot4I8Packed(weights.high.x, high.x) + dot4I8Packed(weights.high.y, high.y)
-        + dot4I8Packed(weights.high.z, high.z) + dot4I8Packed(weights.high.w, high.w);
-    return weights.scale * means.x * vec2<f32>(vec2<i32>(first, second)) + weights.offset * means.yz;
+fn multiply(weights: Weights, state: Inputs) -> Sum {
+    let first = dot4I8Packed(weights.low.x, state.low.x) + dot4I8Packed(weights.low.y, state.low.y)
+        + dot4I8Packed(weights.low.z, state.low.z) + dot4I8Packed(weights.low.w, state.low.w);
+    let second = dot4I8Packed(weights.high.x, state.high.x) + dot4I8Packed(weights.high.y, state.high.y)
+        + dot4I8Packed(weights.high.z, state.high.z) + dot4I8Packed(weights.high.w, state.high.w);
+    return weights.scale * state.means.x * vec2<f32>(vec2<i32>(first, second)) + weights.offset * state.means.yz;
 }
 
 fn total(sum: Sum) -> f32 {

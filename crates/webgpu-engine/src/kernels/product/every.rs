@@ -42,6 +42,7 @@ pub(in crate::kernels) fn samples() -> Vec<Product> {
 const fn variant(lanes: u32, columns: u32, reduce: Reduce) -> Variant {
     Variant {
         lanes,
+        rows: if lanes == 1 { 4 } else { 1 },
         columns,
         reduce,
         numbers: Numbers::Float,

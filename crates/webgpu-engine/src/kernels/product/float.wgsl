@@ -1,10 +1,18 @@
 alias Weights = W32;
+alias Inputs = W32;
 alias Sum = vec4<f32>;
 
-fn multiply(weights: Weights, place: u32) -> Sum {
+fn inputs_at(place: u32) -> Inputs {
     let at = place * 8u;
-    return weights.a * inputs[at] + weights.b * inputs[at + 1u] + weights.c * inputs[at + 2u] + weights.d * inputs[at + 3u]
-        + weights.e * inputs[at + 4u] + weights.f * inputs[at + 5u] + weights.g * inputs[at + 6u] + weights.h * inputs[at + 7u];
+    return Inputs(
+        inputs[at], inputs[at + 1u], inputs[at + 2u], inputs[at + 3u],
+        inputs[at + 4u], inputs[at + 5u], inputs[at + 6u], inputs[at + 7u],
+    );
+}
+
+fn multiply(weights: Weights, state: Inputs) -> Sum {
+    return weights.a * state.a + weights.b * state.b + weights.c * state.c + weights.d * state.d
+        + weights.e * state.e + weights.f * state.f + weights.g * state.g + weights.h * state.h;
 }
 
 fn total(sum: Sum) -> f32 {

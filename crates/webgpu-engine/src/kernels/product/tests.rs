@@ -196,9 +196,11 @@ pub(crate) fn single(kind: QuantType, rows: u32, inputs: u32) -> Product {
     }
 }
 
+/// With two rows where a thread has whole ones.
 const fn variant(lanes: u32, columns: u32, reduce: Reduce) -> Variant {
     Variant {
         lanes,
+        rows: if lanes == 1 { 2 } else { 1 },
         columns,
         reduce,
         numbers: Numbers::Float,
@@ -245,7 +247,13 @@ fn products_of_every_type_are_those_of_the_cpu() {
         let shapes = [(1, block), (67, 3 * block), (5, 2304)];
         let variants = [
             (variant(1, 1, Reduce::Memory), 2),
-            (variant(1, 4, Reduce::Memory), 5),
+            (
+                Variant {
+                    rows: 4,
+                    ..variant(1, 4, Reduce::Memory)
+                },
+                5,
+            ),
             (variant(16, 2, Reduce::Subgroups), 3),
         ];
         for (index, (rows, inputs)) in shapes.into_iter().enumerate() {
@@ -262,13 +270,16 @@ fn products_of_every_type_are_those_of_the_cpu() {
 }
 
 #[test]
-fn products_do_not_depend_on_lanes_columns_and_reduction() {
+fn products_do_not_depend_on_lanes_rows_columns_and_reduction() {
     let Some(gpu) = gpu() else { return };
     for (index, lanes) in [1, 4, 8, 16, 32, 64].into_iter().enumerate() {
         for (turn, columns) in [1, 2, 4, 8].into_iter().enumerate() {
             let reduce = [Reduce::Memory, Reduce::Subgroups][(index + turn) % 2];
             let product = single(QuantType::Q4_1, 70, 352);
-            let variant = variant(lanes, columns, reduce);
+            let variant = Variant {
+                rows: [1, 2, 4][(index + turn) % 3],
+                ..variant(lanes, columns, reduce)
+            };
             check_single(&gpu, product, variant, 11, u64::from(lanes * columns));
         }
     }

@@ -14,8 +14,9 @@ use crate::quant::{QuantType, WEIGHTS_WGSL};
 pub(in crate::kernels) struct Inner {
     /// What the states are an array of.
     pub(in crate::kernels) element: &'static str,
-    /// Declares `Weights` (what `load` gives), `Sum`, `fn multiply(weights: Weights, place: u32) -> Sum` (with the
-    /// 32 numbers from `32 * place` on) and `fn total(sum: Sum) -> f32`.
+    /// Declares `Weights` (what `load` gives), `Inputs` (32 numbers of a state), `Sum`, `fn inputs_at(place: u32) ->
+    /// Inputs` (the numbers from `32 * place` on), `fn multiply(weights: Weights, state: Inputs) -> Sum` and
+    /// `fn total(sum: Sum) -> f32`.
     pub(in crate::kernels) wgsl: String,
     /// Which functions give weights.
     pub(in crate::kernels) load: Load,
@@ -159,42 +160,64 @@ fn place_of(token: u32) -> u32 {{
         (0..self.variant.columns).map(text).collect()
     }
 
-    /// The sums of a thread for one row of each matrix.
+    /// For each row of a thread and each column a text.
+    fn cells(&self, text: impl Fn(u32, u32) -> String) -> String {
+        let rows = 0..self.variant.rows;
+        rows.map(|row| self.columns(|column| text(row, column)))
+            .collect()
+    }
+
+    /// The sums of a thread for its rows of each matrix. Behind the last row the last one is read again.
     fn sums(&self) -> String {
         let mut text = format!(
             "struct Sums {{
 {}}}
 
 ",
-            self.columns(|column| format!("    of_{column}: f32,\n"))
+            self.cells(|row, column| format!("    of_{row}_{column}: f32,\n"))
         );
         text += &self.loads();
-        for name in self.names() {
+        for (matrix, name) in self.product.matrices.iter().zip(self.names()) {
+            let (blocks, last) = (self.blocks(), matrix.rows.saturating_sub(1));
+            let load = self.inner.load();
+            let rows = |text: &dyn Fn(u32) -> String| -> String {
+                (0..self.variant.rows).map(text).collect()
+            };
             let lines = [
+                rows(&|row| {
+                    format!("    let first_{row} = min(row + {row}u, {last}u) * {blocks}u;\n")
+                }),
                 self.columns(|column| {
                     format!("    let place_{column} = place_of(token + {column}u);\n")
                 }),
-                self.columns(|column| format!("    var sum_{column} = Sum();\n")),
-                self.columns(|column| {
-                    format!("        sum_{column} += multiply(weights, place_{column} + block);\n")
+                self.cells(|row, column| format!("    var sum_{row}_{column} = Sum();\n")),
+                rows(&|row| {
+                    format!("        let weights_{row} = {load}_{name}(first_{row} + block);\n")
                 }),
-                self.columns(|column| format!("total(sum_{column}), ")),
+                self.columns(|column| {
+                    let state =
+                        format!("        let state_{column} = inputs_at(place_{column} + block);\n");
+                    let sums = rows(&|row| {
+                        format!(
+                            "        sum_{row}_{column} += multiply(weights_{row}, state_{column});\n"
+                        )
+                    });
+                    state + &sums
+                }),
+                self.cells(|row, column| format!("total(sum_{row}_{column}), ")),
             ];
-            let [places, accumulators, products, totals] = lines;
+            let [firsts, places, accumulators, weights, products, totals] = lines;
             let _infallible = write!(
                 text,
                 "
 fn sums_{name}(row: u32, lane: u32, token: u32) -> Sums {{
-{places}{accumulators}    for (var block = lane; block < {blocks}u; block += {lanes}u) {{
-        let weights = {load}_{name}(row * {blocks}u + block);
-{products}    }}
+{firsts}{places}{accumulators}    for (var block = lane; block < {blocks}u; block += {lanes}u) {{
+{weights}{products}    }}
     return Sums({totals});
 }}
 
 ",
-                blocks = self.blocks(),
                 lanes = self.variant.lanes,
-                load = self.inner.load(),
             );
         }
         text
@@ -257,13 +280,18 @@ fn sums_{name}(row: u32, lane: u32, token: u32) -> Sums {{
 
     /// How many sums a thread has.
     fn sum_count(&self) -> u32 {
-        self.variant.columns * if self.product.gated.is_some() { 2 } else { 1 }
+        let matrices = if self.product.gated.is_some() { 2 } else { 1 };
+        self.variant.rows * self.variant.columns * matrices
     }
 
     /// The names of a thread's sums.
     fn sum_names(&self) -> Vec<String> {
         let of = |name: &'static str| {
-            (0..self.variant.columns).map(move |column| format!("{name}.of_{column}"))
+            let rows = 0..self.variant.rows;
+            rows.flat_map(move |row| {
+                let columns = 0..self.variant.columns;
+                columns.map(move |column| format!("{name}.of_{row}_{column}"))
+            })
         };
         let second = self.product.gated.map(|_| of("second"));
         of("sums").chain(second.into_iter().flatten()).collect()
@@ -288,15 +316,21 @@ fn sums_{name}(row: u32, lane: u32, token: u32) -> Sums {{
             String::new()
         };
         let last = product.firsts(variant).last().copied().unwrap_or(0);
-        let results = self.columns(|column| {
-            let second = match product.gated {
-                Some(_) => format!(", second.of_{column}"),
-                None => String::new(),
-            };
-            format!("        finish(token + {column}u, output, sums.of_{column}{second});\n")
+        let results = (0..variant.rows).map(|row| {
+            let numbers = self.columns(|column| {
+                let second = match product.gated {
+                    Some(_) => format!(", second.of_{row}_{column}"),
+                    None => String::new(),
+                };
+                format!(
+                    "        finish(token + {column}u, output + {row}u, sums.of_{row}_{column}{second});\n"
+                )
+            });
+            format!("    if (lane == 0u && {row}u < rows) {{\n{numbers}    }}\n")
         });
+        let results: String = results.collect();
         format!(
-            "{shared}@compute @workgroup_size({THREADS})
+            "{shared}@compute @workgroup_size({threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {{
     let place = {place};
     let token = group.z * {columns}u;
@@ -305,10 +339,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }}
     let lane = thread % {lanes}u;
     let of_group = thread / {lanes}u;
-{rows}{reduce}    if (lane == 0u && is_row) {{
-{results}    }}
-}}
+{rows}{reduce}{results}}}
 ",
+            threads = variant.threads(),
             columns = variant.columns,
             lanes = variant.lanes,
             rows = self.rows(),
@@ -316,49 +349,52 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         )
     }
 
-    /// Which row a thread has, and its sums. All threads of a workgroup are of one matrix. Behind the last row the last
-    /// one is read again.
+    /// Which rows a thread has (`rows` of them from `output` on), and their sums. All threads of a workgroup are of one
+    /// matrix.
     fn rows(&self) -> String {
         let product = self.product;
-        let rows_of_group = THREADS / self.variant.lanes;
-        let sums = |name: &str| format!("sums_{name}(min(row, {{last}}u), lane, token)");
+        let of_thread = format!(
+            "{}u + of_group * {}u",
+            self.variant.group_rows(),
+            self.variant.rows
+        );
         let names = self.names();
+        let left = |rows: u32| format!("{rows}u - min(row, {rows}u)");
         let first_rows = product.matrices.first().map_or(0, |matrix| matrix.rows);
         if product.gated.is_some() || product.matrices.len() < 2 {
             let mut text = format!(
-                "    let row = place * {rows_of_group}u + of_group;
+                "    let row = place * {of_thread};
     let output = row;
-    let is_row = row < {first_rows}u;
-"
+    let rows = {};
+",
+                left(first_rows)
             );
             for (kind, name) in ["sums", "second"].iter().zip(&names) {
-                let sums = sums(name).replace("{last}", &(first_rows - 1).to_string());
-                let _infallible = writeln!(text, "    var {kind} = {sums};");
+                let _infallible = writeln!(text, "    var {kind} = sums_{name}(row, lane, token);");
             }
             return text;
         }
         let mut text = "    var sums = Sums();
     var output = 0u;
-    var is_row = false;
+    var rows = 0u;
 "
         .to_owned();
         let firsts = product.firsts(self.variant);
         let mut before = 0;
         let ranges = firsts.iter().zip(firsts.iter().skip(1));
         for ((matrix, name), (first, end)) in product.matrices.iter().zip(&names).zip(ranges) {
-            let rows = matrix.rows;
-            let sums = sums(name).replace("{last}", &(rows - 1).to_string());
             let _infallible = write!(
                 text,
                 "    if (place >= {first}u && place < {end}u) {{
-        let row = (place - {first}u) * {rows_of_group}u + of_group;
-        sums = {sums};
+        let row = (place - {first}u) * {of_thread};
+        sums = sums_{name}(row, lane, token);
         output = row + {before}u;
-        is_row = row < {rows}u;
+        rows = {};
     }}
-"
+",
+                left(matrix.rows)
             );
-            before += rows;
+            before += matrix.rows;
         }
         text
     }
