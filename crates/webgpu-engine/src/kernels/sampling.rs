@@ -10,10 +10,14 @@
 //! ```
 
 mod record;
+mod text;
 
 pub use record::{ALTERNATIVES_MAX, RECORD_WORDS, RECORDS, Record, Told};
 
 use crate::gpu::{Abilities, Source};
+
+#[cfg(test)]
+mod tests;
 
 /// Sampling over a vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +81,9 @@ impl Choice {
 impl Sampling {
     /// The dispatches of a step, in their order.
     pub fn stages(&self, choice: Choice, abilities: &Abilities) -> Vec<SamplingStage> {
-        let _ = (choice, abilities, self);
-        Vec::new()
+        // Devices want many threads. Software has few, and every barrier costs it a switch for each.
+        let is_small = abilities.is_software || abilities.workgroup_threads < 256;
+        text::Shape::new(*self, is_small).stages(choice)
     }
 
     /// The words of 4 bytes that a buffer has.
@@ -89,7 +94,22 @@ impl Sampling {
             SamplingBuffer::Mask => vocabulary.div_ceil(32),
             SamplingBuffer::Ids => 1,
             SamplingBuffer::Results => u64::from(RECORDS * RECORD_WORDS),
-            SamplingBuffer::Scratch => 2 * vocabulary + 4096,
+            SamplingBuffer::Scratch => text::scratch_words(self.vocabulary),
         }
     }
+}
+
+/// Every text that there is, over vocabularies that are cut differently: for tests that compile them elsewhere.
+pub fn every() -> Vec<Source> {
+    let mut sources = Vec::new();
+    for vocabulary in [1000, 262_144] {
+        for is_small in [false, true] {
+            let shape = text::Shape::new(Sampling { vocabulary }, is_small);
+            for choice in [Choice::Greedy, Choice::Draw] {
+                let stages = shape.stages(choice);
+                sources.extend(stages.into_iter().map(|stage| stage.source));
+            }
+        }
+    }
+    sources
 }
