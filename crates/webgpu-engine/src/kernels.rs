@@ -40,6 +40,7 @@ pub fn every() -> Vec<crate::gpu::Source> {
         packed::every(),
         product::every(),
         rope_keep::every(),
+        sampling::every(),
         tiled::every(),
     ]
     .concat()

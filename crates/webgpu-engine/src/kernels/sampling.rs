@@ -1,7 +1,7 @@
 //! Which token comes next, on the device: from a row of logits to the token's id in the buffer that the next step's
 //! gathering reads, so that several tokens can share one read-back.
 //!
-//! The rules are those of [`crate::reference::sampling`]; what is drawn differs from it at most where two tokens are
+//! The rules are those of the crate [`sampling`](::sampling); what is drawn differs from it at most where two tokens are
 //! level up to rounding.
 //!
 //! ```text
@@ -70,7 +70,7 @@ impl Choice {
     /// The shorter list that the temperature allows.
     #[must_use]
     pub fn of(temperature: f32) -> Self {
-        if temperature < sampling::GREEDY_BELOW {
+        if temperature < ::sampling::GREEDY_BELOW {
             Self::Greedy
         } else {
             Self::Draw
@@ -100,7 +100,7 @@ impl Sampling {
 }
 
 /// Every text that there is, over vocabularies that are cut differently: for tests that compile them elsewhere.
-pub fn every() -> Vec<Source> {
+pub(super) fn every() -> Vec<Source> {
     let mut sources = Vec::new();
     for vocabulary in [1000, 262_144] {
         for is_small in [false, true] {

@@ -6,11 +6,12 @@ mod rules;
 
 use std::collections::BTreeMap;
 
+use ::sampling::Rules;
+
 use super::text::Shape;
 use super::{Choice, RECORD_WORDS, RECORDS, Record, Sampling, SamplingBuffer, SamplingStage};
 use crate::gpu::{Bound, Gpu};
 use crate::kernels::{Flags, STEP_BYTES, Step};
-use crate::reference::sampling::Rules;
 
 const BUFFERS: [SamplingBuffer; 7] = [
     SamplingBuffer::Logits,
@@ -114,7 +115,7 @@ impl<'g> Bench<'g> {
             flags = flags.with(Flags::MASK);
             self.write(SamplingBuffer::Mask, mask.iter().copied());
         }
-        if rules.frequency_penalty != 0.0 || rules.presence_penalty != 0.0 {
+        if rules.has_penalties() {
             flags = flags.with(Flags::PENALTIES);
         }
         if asked.alternatives.is_some() {
@@ -127,7 +128,7 @@ impl<'g> Bench<'g> {
             temperature: rules.temperature,
             top_p: rules.top_p,
             min_p: rules.min_p,
-            top_k: u32::try_from(rules.top_k).expect("fits"),
+            top_k: rules.top_k,
             frequency_penalty: rules.frequency_penalty,
             presence_penalty: rules.presence_penalty,
             alternatives: asked.alternatives.unwrap_or_default(),
@@ -189,7 +190,8 @@ impl Numbers {
 
     /// From 0 to 1.
     fn share(&mut self) -> f32 {
-        self.below(1 << 24) as f32 / (1 << 24) as f32
+        let number = u16::try_from(self.below(1 << 16)).expect("16 bits");
+        f32::from(number) / 65536.0
     }
 
     /// Nearly normal: twelve of them have a variance of 1.
@@ -208,7 +210,7 @@ fn row(numbers: &mut Numbers, vocabulary: u32) -> Vec<f32> {
             // Level but for the last bits.
             0 => 5.0 + logit * 1e-3,
             // Many ties.
-            1 => (logit * 2.0).round() / 2.0,
+            1 => (logit * 2.0).round() / 2.0 + 0.0,
             // With holes.
             2 if numbers.below(4) == 0 => f32::NEG_INFINITY,
             2 if numbers.below(4) == 0 => f32::NAN,

@@ -1,11 +1,12 @@
 //! The texts of the stages, put together of parts. The parts lie in `*.wgsl` files beside this one; here are their
 //! constants and bindings.
 
+use ::sampling::GREEDY_BELOW;
+
 use super::record::{ALTERNATIVES_MAX, HEAD_WORDS, NONE, RECORD_WORDS, RECORDS};
 use super::{Choice, Sampling, SamplingBuffer, SamplingStage};
 use crate::gpu::{Access, Source};
 use crate::kernels::{Flags, Step};
-use crate::reference::sampling::GREEDY_BELOW;
 
 /// The most workgroups of a stage. What each has found is read by every thread of the next stage.
 const GROUPS_MAX: u32 = 64;
@@ -145,9 +146,8 @@ impl Shape {
             wgsl.push_str(&declaration(binding, *buffer, *access));
         }
         let last = buffers.len();
-        wgsl.push_str(&format!(
-            "@group(0) @binding({last}) var<uniform> step: Step;\n"
-        ));
+        let parameters = format!("@group(0) @binding({last}) var<uniform> step: Step;\n");
+        wgsl.push_str(&parameters);
         wgsl.extend(parts.iter().copied());
         SamplingStage {
             source: Source {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use ::sampling::Rules;
+
 use super::rules::is_same;
 use super::{Asked, Bench, Numbers};
 use crate::kernels::sampling::{Choice, RECORDS, SamplingBuffer};
-use crate::reference::sampling::Rules;
 
 fn normal_row(vocabulary: u32) -> Vec<f32> {
     let mut numbers = Numbers(11);
@@ -200,7 +201,7 @@ fn vocabularies_of_any_length_are_drawn_from_to_their_last_token() {
     let Some(gpu) = crate::gpu::tests::gpu() else {
         return;
     };
-    for vocabulary in [1, 2, 63, 65, 257, 4097] {
+    for vocabulary in [1, 65, 4097] {
         for is_small in [false, true] {
             let bench = Bench::new(&gpu, vocabulary, is_small);
             let mut row = vec![0.0; vocabulary as usize];

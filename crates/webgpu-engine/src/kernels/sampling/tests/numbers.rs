@@ -8,6 +8,10 @@ use crate::kernels::tests::run;
 
 /// `-ln(-ln(u))` with `u = (number / 2¹¹ + 1/2) / 2⁵³`. Near 1 by the distance to 1: the sum in the CPU's rules needs a
 /// bit more there than its type has, which makes a difference once in 2⁴⁰ numbers.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "53 bits are what the type holds"
+)]
 pub(super) fn gumbel(number: u64) -> f64 {
     const STEP: f64 = f64::EPSILON / 2.0;
     let place = number >> 11;
@@ -58,7 +62,7 @@ fn random_numbers_are_those_of_the_cpu() {
         return;
     };
     let half = 1u64 << 63;
-    let mut numbers: Vec<u64> = (0..8192).map(|number| mix(number)).collect();
+    let mut numbers: Vec<u64> = (0..8192).map(mix).collect();
     for near in 0..64 {
         numbers.extend([near << 11, u64::MAX - (near << 11)]);
         numbers.extend([half + (near << 11), half - (near << 11)]);
