@@ -31,7 +31,15 @@ pub struct Attend {
     pub cache: CacheType,
     /// Tokens that one split sees.
     pub split_tokens: u32,
+    /// Tokens of the steps that it is for, or a few more: those of a prompt can share what is read.
+    pub batch_tokens: u32,
 }
+
+/// Queries that a workgroup serves at once: their sums must stay in registers.
+const QUERIES_MAX: u32 = 8;
+
+/// Numbers of them, which lie in the memory of a workgroup beside twice as many of other things: 16 KiB in all.
+const QUERY_NUMBERS_MAX: u32 = 1024;
 
 impl Attend {
     /// The text of the splits for a device.
@@ -51,12 +59,10 @@ impl Attend {
             ("partials", "vec4<f32>", Access::Write),
         ]);
         let body = if is_software {
-            include_str!("attention/software.wgsl").to_owned()
+            repeated(include_str!("attention/software.wgsl"), self.head_size / 4)
         } else {
-            for_each_head(
-                include_str!("attention/parallel.wgsl"),
-                self.heads_per_group(),
-            )
+            let queries = self.heads_at_once() * self.tokens_at_once();
+            repeated(include_str!("attention/parallel.wgsl"), queries)
         };
         let score = self
             .soft_cap
@@ -75,11 +81,22 @@ impl Attend {
     }
 
     fn constants(&self) -> String {
+        let (heads, tokens) = (self.heads_at_once(), self.tokens_at_once());
         let numbers = [
             ("HEADS", self.heads),
             ("KV_HEADS", self.kv_heads),
             ("SERVED", self.heads / self.kv_heads.max(1)),
-            ("SHARED", self.heads_per_group()),
+            ("SHARED", heads),
+            ("TOKENS_AT_ONCE", tokens),
+            // Of threads without barriers, how many times the heads that share something.
+            (
+                "RANGES",
+                if tokens > 1 {
+                    tokens
+                } else {
+                    QUERIES_MAX / heads
+                },
+            ),
             ("QUADS", self.head_size / 4),
             ("WINDOW", self.window.unwrap_or(u32::MAX)),
             ("KEPT_TOKENS", self.kept_tokens),
@@ -97,16 +114,31 @@ impl Attend {
 
     /// Its workgroups, for so many tokens from a position on: only as many splits as the longest range that is seen has.
     pub fn groups(&self, position: u32, tokens: u32) -> [u32; 3] {
-        let shared = self.heads_per_group().max(1);
-        [self.heads / shared, self.splits(position, tokens), tokens]
+        [
+            self.heads / self.heads_at_once(),
+            self.splits(position, tokens),
+            tokens.div_ceil(self.tokens_at_once()),
+        ]
     }
 
     /// Heads of queries that a workgroup serves from one reading of keys and values: those of a head of keys, or an even
     /// share of them where their queries are too many for the memory of a workgroup.
-    fn heads_per_group(&self) -> u32 {
+    fn heads_at_once(&self) -> u32 {
         let served = self.heads / self.kv_heads.max(1);
-        let fits = |count: &u32| served.is_multiple_of(*count) && count * self.head_size <= 1024;
-        (1..=served.min(8)).rev().find(fits).unwrap_or(1)
+        let fits = |heads: &u32| served.is_multiple_of(*heads) && self.fits(*heads);
+        (1..=served.min(QUERIES_MAX)).rev().find(fits).unwrap_or(1)
+    }
+
+    /// Tokens that a workgroup serves, by as many heads of each.
+    fn tokens_at_once(&self) -> u32 {
+        let heads = self.heads_at_once();
+        let fits = |tokens: &u32| self.fits(tokens * heads);
+        let most = (QUERIES_MAX / heads).clamp(1, self.batch_tokens.max(1));
+        (1..=most).rev().find(fits).unwrap_or(1)
+    }
+
+    const fn fits(&self, queries: u32) -> bool {
+        queries * self.head_size <= QUERY_NUMBERS_MAX
     }
 
     /// Splits of a step.
@@ -181,14 +213,14 @@ fn soft_cap(cap: f32) -> String {
     format!("{cap:?} * tanh(clamp(product * SCALE / {cap:?}, -15.0, 15.0))")
 }
 
-/// Repeats each line with a number sign for each head, which stands there for the head's number.
-fn for_each_head(text: &str, heads: u32) -> String {
+/// So many times each line with a number sign, which stands there for 0, 1, 2 and so on.
+fn repeated(text: &str, times: u32) -> String {
     let lines = text.lines().map(|line| {
         if !line.contains('#') {
             return format!("{line}\n");
         }
-        let heads = (0..heads).map(|head| line.replace('#', &head.to_string()) + "\n");
-        heads.collect()
+        let lines = (0..times).map(|time| line.replace('#', &time.to_string()) + "\n");
+        lines.collect()
     });
     lines.collect()
 }
@@ -206,6 +238,11 @@ pub(super) fn every() -> Vec<Source> {
         kept_tokens: 4096,
         cache: CacheType::F16,
         split_tokens: 128,
+        batch_tokens: 1,
+    };
+    let prompt = Attend {
+        batch_tokens: 64,
+        ..plain.clone()
     };
     let gemma = Attend {
         heads: 4,
@@ -224,7 +261,7 @@ pub(super) fn every() -> Vec<Source> {
             attend.merge_source(),
         ]
     };
-    [of(&plain), of(&gemma)].concat()
+    [of(&plain), of(&prompt), of(&gemma)].concat()
 }
 
 #[cfg(test)]

@@ -398,6 +398,7 @@ pub(super) fn attend(config: &Config, demand: &Demand, layer: u32, batch: u32) -
         window: window.map(|window| window.tokens),
         kept_tokens: kept_tokens(config, layer, demand),
         cache: demand.cache,
+        batch_tokens: batch,
         split_tokens: if batch == 1 {
             DECODE_SPLIT_TOKENS
         } else {

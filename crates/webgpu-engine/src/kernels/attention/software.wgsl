@@ -1,23 +1,27 @@
-// One thread a head of queries, no barriers. Scores of a few tokens are made first, so that the sums of a quad of numbers
-// stay in registers while those tokens' values are read.
+// One thread a head of queries, no barriers. Threads of a workgroup are computed in step, eight at a time, so that the
+// heads of several splits, or of several tokens, fill one. Scores of a few tokens are made before their values are read,
+// that sums are seldom scaled. Lines with a number sign stand for one line for each quad of numbers of a head: what has
+// an index is read again and again.
 const TILE: u32 = 32u;
 
-@compute @workgroup_size(SHARED)
+@compute @workgroup_size(SHARED * RANGES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let token = group.z;
+    let range = thread / SHARED;
+    let token = select(group.z, group.z * RANGES + range, TOKENS_AT_ONCE > 1u);
+    let split = select(group.y, group.y * RANGES + range, TOKENS_AT_ONCE == 1u);
     let end = step.position + token + 1u;
-    let first = end - min(WINDOW, end) + group.y * SPLIT_TOKENS;
-    if (first >= end) {
+    let first = end - min(WINDOW, end) + split * SPLIT_TOKENS;
+    if (token >= step.tokens || first >= end) {
         return;
     }
     let last = min(first + SPLIT_TOKENS, end);
-    let head = group.x * SHARED + thread;
+    let head = group.x * SHARED + thread % SHARED;
     let kv_head = head / SERVED;
     let query = (token * (HEADS + 2u * KV_HEADS) + head) * QUADS;
-    let partial = ((token * HEADS + head) * splits_of_step() + group.y) * (QUADS + 1u);
-    var sums: array<vec4<f32>, QUADS>;
+    let query_# = qkv[query + #u];
+    var weighted_# = vec4<f32>();
     var places: array<u32, TILE>;
-    var shares: array<f32, TILE>;
+    var scores: array<f32, TILE>;
     var most = LOWEST;
     var sum = 0.0;
     for (var tile = first; tile < last; tile += TILE) {
@@ -26,31 +30,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var i = 0u; i < count; i++) {
             let place = (slot_of(tile + i) * KV_HEADS + kv_head) * QUADS;
             var products = vec4<f32>();
-            for (var quad = 0u; quad < QUADS; quad++) {
-                products += qkv[query + quad] * key(place + quad);
-            }
+            products += query_# * key(place + #u);
             let score = score_of((products.x + products.y) + (products.z + products.w));
             places[i] = place;
-            shares[i] = score;
+            scores[i] = score;
             most = max(most, score);
         }
         let kept = exp(most_before - most);
         sum *= kept;
+        weighted_# *= kept;
         for (var i = 0u; i < count; i++) {
-            let share = exp(shares[i] - most);
-            shares[i] = share;
+            let share = exp(scores[i] - most);
+            let place = places[i];
             sum += share;
-        }
-        for (var quad = 0u; quad < QUADS; quad++) {
-            var weighted = sums[quad] * kept;
-            for (var i = 0u; i < count; i++) {
-                weighted += shares[i] * value(places[i] + quad);
-            }
-            sums[quad] = weighted;
+            weighted_# += share * value(place + #u);
         }
     }
+    let partial = ((token * HEADS + head) * splits_of_step() + split) * (QUADS + 1u);
     partials[partial] = vec4<f32>(most, sum, 0.0, 0.0);
-    for (var quad = 0u; quad < QUADS; quad++) {
-        partials[partial + 1u + quad] = sums[quad];
-    }
+    partials[partial + 1u + #u] = weighted_#;
 }

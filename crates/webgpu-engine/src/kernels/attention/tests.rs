@@ -123,6 +123,7 @@ fn kernel(heads: u32, kv_heads: u32, head_size: u32) -> Attend {
         kept_tokens: 512,
         cache: CacheType::F16,
         split_tokens: 64,
+        batch_tokens: 1,
     }
 }
 
@@ -169,14 +170,19 @@ fn splits_of_every_length_are_joined() {
 #[test]
 fn tokens_of_a_prompt_see_only_those_before_them() {
     let Some(gpu) = gpu() else { return };
-    for split_tokens in [16, 512] {
-        let kernel = Attend {
-            split_tokens,
-            ..kernel(9, 3, 64)
-        };
-        for position in [0, 61, 300] {
-            let tokens = 21;
-            check(&gpu, &kernel, At { position, tokens });
+    // As many tokens at once as fit, with or without tokens that are too few for the last workgroup.
+    for (heads, kv_heads, head_size) in [(9, 3, 64), (2, 2, 128), (4, 1, 256)] {
+        for (split_tokens, batch_tokens) in [(16, 32), (512, 32), (512, 1)] {
+            let kernel = Attend {
+                split_tokens,
+                batch_tokens,
+                ..kernel(heads, kv_heads, head_size)
+            };
+            for position in [0, 61, 130] {
+                for tokens in [1, 21] {
+                    check(&gpu, &kernel, At { position, tokens });
+                }
+            }
         }
     }
 }
@@ -184,8 +190,9 @@ fn tokens_of_a_prompt_see_only_those_before_them() {
 #[test]
 fn a_window_hides_what_is_farther_back_also_in_a_ring_that_was_filled_before() {
     let Some(gpu) = gpu() else { return };
-    for (window, kept_tokens) in [(50, 58), (1, 9)] {
+    for (window, kept_tokens, batch_tokens) in [(50, 58, 8), (50, 58, 1), (1, 9, 8)] {
         let kernel = Attend {
+            batch_tokens,
             window: Some(window),
             kept_tokens,
             split_tokens: 16,
@@ -226,6 +233,11 @@ fn a_step_has_splits_for_what_is_seen_and_not_for_what_could_be_kept() {
     assert_eq!(window.groups(400, 1), [3, 2, 1]);
     assert_eq!(window.splits_max(512), 2);
     assert_eq!(window.partial_words(512, 3), 2 * 3 * 9 * 68);
+    let prompt = Attend {
+        batch_tokens: 8,
+        ..kernel(9, 3, 64)
+    };
+    assert_eq!(prompt.groups(60, 7), [3, 2, 4]);
     // What the queries of a head of keys need beyond a workgroup's memory is shared by several.
     assert_eq!(kernel(16, 1, 128).groups(0, 1), [2, 1, 1]);
 }
