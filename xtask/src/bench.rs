@@ -9,6 +9,7 @@ mod rig;
 mod scenario;
 mod scheduler;
 mod table;
+mod webgpu;
 mod webgpu_peers;
 
 use std::fs;
@@ -26,6 +27,8 @@ pub(crate) enum Bench {
     Rig(rig::Options),
     /// Dispatches, token frames and memory of the scheduler by itself
     Scheduler(scheduler::Options),
+    /// Our engine for WebGPU, natively and in Chromium, beside others; with `--truth` its logits beside llama.cpp's
+    Webgpu(webgpu::Options),
     /// Engines of other people in headless Chromium, alone
     #[command(hide = true)]
     WebgpuPeers(webgpu_peers::Options),
@@ -37,6 +40,7 @@ pub(crate) fn run(places: &Places, bench: &Bench) -> Result<()> {
         Bench::Relay(options) => relay::run(places, options),
         Bench::Rig(options) => rig::run(places, options),
         Bench::Scheduler(options) => scheduler::run(places, options),
+        Bench::Webgpu(options) => webgpu::run(places, options),
         Bench::WebgpuPeers(options) => webgpu_peers::run(places, options),
     }
 }

@@ -10,19 +10,24 @@ mod compare;
 mod engine;
 mod file;
 mod floats;
+mod native;
+mod speed;
 mod truth;
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+use webgpu_engine::kernels::Numbers;
 use webgpu_engine::model::Config;
+use webgpu_engine::run::Settings;
 
 use engine::{Engine, Recorded, Reference};
 use file::GgufFile;
+use native::Native;
 use truth::Rows;
 
 #[derive(Debug, Parser)]
@@ -57,7 +62,12 @@ enum Command {
         /// Which of our kernels
         #[arg(long, value_enum)]
         kernels: Kernels,
+        /// Tokens whose logits are made in one step; 1 takes the steps of answers instead of those of prompts
+        #[arg(long, default_value_t = 32)]
+        rows: u32,
     },
+    /// Measures prompts and answers, and what a token costs
+    Speed(speed::Options),
     /// Compares logits in a file, as `rig logits` writes them, with the truth
     CompareFile {
         #[command(flatten)]
@@ -83,8 +93,13 @@ struct Given {
 }
 
 /// How products are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 enum Kernels {
+    /// In 32-bit floats
+    F32,
+    /// With activations rounded to 8 bits, four products at once
+    PackedDot,
     /// On the CPU, by no kernel: to see that the comparison works
     Reference,
 }
@@ -104,7 +119,12 @@ fn main() -> Result<()> {
             print(&GgufFile::open(&model)?.tokens(&text, count)?)
         }
         Command::Floats { model, target } => floats::write(&model, &target),
-        Command::Compare { given, kernels } => compare(&given, kernels),
+        Command::Compare {
+            given,
+            kernels,
+            rows,
+        } => compare(&given, kernels, rows),
+        Command::Speed(options) => speed::run(&options),
         Command::CompareFile { given, found } => compare_file(&given, &found),
     }
 }
@@ -120,17 +140,41 @@ fn width(file: &GgufFile) -> Result<usize> {
     Ok(usize::try_from(Config::read(&file.header)?.vocabulary)?)
 }
 
-fn compare(given: &Given, kernels: Kernels) -> Result<()> {
+fn compare(given: &Given, kernels: Kernels, rows: u32) -> Result<()> {
     let mut file = GgufFile::open(&given.model)?;
-    let mut rows = Rows::open(&given.logits, width(&file)?)?;
+    let mut truth = Rows::open(&given.logits, width(&file)?)?;
+    let tokens = given.tokens()?;
     let mut engine = match kernels {
         Kernels::Reference => Box::new(Reference::load(&mut file)?) as Box<dyn Engine>,
+        Kernels::F32 | Kernels::PackedDot => {
+            let gpu = native::open()?;
+            if kernels == Kernels::PackedDot {
+                native::check_packed_dot(&gpu)?;
+            }
+            let settings = Settings {
+                context_tokens: Some(u32::try_from(tokens.len())?),
+                logit_rows: rows,
+                numbers: kernels.numbers()?,
+                ..Settings::default()
+            };
+            Box::new(Native::load(&gpu, &given.model, settings)?)
+        }
     };
-    let agreement = truth::compare(&mut *engine, &given.tokens()?, &mut rows)?;
+    let agreement = truth::compare(&mut *engine, &tokens, &mut truth)?;
     print(&Compared {
         agreement,
         adapter: Some(engine.adapter()),
     })
+}
+
+impl Kernels {
+    fn numbers(self) -> Result<Numbers> {
+        match self {
+            Self::F32 => Ok(Numbers::Float),
+            Self::PackedDot => Ok(Numbers::PackedDot),
+            Self::Reference => bail!("the reference has no kernels"),
+        }
+    }
 }
 
 fn compare_file(given: &Given, found: &Path) -> Result<()> {

@@ -13,6 +13,7 @@ mod build;
 mod choice;
 mod dispatch;
 mod draws;
+mod reads;
 mod weights;
 
 pub use buffers::{Kept, Scratch};
@@ -20,6 +21,7 @@ pub use build::Phase;
 pub use choice::{Choice, Shape};
 pub use dispatch::{Dispatch, Work};
 pub use draws::Draws;
+pub use reads::Reads;
 pub use weights::{Slice, Tensor, Upload, UploadError, Weights};
 
 use crate::gpu::{Gpu, GpuError, Recorder};

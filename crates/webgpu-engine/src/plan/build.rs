@@ -1,7 +1,7 @@
 //! From a model to the dispatches of a step.
 
 use super::dispatch::Work;
-use super::{Choice, Dispatch, Kept, Scratch, Tensor, Weights};
+use super::{Choice, Dispatch, Kept, Reads, Scratch, Tensor, Weights};
 use crate::gpu::{Gpu, GpuError, Recorder, Source};
 use crate::kernels::{AddNorm, Attend, Embed, Matrix, Product, RopeKeep, Step, Tokens};
 use crate::model::{
@@ -38,6 +38,12 @@ impl Phase {
     /// How many there are.
     pub const fn dispatches(&self) -> usize {
         self.dispatches.len()
+    }
+
+    /// What a step of this kind reads.
+    pub fn reads(&self, step: &Step) -> Reads {
+        let works = self.dispatches.iter().map(|it| it.work.reads(step));
+        works.fold(Reads::default(), Reads::and)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, RunError};
 use crate::gpu::{ReadBack, Ticket};
 use crate::kernels::{RECORD_WORDS, RECORDS, Step};
-use crate::plan::{Draws, Kept, Plan};
+use crate::plan::{Draws, Kept, Plan, Reads};
 
 /// Steps that may be under way at the same time, and one that is being read.
 const READ_BACKS: usize = 4;
@@ -89,6 +89,17 @@ impl Session {
     /// Dispatches of a decode step before a token is drawn.
     pub const fn decode_dispatches(&self) -> usize {
         self.plan.phase(1).dispatches()
+    }
+
+    /// What a decode step reads that begins with so many tokens kept, before a token is drawn.
+    pub fn decode_reads(&self, position: u32) -> Reads {
+        let step = Step {
+            position,
+            tokens: 1,
+            output_tokens: 1,
+            ..Step::default()
+        };
+        self.plan.phase(1).reads(&step)
     }
 
     /// Forgets everything.
