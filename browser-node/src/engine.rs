@@ -1,6 +1,10 @@
 //! What JavaScript holds: a device, and the model on it.
 
-use std::rc::Rc;
+mod answer;
+mod load;
+
+use std::cell::RefCell;
+use std::sync::Arc;
 
 use serde::Serialize;
 use wasm_bindgen::JsValue;
@@ -8,6 +12,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::WorkerGlobalScope;
 use webgpu_engine::gpu::{Gpu, Wish, bandwidth};
 use webgpu_engine::kernels;
+use webgpu_engine::run::{self, Session};
 
 use crate::heap;
 use crate::report::{Adapter, Figures, Kernel};
@@ -16,7 +21,10 @@ use crate::report::{Adapter, Figures, Kernel};
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Engine {
-    gpu: Rc<Gpu>,
+    gpu: Arc<Gpu>,
+    model: RefCell<Option<Arc<run::Engine>>>,
+    /// Away while it answers.
+    session: RefCell<Option<Session>>,
 }
 
 #[wasm_bindgen]
@@ -24,9 +32,21 @@ impl Engine {
     /// Opens the adapter. `plain` keeps it to WebGPU's default limits and no feature.
     pub async fn open(plain: bool) -> Result<Self, JsValue> {
         console_error_panic_hook::set_once();
-        let wish = Wish { is_plain: plain };
+        let wish = Wish {
+            is_plain: plain,
+            ..Wish::default()
+        };
         let gpu = Gpu::open(&wish).await.map_err(failed)?;
-        Ok(Self { gpu: Rc::new(gpu) })
+        #[expect(
+            clippy::arc_with_non_send_sync,
+            reason = "natively it is both; a worker has one thread"
+        )]
+        let gpu = Arc::new(gpu);
+        Ok(Self {
+            gpu,
+            model: RefCell::default(),
+            session: RefCell::default(),
+        })
     }
 
     /// What the adapter can do: an [`Adapter`].
@@ -43,7 +63,7 @@ impl Engine {
     /// Bytes a second that the adapter can stream.
     pub async fn bandwidth(&self) -> Result<f64, JsValue> {
         let clock = clock()?;
-        let gpu = Rc::clone(&self.gpu);
+        let gpu = Arc::clone(&self.gpu);
         let seconds = move || clock.now() / 1000.0;
         let measured = bandwidth(&gpu, seconds).await.map_err(failed)?;
         Ok(measured.bytes_per_second)
@@ -52,6 +72,13 @@ impl Engine {
     /// Gives the device up, as if the browser had lost it.
     pub fn destroy(&self) {
         self.gpu.destroy();
+    }
+}
+
+impl Engine {
+    fn model(&self) -> Result<Arc<run::Engine>, JsValue> {
+        let model = self.model.borrow().clone();
+        model.ok_or_else(|| failed("no model is loaded"))
     }
 }
 
@@ -74,6 +101,13 @@ fn clock() -> Result<web_sys::Performance, JsValue> {
 /// What JavaScript catches.
 fn failed(error: impl std::fmt::Display) -> JsValue {
     js_sys::Error::new(&error.to_string()).into()
+}
+
+/// What JavaScript's own functions throw when they are cancelled.
+fn aborted() -> JsValue {
+    let error = js_sys::Error::new("it was cancelled");
+    error.set_name("AbortError");
+    error.into()
 }
 
 fn json(value: &impl Serialize) -> Result<String, JsValue> {

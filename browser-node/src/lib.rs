@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! page ──message──▶ worker/worker.js ──▶ engine (wasm) ──▶ webgpu-engine ──▶ the browser's WebGPU
+//!                        └─ fetch ──ReadableStream──▶ stream: a piece at a time
 //! ```
 //!
 //! What it is not: it decides nothing about jobs and opens no socket. Answers and events cross to JavaScript as JSON,
-//! whose shapes are in [`report`]; everything else here exists in wasm only.
+//! whose shapes are in [`request`] and [`report`]; everything else here exists in wasm only.
 
 pub mod report;
+pub mod request;
 
 #[cfg(target_arch = "wasm32")]
 mod engine;
 #[cfg(target_arch = "wasm32")]
 mod heap;
+#[cfg(target_arch = "wasm32")]
+mod stream;
 
 #[cfg(target_arch = "wasm32")]
 pub use engine::{Engine, every_kernel};

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use webgpu_engine::gpu::{Abilities, Access, Counts, Source};
+use webgpu_engine::run::{Ended, Engine, Session};
 
 /// The adapter and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -98,4 +99,83 @@ impl From<Source> for Kernel {
             wgsl: source.wgsl,
         }
     }
+}
+
+/// A model that is loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Loaded {
+    /// Tokens that a session can hold.
+    pub context_tokens: u32,
+    /// Tokens of a prompt that are read at once.
+    pub batch_tokens: u32,
+    /// Tokens of the vocabulary.
+    pub vocabulary: u32,
+    /// Dispatches of the step that makes one token, without those that draw it.
+    pub decode_dispatches: usize,
+    /// Bytes on the device, as they were estimated before: weights, keys and values, scratch.
+    pub need_bytes: [u64; 3],
+    /// Bytes of the buffers that were then created.
+    pub bytes_created: u64,
+    /// Bytes written to them.
+    pub bytes_written: u64,
+    /// The most bytes that the wasm module has had.
+    pub heap_bytes_peak: u64,
+    /// The file's chat template.
+    pub template: Option<String>,
+}
+
+impl Loaded {
+    /// Puts it together.
+    pub fn new(model: &Engine, session: &Session, created: &Counts, heap_bytes_peak: u64) -> Self {
+        let need = model.need();
+        Self {
+            context_tokens: model.demand().context_tokens,
+            batch_tokens: model.demand().batch_tokens,
+            vocabulary: model.config().vocabulary,
+            decode_dispatches: session.decode_dispatches(),
+            need_bytes: [need.weights, need.cache, need.scratch],
+            bytes_created: created.bytes_created,
+            bytes_written: created.bytes_written,
+            heap_bytes_peak,
+            template: model.template().map(str::to_owned),
+        }
+    }
+}
+
+/// Why an answer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The model says so.
+    EndOfText,
+    /// As many tokens as were asked for.
+    TokensMax,
+    /// The context is full.
+    ContextFull,
+    /// Nothing may be drawn.
+    NothingAllowed,
+}
+
+impl From<Ended> for Reason {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::EndOfText => Self::EndOfText,
+            Ended::TokensMax => Self::TokensMax,
+            Ended::ContextFull => Self::ContextFull,
+            Ended::NothingAllowed => Self::NothingAllowed,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answered {
+    /// Its tokens, without the given ones.
+    pub tokens: Vec<u32>,
+    /// Why there are no more.
+    pub ended: Option<Reason>,
+    /// Figures when the first token came, …
+    pub at_first: Option<Figures>,
+    /// … and at the end.
+    pub at_end: Figures,
 }

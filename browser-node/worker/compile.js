@@ -5,7 +5,7 @@
 const FEATURES = ["shader-f16", "subgroups"];
 
 // How many are compiled at a time: the browser has threads for it, but each needs memory.
-const AT_ONCE = 16;
+const AT_ONCE = 8;
 
 // Kernels are { label, wgsl, writes: [whether each storage buffer is written to] }. Tells all labels, those refused with
 // the compiler's words, and those that this adapter lacks a feature for.

@@ -2,13 +2,20 @@
 //
 // The page says   { id, call, … }            one of CALLS, with what it takes
 //                 { id, cancel: true }       ends the call of this id; it answers with an error named AbortError
-// The worker says { id, event }              what happens meanwhile: { bytes, bytes_all } or { token, text, … }
+// The worker says { id, event }              what happens meanwhile: { bytes, bytes_all } or { token, text, tokens, … }
 //                 { id, result } or { id, error: { name, message } }   the end of the call
 //
+// An error named LostError says that the device is gone: open and load again, then go on with the tokens as `given`.
 // Calls overlap only where that makes sense: figures and destroy may come while an answer is being made.
 
 import init, { Engine, every_kernel } from "./browser_node.js";
 import { compile } from "./compile.js";
+
+// Logits go out in posts of about this many bytes.
+const POST_BYTES = 4 << 20;
+
+// How far loading is, is told each time that about so many bytes more have come.
+const TELL_BYTES = 1 << 20;
 
 let engine;
 const under_way = new Map();
@@ -45,6 +52,75 @@ const CALLS = {
   async compile({ kernels }) {
     await init();
     return compile(kernels ?? JSON.parse(every_kernel()));
+  },
+  // A model from an address. `settings` are those of browser-node/src/request.rs `Load`.
+  async load({ url, settings = {} }, happened, signal) {
+    const start = performance.now();
+    const response = await fetch(url, { signal });
+    if (!response.ok) {
+      throw new Error(`${url}: status ${response.status}`);
+    }
+    const length = response.headers.get("Content-Length");
+    const bytes = length === null ? undefined : Number(length);
+    let told = 0;
+    const progress = (bytes, bytes_all) => {
+      if (bytes - told >= TELL_BYTES || bytes === bytes_all) {
+        told = bytes;
+        happened({ bytes, bytes_all });
+      }
+    };
+    const loaded = await opened().load(response.body, bytes, JSON.stringify(settings), progress, signal);
+    return { ...JSON.parse(loaded), ms: performance.now() - start };
+  },
+  async encode({ text, whole = true, special = false }) {
+    return { tokens: [...opened().encode(text, whole, special)] };
+  },
+  // An answer to `tokens`, or to `prompt` as encode reads it. The rest is browser-node/src/request.rs `Generate`.
+  async generate({ prompt, whole = true, special = false, ...request }, happened, signal) {
+    const tokens = request.tokens ?? [...opened().encode(prompt, whole, special)];
+    const text = new TextDecoder();
+    let answer = "";
+    let count = 0;
+    let first_ms;
+    const start = performance.now();
+    const drawn = (token, bytes) => {
+      count += 1;
+      first_ms ??= performance.now() - start;
+      const piece = text.decode(bytes, { stream: true });
+      answer += piece;
+      happened({ token, text: piece, tokens: count, at_ms: performance.now() - start });
+    };
+    const answered = await opened().generate(JSON.stringify({ ...request, tokens }), drawn, signal);
+    const ms = performance.now() - start;
+    return { ...JSON.parse(answered), text: answer + text.decode(), prompt_tokens: tokens.length, first_ms, ms };
+  },
+  // The row of logits behind each of `tokens` (32-bit floats, little-endian, one row after another), posted to `to`.
+  async logits({ tokens, to }) {
+    let rows = [];
+    let bytes = 0;
+    const post = () => {
+      // Synchronous, so that no more rows come than are taken; a worker has no page to freeze.
+      const request = new XMLHttpRequest();
+      request.open("POST", to, false);
+      request.send(new Blob(rows));
+      if (request.status !== 204) {
+        throw new Error(`${to}: status ${request.status}`);
+      }
+      rows = [];
+      bytes = 0;
+    };
+    const start = performance.now();
+    await opened().logits(new Uint32Array(tokens), (row) => {
+      rows.push(row);
+      bytes += row.byteLength;
+      if (bytes >= POST_BYTES) {
+        post();
+      }
+    });
+    if (bytes > 0) {
+      post();
+    }
+    return { rows: tokens.length, ms: performance.now() - start };
   },
   async destroy() {
     opened().destroy();

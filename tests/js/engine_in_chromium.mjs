@@ -25,7 +25,7 @@ const { chromium } = require('playwright-core');
 const { files = {}, outputs = {}, seconds = 900, calls } = JSON.parse(readFileSync(process.env.HELIOGRAPH_JOB, 'utf8'));
 
 const TYPES = { '.js': 'text/javascript', '.wasm': 'application/wasm' };
-const PAGE = '<!doctype html><title>engine</title>';
+const PAGE = '<!doctype html><link rel="icon" href="data:,"><title>engine</title>';
 // A page of its own origin and process has the finer clock.
 const ISOLATED = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
 

@@ -76,7 +76,10 @@ pub struct Candidate {
 
 impl Candidate {
     /// Likeliest first, of equals the lower id.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what sorting asks for")]
+    #[cfg_attr(
+        target_pointer_width = "64",
+        expect(clippy::trivially_copy_pass_by_ref, reason = "what sorting asks for")
+    )]
     pub(crate) fn order(&self, other: &Self) -> Ordering {
         let by_logit = other.logit.total_cmp(&self.logit);
         by_logit.then(self.id.cmp(&other.id))

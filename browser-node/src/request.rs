@@ -1,0 +1,120 @@
+//! What JavaScript asks for, as JSON. What is left out is as the engine has it by itself.
+
+use serde::Deserialize;
+use webgpu_engine::kernels::Numbers;
+use webgpu_engine::model::CacheType;
+use webgpu_engine::reference::sampling::Rules;
+use webgpu_engine::run::{Request, Settings};
+
+/// How a model is to be run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Load {
+    /// Tokens that a session can hold.
+    pub context_tokens: Option<u32>,
+    /// Tokens of a prompt that are read at once.
+    pub batch_tokens: Option<u32>,
+    /// Tokens whose logits can be had at once.
+    pub logit_rows: Option<u32>,
+    /// Keys and values in 32 bits.
+    pub is_exact: bool,
+    /// Products of integers in place of floats.
+    pub packed_dot: bool,
+    /// Bytes that the model may take in all.
+    pub room_bytes: Option<u64>,
+}
+
+impl From<Load> for Settings {
+    fn from(load: Load) -> Self {
+        let settings = Self::default();
+        Self {
+            context_tokens: load.context_tokens,
+            batch_tokens: load.batch_tokens,
+            logit_rows: load.logit_rows.unwrap_or(settings.logit_rows),
+            cache: if load.is_exact {
+                CacheType::F32
+            } else {
+                settings.cache
+            },
+            numbers: if load.packed_dot {
+                Numbers::PackedDot
+            } else {
+                settings.numbers
+            },
+            room_bytes: load.room_bytes,
+            ..settings
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generate {
+    /// What the model reads, cut into tokens.
+    pub tokens: Vec<u32>,
+    /// Tokens of the answer that were drawn before.
+    #[serde(default)]
+    pub given: Vec<u32>,
+    /// Tokens of the answer, the given ones among them.
+    pub tokens_max: u32,
+    /// Left out, the likeliest token is taken.
+    #[serde(default)]
+    pub temperature: f32,
+    /// So many of the likeliest tokens; 0 means all.
+    #[serde(default)]
+    pub top_k: u32,
+    /// The likeliest tokens that sum up to this.
+    pub top_p: Option<f32>,
+    /// At least this share of the likeliest token's probability.
+    #[serde(default)]
+    pub min_p: f32,
+    /// What draws depend on.
+    #[serde(default)]
+    pub seed: u64,
+    /// Tokens that share one read-back.
+    pub shared: Option<u32>,
+    /// Whether the end of the text is a token as any other.
+    #[serde(default)]
+    pub ignores_end: bool,
+}
+
+impl From<Generate> for Request {
+    fn from(generate: Generate) -> Self {
+        let request = Self::greedy(generate.tokens, generate.tokens_max);
+        let rules = Rules::default();
+        Self {
+            given: generate.given,
+            rules: Rules {
+                temperature: generate.temperature,
+                top_k: generate.top_k,
+                top_p: generate.top_p.unwrap_or(rules.top_p),
+                min_p: generate.min_p,
+                ..rules
+            },
+            seed: generate.seed,
+            shared: generate.shared.unwrap_or(request.shared),
+            ignores_end: generate.ignores_end,
+            ..request
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_as_the_engine_has_it() {
+        let load: Load = serde_json::from_str("{}").unwrap();
+        assert_eq!(Settings::from(load), Settings::default());
+        let generate: Generate =
+            serde_json::from_str(r#"{"tokens": [1, 2], "tokens_max": 3}"#).unwrap();
+        assert_eq!(Request::from(generate), Request::greedy(vec![1, 2], 3));
+    }
+
+    #[test]
+    fn a_field_that_nobody_knows_is_refused() {
+        assert!(serde_json::from_str::<Load>(r#"{"contekst_tokens": 5}"#).is_err());
+    }
+}
