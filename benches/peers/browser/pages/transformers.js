@@ -105,7 +105,7 @@ async function proof(plan, complaints) {
   const placed = complaints.slice(before).flatMap((line) => line.match(/Node\(s\) placed on .*/) ?? []);
   const counter = counting();
   const steps = [];
-  await ask(model, plan.prompt.ids.slice(0, 8), 4, Infinity, () => steps.push(counter.take()));
+  await ask(model, plan.prompt.ids.slice(0, 8), 3, Infinity, () => steps.push(counter.take()));
   counter.stop();
   await model.dispose();
   // The first is the prompt's, the second may still compile.
