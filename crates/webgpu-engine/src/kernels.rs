@@ -23,6 +23,7 @@ mod total;
 pub use attention::Attend;
 pub use embed::Embed;
 pub use norm::AddNorm;
+pub use packed::Pack;
 pub use product::{Matrix, Numbers, Product, Reduce, Tokens, Variant};
 pub use rope_keep::RopeKeep;
 pub use sampling::{

@@ -111,7 +111,8 @@ pub struct Product {
     pub matrices: Vec<Matrix>,
     /// Numbers of a state, which are the weights of a row: whole blocks of all matrices, and a multiple of 32.
     pub inputs: u32,
-    /// Whether a number is added to each row: one vector for all rows of all matrices, one after another.
+    /// Whether a number is added to each row: one vector for all rows of the output, of which the first of these is at
+    /// `output_first`.
     pub has_bias: bool,
     /// Makes `activation(first) · second` of two matrices with as many rows.
     pub gated: Option<Activation>,

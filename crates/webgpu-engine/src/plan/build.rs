@@ -3,7 +3,9 @@
 use super::dispatch::Work;
 use super::{Choice, Dispatch, Kept, Reads, Scratch, Tensor, Weights};
 use crate::gpu::{Gpu, GpuError, Recorder, Source};
-use crate::kernels::{AddNorm, Attend, Embed, Matrix, Product, RopeKeep, Step, Tokens};
+use crate::kernels::{
+    AddNorm, Attend, Embed, Matrix, Numbers, Pack, Product, RopeKeep, Step, Tokens, Variant,
+};
 use crate::model::{
     Config, DECODE_SPLIT_TOKENS, Demand, LayerPart, ModelTensor, kept_tokens, prefill_split_tokens,
 };
@@ -115,7 +117,7 @@ impl<'p> Builder<'p> {
             epsilon: self.config.norm_epsilon,
             has_addend: post.is_some(),
             has_post_norm: post_norm.is_some(),
-            is_packed: false,
+            is_packed: self.choice.is_packed(),
         };
         let mut storage = vec![&self.scratch.states];
         if post.is_some() {
@@ -126,6 +128,9 @@ impl<'p> Builder<'p> {
         }
         storage.push(self.vector(norm)?);
         storage.push(&self.scratch.normed);
+        if let Some([normed, _]) = &self.scratch.packed {
+            storage.push(normed);
+        }
         let source = work.source(self.gpu.abilities());
         self.push(&source, &storage, Work::AddNorm(work)).await
     }
@@ -138,7 +143,7 @@ impl<'p> Builder<'p> {
         let product = Products {
             label: "query, key, value",
             matrices: &matrices,
-            inputs: &self.scratch.normed,
+            inputs: self.normed(),
             outputs: &self.scratch.qkv,
             bias,
             gated: false,
@@ -151,7 +156,7 @@ impl<'p> Builder<'p> {
         let product = Products {
             label: "attention output",
             matrices: &[part(LayerPart::AttentionOutput)],
-            inputs: &self.scratch.attended,
+            inputs: (&self.scratch.attended, None),
             outputs: &self.scratch.addend,
             bias: has_bias.then_some(part(LayerPart::AttentionOutputBias)),
             gated: false,
@@ -175,17 +180,19 @@ impl<'p> Builder<'p> {
         let product = Products {
             label: "gate, up",
             matrices: &[part(LayerPart::Gate), part(LayerPart::Up)],
-            inputs: &self.scratch.normed,
+            inputs: self.normed(),
             outputs: &self.scratch.gated,
             bias: None,
             gated: true,
             is_output: false,
         };
         self.products(product).await?;
+        self.pack_gated().await?;
+        let packed = self.scratch.packed.as_ref().map(|[_, gated]| gated);
         let product = Products {
             label: "down",
             matrices: &[part(LayerPart::Down)],
-            inputs: &self.scratch.gated,
+            inputs: (&self.scratch.gated, packed),
             outputs: &self.scratch.addend,
             bias: None,
             gated: false,
@@ -204,6 +211,28 @@ impl<'p> Builder<'p> {
         self.add_norm("feed-forward added", Some(post), next).await
     }
 
+    /// The states behind a norm.
+    fn normed(&self) -> (&'p wgpu::Buffer, Option<&'p wgpu::Buffer>) {
+        let packed = self.scratch.packed.as_ref();
+        (&self.scratch.normed, packed.map(|[normed, _]| normed))
+    }
+
+    /// Packs the inside of the feed-forward layer, unless products read floats.
+    async fn pack_gated(&mut self) -> Result<(), GpuError> {
+        let Some([_, gated]) = &self.scratch.packed else {
+            return Ok(());
+        };
+        if self.choice.is_tiled(self.batch) {
+            return Ok(());
+        }
+        let pack = Pack {
+            label: "pack".to_owned(),
+            inputs: self.config.feed_forward,
+        };
+        let storage = [&self.scratch.gated, gated];
+        self.push(&pack.source(), &storage, Work::Pack(pack)).await
+    }
+
     async fn output(&mut self) -> Result<(), GpuError> {
         let matrix = if self.config.has_tied_output {
             ModelTensor::TokenEmbedding
@@ -213,7 +242,7 @@ impl<'p> Builder<'p> {
         let product = Products {
             label: "logits",
             matrices: &[matrix],
-            inputs: &self.scratch.normed,
+            inputs: self.normed(),
             outputs: &self.scratch.logits,
             bias: None,
             gated: false,
@@ -326,31 +355,47 @@ impl<'p> Builder<'p> {
                 Tokens::All
             },
         };
-        let mut storage = vec![wanted.inputs];
+        let (work, source, inputs) = self.kernel_of(product, wanted);
+        let mut storage = vec![inputs];
         storage.extend(slices.iter().map(|(_, slice)| &slice.buffer));
         if let Some(bias) = wanted.bias {
             storage.push(self.vector(bias)?);
         }
         storage.push(wanted.outputs);
-        let batch = if wanted.is_output {
+        self.push(&source, &storage, work).await
+    }
+
+    /// The kernel that computes a product, and the inputs that it reads.
+    fn kernel_of<'a>(
+        &self,
+        product: Product,
+        wanted: &Products<'a>,
+    ) -> (Work, Source, &'a wgpu::Buffer) {
+        let abilities = self.gpu.abilities();
+        let (floats, packed) = wanted.inputs;
+        if !wanted.is_output && self.choice.is_tiled(self.batch) {
+            let source = product.tiled_source(abilities);
+            return (Work::Tiled(product), source, floats);
+        }
+        let tokens = if wanted.is_output {
             self.batch.min(self.demand.logit_rows)
         } else {
             self.batch
         };
-        let abilities = self.gpu.abilities();
-        let variant = self.choice.variant(&product, batch);
-        let (source, work) = if wanted.is_output {
-            (
-                product.source(variant, abilities),
-                Work::Output(product, variant),
-            )
-        } else {
-            (
-                product.source(variant, abilities),
-                Work::Product(product, variant),
-            )
+        let variant = Variant {
+            numbers: match packed {
+                Some(_) => Numbers::PackedDot,
+                None => Numbers::Float,
+            },
+            ..self.choice.variant(&product, tokens)
         };
-        self.push(&source, &storage, work).await
+        let source = product.source(variant, abilities);
+        let work = if wanted.is_output {
+            Work::Output(product, variant)
+        } else {
+            Work::Product(product, variant)
+        };
+        (work, source, packed.unwrap_or(floats))
     }
 
     async fn push(
@@ -384,7 +429,8 @@ impl<'p> Builder<'p> {
 struct Products<'a> {
     label: &'static str,
     matrices: &'a [ModelTensor],
-    inputs: &'a wgpu::Buffer,
+    /// As floats, and in 8 bits where they were packed.
+    inputs: (&'a wgpu::Buffer, Option<&'a wgpu::Buffer>),
     outputs: &'a wgpu::Buffer,
     bias: Option<ModelTensor>,
     gated: bool,

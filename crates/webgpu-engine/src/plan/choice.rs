@@ -53,7 +53,11 @@ impl Choice {
     /// What an adapter is likely to run best.
     pub const fn new(abilities: &Abilities, numbers: Numbers) -> Self {
         Self {
-            numbers,
+            numbers: if abilities.has_packed_dot {
+                numbers
+            } else {
+                Numbers::Float
+            },
             tuned: BTreeMap::new(),
             is_software: abilities.is_software,
             has_subgroups: abilities.has_subgroups,
@@ -61,7 +65,7 @@ impl Choice {
         }
     }
 
-    /// For a product over so many tokens.
+    /// For a product of floats over so many tokens.
     pub fn variant(&self, product: &Product, tokens: u32) -> Variant {
         let tuned = self.tuned.get(&Shape::of(product)).copied();
         let lanes = tuned.unwrap_or_else(|| self.lanes(product.inputs));
@@ -81,7 +85,15 @@ impl Choice {
             } else {
                 Reduce::Memory
             },
-            numbers: self.numbers,
+            numbers: Numbers::Float,
+        }
+    }
+
+    /// Whether activations are packed for products of whole numbers.
+    pub const fn is_packed(&self) -> bool {
+        match self.numbers {
+            Numbers::Float => false,
+            Numbers::PackedDot => true,
         }
     }
 

@@ -1,7 +1,7 @@
 //! One dispatch: a kernel with its buffers, and how large it is in a step.
 
 use crate::gpu::{Bound, Recorder};
-use crate::kernels::{AddNorm, Attend, Embed, Product, RopeKeep, Step, Variant};
+use crate::kernels::{AddNorm, Attend, Embed, Pack, Product, RopeKeep, Step, Variant};
 
 /// A kernel with its buffers.
 #[derive(Debug)]
@@ -30,6 +30,10 @@ pub enum Work {
     AddNorm(AddNorm),
     /// A matrix product over the step's tokens.
     Product(Product, Variant),
+    /// The same in tiles, for many tokens.
+    Tiled(Product),
+    /// Activations in 8 bits.
+    Pack(Pack),
     /// A product over the tokens whose logits are wanted.
     Output(Product, Variant),
     /// Turns, and keeping keys and values.
@@ -48,6 +52,8 @@ impl Dispatch {
             Work::Embed(embed) => embed.groups(tokens),
             Work::AddNorm(norm) => norm.groups(tokens),
             Work::Product(product, variant) => product.groups(*variant, tokens),
+            Work::Tiled(product) => product.tiled_groups(tokens),
+            Work::Pack(pack) => pack.groups(tokens),
             Work::Output(product, variant) => {
                 if step.output_tokens == 0 {
                     return;

@@ -43,8 +43,8 @@ impl Engine {
             weights,
             settings,
         } = parts;
-        let scratch = Scratch::new(&gpu, &about.config, &about.demand)?;
         let choice = Choice::new(gpu.abilities(), settings.numbers);
+        let scratch = Scratch::new(&gpu, &about.config, &about.demand, choice.is_packed())?;
         let factors = weights.factors();
         let turns = [false, true].map(|window| Turns::new(&about.config.rope, window, factors));
         Ok(Self {

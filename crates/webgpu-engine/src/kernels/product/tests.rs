@@ -166,7 +166,9 @@ impl Case {
         let matrices = self.product.matrices.iter().zip(&self.blocks);
         buffers.extend(matrices.map(|(matrix, blocks)| buffer(matrix.kind, blocks)));
         if self.product.has_bias {
-            buffers.push(to_bytes(&self.bias));
+            // The vector is that of all rows of the output, of which these may be the last.
+            let before = vec![9.0; self.product.output_first as usize];
+            buffers.push(to_bytes(&[before, self.bias.clone()].concat()));
         }
         let output = self.product.output_stride * room;
         buffers.push(to_bytes(&vec![UNTOUCHED; output as usize]));

@@ -240,7 +240,7 @@ fn sums_{name}(row: u32, lane: u32, token: u32) -> Sums {{
         let rows = product.matrices.first().map_or(0, |matrix| matrix.rows);
         let bias = |name: &str, row: &str| {
             if product.has_bias {
-                format!("{name} + bias[{row}]")
+                format!("{name} + bias[{}u + {row}]", product.output_first)
             } else {
                 name.to_owned()
             }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::gpu::Wish;
 use crate::gpu::tests::open;
+use crate::kernels::Numbers;
 
 const TOKENS: [u32; 21] = [
     1, 80, 111, 37, 9, 80, 111, 37, 64, 5, 5, 5, 100, 23, 42, 77, 81, 13, 99, 60, 61,
@@ -72,6 +73,28 @@ fn the_kernels_of_a_card_agree_too() {
         ..Wish::default()
     };
     check(&wish, &FAMILIES, &[QuantType::Q4_0]);
+}
+
+#[test]
+fn products_of_whole_numbers_are_as_near_as_eight_bits_can_be() {
+    for is_card in [false, true] {
+        let wish = Wish {
+            is_card,
+            ..Wish::default()
+        };
+        let Some(gpu) = open(&wish).map(Arc::new) else {
+            return;
+        };
+        for kind in [QuantType::Q4_1, QuantType::Q6K, QuantType::BF16] {
+            let settings = Settings {
+                numbers: Numbers::PackedDot,
+                ..settings(CacheType::F32, 8)
+            };
+            let far = farthest(&gpu, &file(Family::Gemma3, kind), &settings);
+            assert!(far > 1e-4, "{kind:?}: {far} is too near for eight bits");
+            assert!(far < 0.1, "{kind:?}: {far}");
+        }
+    }
 }
 
 #[test]
