@@ -173,7 +173,7 @@ mod tests {
             kept_tokens: 1000,
             cache: CacheType::F16,
             split_tokens: 128,
-            is_packed: false,
+            batch_tokens: 1,
         };
         let kept = |attend: &Attend, step: Step| Work::Attend(attend.clone()).reads(&step).kept;
         let token = 2 * 2 * 64 * 2;
