@@ -39,8 +39,9 @@ const adapterOf = (page) =>
       return null;
     }
     const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
+    const name = [vendor, architecture, device, description].filter((part) => part !== '').join(' ');
     const features = [...adapter.features].filter((name) => ['shader-f16', 'subgroups'].includes(name));
-    return { vendor, architecture, device, description, fallback: isFallbackAdapter, features };
+    return { name, fallback: isFallbackAdapter, features };
   });
 
 const after = (seconds) =>
@@ -101,7 +102,9 @@ const folders = (model) => ({
 function report(peer, model, told, more) {
   const { adapter, strangers, chromium, error, note } = told;
   const figures = { prefill: told.prefill, decode_tokens_per_s: told.decode, decode_tokens: told.decodeTokens };
-  const object = { peer, model: model.name, adapter, chromium, asked_strangers: strangers, ...more, ...figures, note, error };
+  const [name, fallback, features] = [adapter?.name, adapter?.fallback, adapter?.features];
+  const where = { adapter: name ?? null, adapter_fallback: fallback, adapter_features: features };
+  const object = { peer, model: model.name, ...where, chromium, asked_strangers: strangers, ...more, ...figures, note, error };
   process.stdout.write(`${JSON.stringify(object)}\n`);
 }
 
@@ -115,6 +118,14 @@ const task = (model, more) => ({
   ...more,
 });
 
+/// Where llama.cpp computed, in a word.
+function backendOf(gpuLayers, onGpu) {
+  if (onGpu) {
+    return 'webgpu';
+  }
+  return gpuLayers === 0 ? 'cpu' : 'webgpu asked for, cpu used';
+}
+
 /// llama.cpp's own words on where the layers went decide what this run was.
 async function wllama(model, gpuLayers) {
   const more = { gguf: `/gguf/${basename(model.gguf)}`, gpuLayers };
@@ -124,7 +135,7 @@ async function wllama(model, gpuLayers) {
     version: version('@wllama/wllama'),
     llama_cpp: told.llamaCpp,
     asked_for: gpuLayers === 0 ? 'cpu' : 'webgpu',
-    backend: onGpu ? 'webgpu' : 'cpu',
+    backend: backendOf(gpuLayers, onGpu),
     threads: told.threads,
     backend_proof: told.log,
     answer: told.text,

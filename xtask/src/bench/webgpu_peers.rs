@@ -101,8 +101,9 @@ pub(super) fn run(places: &Places, options: &Options) -> Result<()> {
 }
 
 /// Installs what is missing, converts what is not converted, and measures. For each engine and model there is an object:
-/// `peer`, `version`, `model`, `adapter` (what the browser says of it), `backend` (`cpu`, `webgpu`), `backend_proof`,
-/// `prefill` (`tokens`, `tokens_per_s` each) and `decode_tokens_per_s`; or `error`, with what went wrong.
+/// `peer`, `version`, `model`, `adapter` (the browser's WebGPU adapter, used or not), `backend` (`cpu`, `webgpu`),
+/// `backend_proof`, `prefill` (`tokens`, `tokens_per_s` each) and `decode_tokens_per_s`; and `error`, if something went
+/// wrong, with what was known by then.
 pub(crate) fn peers(places: &Places, models: &[PeerModel], options: &Options) -> Vec<Value> {
     let ready = setup(places, Purpose::Demo)
         .and_then(|tools| Ok((browser_engines(places, &tools)?, tools)))

@@ -43,7 +43,7 @@ export async function measured(plan, told, ask) {
     }
     const run = await repeated(plan, () => ask(tokens, 1), ({ firstSeconds, promptTokens }) => promptTokens / firstSeconds);
     expected = run.seconds / tokens;
-    told.prefill.push({ tokens: run.first.promptTokens, tokens_per_s: run.value, warm: run.warm });
+    told.prefill.push({ tokens, tokens_per_s: run.value, tokens_read: run.first.promptTokens, warm: run.warm });
   }
   const run = await repeated(plan, () => ask(plan.prompts[0], plan.answerTokens), ({ perSecond }) => perSecond);
   told.decode = run.value;
