@@ -5,20 +5,25 @@
 //! piece ─▶ connection ─▶ …                    ─▶ Wrote ─┴▶ coordinator: ranges, progress, sidecar, next piece
 //! ```
 
+mod connection;
+mod tries;
+mod whole;
+
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use reqwest::{Client, Response, StatusCode};
-use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::channel;
 use tokio::time::sleep;
 
+use self::connection::{Broken, Connection};
+use self::tries::Tries;
 use super::Settings;
 use crate::cache::{Place, discard, sidecar_of};
 use crate::error::FetchError;
@@ -71,21 +76,6 @@ enum Offer {
     Ranges(Remote),
     /// Only the whole can, perhaps of a known size, and of a version with this name.
     Whole(Option<u64>, Option<String>),
-}
-
-/// Why a connection ended before its piece did.
-enum Broken {
-    Fault(Fault),
-    Disk(std::io::Error),
-    /// No try would go better.
-    Failed(FetchError),
-}
-
-/// What a connection returns.
-struct Piece {
-    /// What it did not bring.
-    left: Range<u64>,
-    broken: Option<Broken>,
 }
 
 impl Download<'_> {
@@ -353,83 +343,6 @@ impl Download<'_> {
         (self.tell)(Progress::Saved { have: state.saved });
         Ok(())
     }
-
-    /// Fetches from a host that knows no ranges: one connection, and from the beginning at each try.
-    async fn whole(&mut self, bytes: Option<u64>) -> Result<Ended, FetchError> {
-        discard(self.partial);
-        self.has_left_over = false;
-        self.check_room_after(0, bytes)?;
-        let mut tries = Tries::new(self.settings, 1);
-        loop {
-            (self.tell)(Progress::Begun {
-                have: 0,
-                total: bytes,
-                connections: 1,
-            });
-            match self.whole_once(bytes).await {
-                Ok(()) => return Ok(Ended::Whole),
-                Err(Broken::Fault(Fault::Changed)) => return Ok(Ended::Changed),
-                Err(Broken::Fault(fault)) => self.pause(&mut tries, fault).await?,
-                Err(Broken::Disk(error)) => {
-                    // Nothing of it can be used later.
-                    discard(self.partial);
-                    return Err(self.place.write_failed(error, bytes.unwrap_or(0)));
-                }
-                Err(Broken::Failed(error)) => {
-                    discard(self.partial);
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// Refuses where there is not enough room for what is still to come: all of it, or as much as comes before the next
-    /// look.
-    fn check_room_after(&self, have: u64, bytes: Option<u64>) -> Result<(), FetchError> {
-        let missing = match bytes {
-            Some(bytes) => bytes.saturating_sub(have),
-            None => self.settings.save_bytes,
-        };
-        let room = missing.saturating_add(self.extra_bytes);
-        self.place.check_room(room, self.settings.reserve_bytes)
-    }
-
-    async fn whole_once(&mut self, bytes: Option<u64>) -> Result<(), Broken> {
-        let mut response = http::ask_whole(self.client, self.url)
-            .await
-            .map_err(Broken::Fault)?;
-        let mut file = File::create(self.partial).map_err(Broken::Disk)?;
-        let mut have: u64 = 0;
-        let mut looked_at: u64 = 0;
-        while let Some(part) = response
-            .chunk()
-            .await
-            .map_err(|error| Broken::Fault(http::passing(&error)))?
-        {
-            let had = have;
-            have = have.saturating_add(part.len() as u64);
-            if bytes.is_some_and(|bytes| have > bytes) {
-                return Err(Broken::Fault(Fault::Changed));
-            }
-            if bytes.is_none() && have > self.settings.unknown_bytes_max {
-                return Err(Broken::Failed(FetchError::TooLong {
-                    host: http::host(self.url),
-                    max: self.settings.unknown_bytes_max,
-                }));
-            }
-            // Others write to the disk too, and how much comes may not be known.
-            if have.saturating_sub(looked_at) >= self.settings.save_bytes {
-                self.check_room_after(had, bytes).map_err(Broken::Failed)?;
-                looked_at = have;
-            }
-            file.write_all(&part).map_err(Broken::Disk)?;
-            (self.tell)(Progress::Received { have, total: bytes });
-        }
-        if bytes.is_some_and(|bytes| have != bytes) {
-            return Err(Broken::Fault(Fault::Changed));
-        }
-        Ok(())
-    }
 }
 
 /// What is known while pieces come in.
@@ -449,37 +362,6 @@ impl State<'_> {
     }
 }
 
-/// Tries in a row that brought nothing.
-struct Tries {
-    failed: u32,
-    /// Connections fail together, which is one try.
-    together: u32,
-    limit: u32,
-    pause: Duration,
-}
-
-impl Tries {
-    fn new(settings: &Settings, together: u32) -> Self {
-        Self {
-            failed: 0,
-            together: together.max(1),
-            limit: settings.tries.saturating_mul(together.max(1)),
-            pause: settings.pause,
-        }
-    }
-
-    /// The pause before the next try; none where there shall be none.
-    fn next_pause(&mut self, wished: Option<Duration>) -> Option<Duration> {
-        self.failed += 1;
-        if self.failed >= self.limit {
-            return None;
-        }
-        let doublings = (self.failed.saturating_sub(1) / self.together).min(16);
-        let pause = self.pause.saturating_mul(1 << doublings);
-        Some(wished.unwrap_or(pause.min(Settings::PAUSE_MAX)))
-    }
-}
-
 /// What the first answer says. None where it makes no sense.
 fn offer_of(response: &Response) -> Option<Offer> {
     if response.status() != StatusCode::PARTIAL_CONTENT {
@@ -493,66 +375,4 @@ fn offer_of(response: &Response) -> Option<Offer> {
             validator: http::validator(response.headers()),
         })
     })
-}
-
-#[derive(Clone, Copy)]
-struct Connection<'c> {
-    client: &'c Client,
-    url: &'c str,
-    remote: &'c Remote,
-    file: &'c File,
-}
-
-impl Connection<'_> {
-    /// Brings one piece, after a pause.
-    async fn bring(self, piece: Range<u64>, pause: Duration, wrote: Sender<Range<u64>>) -> Piece {
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
-        let mut left = piece;
-        let broken = self.try_bring(&mut left, &wrote).await.err();
-        Piece { left, broken }
-    }
-
-    async fn try_bring(
-        self,
-        left: &mut Range<u64>,
-        wrote: &Sender<Range<u64>>,
-    ) -> Result<(), Broken> {
-        let mut response = http::ask(self.client, self.url, left.start, left.end)
-            .await
-            .map_err(Broken::Fault)?;
-        let is_same = response.status() == StatusCode::PARTIAL_CONTENT
-            && http::content_range(response.headers())
-                == Some((left.start, left.end, self.remote.bytes))
-            && http::validator(response.headers()) == self.remote.validator;
-        if !is_same {
-            return Err(Broken::Fault(Fault::Changed));
-        }
-        while let Some(part) = response
-            .chunk()
-            .await
-            .map_err(|error| Broken::Fault(http::passing(&error)))?
-        {
-            let to = left.start.saturating_add(part.len() as u64);
-            if to > left.end {
-                return Err(Broken::Fault(Fault::Changed));
-            }
-            self.file
-                .write_all_at(&part, left.start)
-                .map_err(Broken::Disk)?;
-            let range = left.start..to;
-            left.start = to;
-            // The coordinator outlives its connections.
-            drop(wrote.send(range).await);
-        }
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(Broken::Fault(Fault::Passing {
-                why: "the host ended the connection early".to_owned(),
-                pause: None,
-            }))
-        }
-    }
 }
