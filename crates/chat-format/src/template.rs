@@ -11,6 +11,7 @@
 //! around an image too.
 
 mod abilities;
+mod bounds;
 mod conversation;
 mod environment;
 mod guard;
@@ -25,8 +26,9 @@ use minijinja::{Environment, Error, ErrorKind};
 use protocol::{ChatMessage, ChatRequest, ErrorCode, Failure, Role};
 
 pub use self::abilities::Abilities;
+use self::bounds::Bounds;
 use self::conversation::Conversation;
-use self::environment::{JOB_STEPS_MAX, TEMPLATE_NAME};
+use self::environment::TEMPLATE_NAME;
 use self::guard::{Care, Guard, Read};
 use self::python::Dict;
 
@@ -99,6 +101,8 @@ impl Prompt {
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// What the environment keeps to.
+    bounds: Bounds,
     source: String,
     special: SpecialTokens,
     guard: Guard,
@@ -117,18 +121,26 @@ impl ChatTemplate {
                 None => error.to_string(),
             })
         };
-        let environment = environment::environment(&source).map_err(unusable)?;
+        let environment = environment::environment(&source, Bounds::TRIAL).map_err(unusable)?;
         let now = DateTime::UNIX_EPOCH;
         let probed = Guard::new(&[], &source);
         let abilities = Abilities::probe(&source, |request, abilities| {
             let conversation = Conversation::new(request, abilities);
             let (variables, _) = conversation.variables(abilities, &probed, Care::Plain);
-            let rendered = render(&environment, &special, variables, true, now).ok()?;
+            let rendered = render(
+                (&environment, Bounds::TRIAL),
+                &special,
+                variables,
+                true,
+                now,
+            )
+            .ok()?;
             Some(probed.read(&rendered))
         });
         let mut template = Self {
             guard: Guard::new(&special.control, &source),
             environment,
+            bounds: Bounds::TRIAL,
             source,
             special,
             abilities,
@@ -142,7 +154,9 @@ impl ChatTemplate {
             .read(&conversation, Care::Plain, now)
             .0
             .map_err(unusable)?;
-        template.environment.set_fuel(Some(JOB_STEPS_MAX));
+        template.bounds = Bounds::JOB;
+        template.environment =
+            environment::environment(&template.source, Bounds::JOB).map_err(unusable)?;
         Ok(template)
     }
 
@@ -206,7 +220,7 @@ impl ChatTemplate {
         let (variables, is_touched) = conversation.variables(&self.abilities, &self.guard, care);
         let is_question = !conversation.is_prefill();
         let rendered = render(
-            &self.environment,
+            (&self.environment, self.bounds),
             &self.special,
             variables,
             is_question,
@@ -221,7 +235,7 @@ fn is_same(one: &Read, other: &Read) -> bool {
 }
 
 fn render(
-    environment: &Environment<'_>,
+    (environment, bounds): (&Environment<'_>, Bounds),
     special: &SpecialTokens,
     variables: Vec<(&'static str, Value)>,
     add_generation_prompt: bool,
@@ -239,9 +253,11 @@ fn render(
     for (name, value) in variables.into_iter().chain(more) {
         all.insert(name, value);
     }
+    let mut prompt = bounds::Prompt::new(bounds);
     environment
         .get_template(TEMPLATE_NAME)?
-        .render(all.into_value())
+        .render_captured_to(all.into_value(), &mut prompt)?;
+    prompt.into_text()
 }
 
 /// Ends the prompt where the answer goes on, as `continue_final_message=True` does: where the template trims contents,

@@ -7,9 +7,10 @@
 )]
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::value::{Kwargs, StringInput, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, filters};
 
+use super::bounds::{self, Bounds};
 use super::methods::python_method;
 use super::python::{self, Json};
 
@@ -22,32 +23,52 @@ const RAISED: &str = "raised by the template: ";
 /// Spaces of one step of indentation, at most.
 const INDENT_MAX: usize = 16;
 
-/// Steps of the engine for one rendering of a small conversation, when a model is loaded: real templates take some
-/// thousand.
-const TRIAL_STEPS_MAX: u64 = 200_000;
-
-/// Steps of the engine for one rendering in a job. The largest request (4,096 messages) with 128 tools takes real
-/// templates less than a tenth of it; an endless loop ends after about a second.
-pub(super) const JOB_STEPS_MAX: u64 = 20_000_000;
-
-/// Compiles a template. It is bound for trials; a job may take more ([`JOB_STEPS_MAX`]).
-pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
+/// Compiles a template, which then keeps to these bounds.
+pub(super) fn environment(source: &str, bounds: Bounds) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
-    environment.set_fuel(Some(TRIAL_STEPS_MAX));
+    environment.set_fuel(Some(bounds.steps));
     environment.set_syntax(
         SyntaxConfig::builder()
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build()?,
     );
-    environment.set_unknown_method_callback(python_method);
-    environment.set_formatter(|out, _, value| match value.as_str() {
-        Some(text) => out.write_str(text).map_err(Error::from),
-        None => out.write_str(&python::str(value)).map_err(Error::from),
+    environment.set_unknown_method_callback(move |state, value, method, args| {
+        python_method(bounds, state, value, method, args)
+    });
+    environment.set_formatter(move |out, state, value| {
+        let shown;
+        let text = if let Some(text) = value.as_str() {
+            text
+        } else {
+            shown = python::str(value, bounds.prompt_bytes);
+            &shown
+        };
+        bounds.count(state, text.len())?;
+        out.write_str(text).map_err(Error::from)
     });
     environment.add_function("raise_exception", raise_exception);
-    environment.add_filter("string", |value: &Value| python::str(value));
-    environment.add_filter("tojson", tojson);
+    environment.add_filter("string", move |state: &mut State<'_, '_>, value: &Value| {
+        let text = python::str(value, bounds.prompt_bytes);
+        bounds.count(state, text.len()).map(|()| text)
+    });
+    environment.add_filter(
+        "replace",
+        move |state: &mut State<'_, '_>,
+              text: StringInput<'_>,
+              old: StringInput<'_>,
+              new: StringInput<'_>| {
+            let bytes = bounds::replaced_bytes(text.as_str(), old.as_str(), new.as_str());
+            bounds.count(state, bytes)?;
+            filters::replace(state, text, old, new)
+        },
+    );
+    environment.add_filter(
+        "tojson",
+        move |value: Value, ensure_ascii: Option<bool>, options: Kwargs| {
+            tojson(&value, ensure_ascii, &options, bounds.prompt_bytes)
+        },
+    );
     environment.add_test("iterable", |value: &Value| {
         is_sequence(value.kind()) || value.kind() == ValueKind::Iterable
     });
@@ -56,8 +77,11 @@ pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// What is told of a template that took too many steps, if this is that.
+/// What is told of a template that took too many steps or made too much text, if this is that.
 pub(super) fn endless(error: &Error) -> Option<&'static str> {
+    if bounds::is_too_long(error) {
+        return Some("makes too much text");
+    }
     (error.kind() == ErrorKind::OutOfFuel)
         .then_some("takes too many steps: it loops without an end, or nearly so")
 }
@@ -121,20 +145,25 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 }
 
 /// `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: nothing is escaped for HTML.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "minijinja hands over arguments by value"
-)]
-fn tojson(value: Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<String, Error> {
+fn tojson(
+    value: &Value,
+    ensure_ascii: Option<bool>,
+    options: &Kwargs,
+    bytes_max: usize,
+) -> Result<String, Error> {
     let separators = match options.get::<Option<Value>>("separators")? {
         Some(pair) if !pair.is_none() => {
             let [comma, colon] = [0, 1].map(|at| pair.get_item_by_index(at));
-            Some((python::str(&comma?), python::str(&colon?)))
+            Some((
+                python::str(&comma?, bytes_max),
+                python::str(&colon?, bytes_max),
+            ))
         }
         _ => None,
     };
     let named = options.get::<Option<bool>>("ensure_ascii")?;
     let json = Json {
+        bytes_max,
         ensure_ascii: ensure_ascii.or(named).unwrap_or(false),
         indent: options
             .get::<Option<Value>>("indent")?
@@ -143,7 +172,7 @@ fn tojson(value: Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<S
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
     };
     options.assert_all_used()?;
-    json.dumps(&value)
+    json.dumps(value)
 }
 
 fn indentation(indent: &Value) -> Option<String> {
@@ -161,7 +190,7 @@ mod tests {
     #[test]
     fn generation_blocks_are_scopes() {
         let source = "a{%- generation -%} b {{ x }}{% set x = 2 %} {%- endgeneration %}{{ x }}{% set generation = 3 %}{{ generation }}{%generation%}{%endgeneration%}";
-        let environment = environment(source).unwrap();
+        let environment = environment(source, Bounds::TRIAL).unwrap();
         let text = environment
             .get_template(TEMPLATE_NAME)
             .unwrap()
@@ -173,7 +202,7 @@ mod tests {
     #[test]
     fn tojson_takes_the_options_of_transformers() {
         let source = "{{ x|tojson(indent=2) }}|{{ x|tojson(separators=(',', ':'), sort_keys=true) }}|{{ 'ü'|tojson(ensure_ascii=true) }}|{{ x|tojson(indent=none) }}";
-        let environment = environment(source).unwrap();
+        let environment = environment(source, Bounds::TRIAL).unwrap();
         let text = environment
             .get_template(TEMPLATE_NAME)
             .unwrap()

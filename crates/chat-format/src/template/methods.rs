@@ -8,17 +8,26 @@
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
+use super::bounds::{Bounds, replaced_bytes};
+
 /// Pieces of a split without a limit; a split of a text cannot have more pieces than that.
 const NO_LIMIT: i64 = -1;
 
 /// Is asked for every method.
 pub(super) fn python_method(
+    bounds: Bounds,
     state: &mut State<'_, '_>,
     value: &Value,
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
     let own = match value.kind() {
+        ValueKind::String if method == "replace" => {
+            let text = value.as_str().unwrap_or_default();
+            let (old, new, _): (&str, &str, Option<i32>) = from_args(args)?;
+            bounds.count(state, replaced_bytes(text, old, new))?;
+            None
+        }
         ValueKind::String => text_method(value.as_str().unwrap_or_default(), method, args)?,
         ValueKind::Seq => list_method(value, method, args)?,
         ValueKind::Map if method == "copy" => Some(value.clone()),
@@ -193,6 +202,7 @@ fn list_method(list: &Value, method: &str, args: &[Value]) -> Result<Option<Valu
 
 #[cfg(test)]
 mod tests {
+    use crate::template::bounds::Bounds;
     use crate::template::environment::{TEMPLATE_NAME, environment};
 
     // What CPython 3.11 gives.
@@ -221,7 +231,8 @@ mod tests {
             ("'abc'[::-1] ~ 'abc'[-2:] ~ 'abc'[:-1]", "cbabcab"),
             ("{'items': 1}.items()|length", "1"),
         ] {
-            let environment = environment(&format!("{{{{ {expression} }}}}")).unwrap();
+            let environment =
+                environment(&format!("{{{{ {expression} }}}}"), Bounds::TRIAL).unwrap();
             let text = environment
                 .get_template(TEMPLATE_NAME)
                 .unwrap()

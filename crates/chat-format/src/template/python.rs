@@ -15,6 +15,7 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+use super::bounds::{Bounds, too_long};
 use super::guard::is_mark;
 
 /// Values within values, at most; Python has its recursion limit there.
@@ -64,7 +65,8 @@ impl Object for Dict {
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&repr(&Value::from_dyn_object(Arc::clone(self))))
+        let value = Value::from_dyn_object(Arc::clone(self));
+        f.write_str(&repr(&value, Bounds::JOB.prompt_bytes))
     }
 }
 
@@ -86,7 +88,8 @@ impl Object for List {
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&repr(&Value::from_dyn_object(Arc::clone(self))))
+        let value = Value::from_dyn_object(Arc::clone(self));
+        f.write_str(&repr(&value, Bounds::JOB.prompt_bytes))
     }
 }
 
@@ -115,25 +118,29 @@ pub(super) fn value(json: &serde_json::Value, text: &impl Fn(&str) -> String) ->
     }
 }
 
-/// `str(value)`.
-pub(super) fn str(value: &Value) -> String {
+/// `str(value)`, cut off somewhere beyond so many bytes.
+pub(super) fn str(value: &Value, bytes_max: usize) -> String {
     match value.kind() {
         ValueKind::Undefined => String::new(),
         ValueKind::String => value.as_str().unwrap_or_default().to_owned(),
-        _ => repr(value),
+        _ => repr(value, bytes_max),
     }
 }
 
-/// `repr(value)`.
-pub(super) fn repr(value: &Value) -> String {
+/// `repr(value)`, cut off somewhere beyond so many bytes.
+fn repr(value: &Value, bytes_max: usize) -> String {
     let mut text = String::new();
-    write_repr(&mut text, value, 0);
+    write_repr(&mut text, value, bytes_max, 0);
     text
 }
 
-fn write_repr(text: &mut String, value: &Value, depth: usize) {
+fn write_repr(text: &mut String, value: &Value, bytes_max: usize, depth: usize) {
     if depth > DEPTH_MAX {
         text.push_str("...");
+        return;
+    }
+    // Lists of the same lists can be shown exponentially long.
+    if text.len() > bytes_max {
         return;
     }
     match value.kind() {
@@ -143,7 +150,7 @@ fn write_repr(text: &mut String, value: &Value, depth: usize) {
             text.push('[');
             for (index, item) in value.try_iter().into_iter().flatten().enumerate() {
                 text.push_str(if index == 0 { "" } else { ", " });
-                write_repr(text, &item, depth + 1);
+                write_repr(text, &item, bytes_max, depth + 1);
             }
             text.push(']');
         }
@@ -151,9 +158,10 @@ fn write_repr(text: &mut String, value: &Value, depth: usize) {
             text.push('{');
             for (index, key) in value.try_iter().into_iter().flatten().enumerate() {
                 text.push_str(if index == 0 { "" } else { ", " });
-                write_repr(text, &key, depth + 1);
+                write_repr(text, &key, bytes_max, depth + 1);
                 text.push_str(": ");
-                write_repr(text, &value.get_item(&key).unwrap_or_default(), depth + 1);
+                let item = value.get_item(&key).unwrap_or_default();
+                write_repr(text, &item, bytes_max, depth + 1);
             }
             text.push('}');
         }
@@ -243,13 +251,27 @@ fn is_printable(char: char) -> bool {
 }
 
 /// The options of `json.dumps`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Json {
+    /// What is longer is refused, sooner or later.
+    pub(super) bytes_max: usize,
     pub(super) ensure_ascii: bool,
     pub(super) indent: Option<String>,
     /// Between items and between key and value; Python's habit where there are none.
     pub(super) separators: Option<(String, String)>,
     pub(super) sort_keys: bool,
+}
+
+impl Default for Json {
+    fn default() -> Self {
+        Self {
+            bytes_max: Bounds::JOB.prompt_bytes,
+            ensure_ascii: false,
+            indent: None,
+            separators: None,
+            sort_keys: false,
+        }
+    }
 }
 
 impl Json {
@@ -264,6 +286,9 @@ impl Json {
         let refuse = |what: &str| Err(Error::new(ErrorKind::BadSerialization, what.to_owned()));
         if depth > DEPTH_MAX {
             return refuse("too deep for JSON");
+        }
+        if text.len() > self.bytes_max {
+            return Err(too_long());
         }
         match value.kind() {
             ValueKind::None => text.push_str("null"),
@@ -283,7 +308,7 @@ impl Json {
                 }
                 let (_, colon) = self.separators();
                 self.write_items(text, ['{', '}'], depth, &keys, |text, key| {
-                    self.write_string(text, &key_text(key));
+                    self.write_string(text, &key_text(key, self.bytes_max));
                     text.push_str(colon);
                     self.write(text, &value.get_item(key)?, depth + 1)
                 })?;
@@ -364,12 +389,12 @@ fn json_number(value: &Value) -> String {
     }
 }
 
-fn key_text(key: &Value) -> String {
+fn key_text(key: &Value, bytes_max: usize) -> String {
     match key.kind() {
         ValueKind::None => "null".to_owned(),
         ValueKind::Bool => key.is_true().to_string(),
         ValueKind::Number => json_number(key),
-        _ => str(key),
+        _ => str(key, bytes_max),
     }
 }
 
@@ -399,7 +424,7 @@ mod tests {
             ),
             ("{}", "{}"),
         ] {
-            assert_eq!(str(&of(json)), shown);
+            assert_eq!(str(&of(json), 1000), shown);
             assert_eq!(of(json).to_string(), shown);
         }
     }
@@ -415,8 +440,8 @@ mod tests {
         let sorted = Json {
             ensure_ascii: true,
             indent: Some("  ".to_owned()),
-            separators: None,
             sort_keys: true,
+            ..Json::default()
         };
         assert_eq!(
             sorted.dumps(&value).unwrap(),

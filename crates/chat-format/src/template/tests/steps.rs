@@ -1,4 +1,4 @@
-//! How long a template may run.
+//! How long a template may run, and how much it may make.
 
 use protocol::limits::MESSAGES_MAX;
 
@@ -14,7 +14,7 @@ fn largest() -> ChatRequest {
         } else {
             Role::Assistant
         };
-        message(role, "What is it?")
+        message(role, &format!("What is {number}?"))
     });
     let tools = (0..TOOLS).map(|number| Tool {
         name: format!("tool_{number}"),
@@ -66,4 +66,40 @@ fn a_job_that_a_template_takes_no_end_for_fails() {
     let failure = render(source, &[message(Role::User, "turn")]).expect_err("endless");
     assert!(failure.message.contains("too many steps"), "{failure:?}");
     assert!(render(source, &[message(Role::User, "stop")]).is_ok());
+}
+
+#[test]
+fn a_template_that_doubles_what_it_makes_is_refused() {
+    let twice = "{% set a = 1 %}".to_owned() + &"{% set a = [a, a] %}".repeat(40);
+    let block = "{% set a %}{{ a }}{{ a }}{% endset %}".repeat(40);
+    let long = "{% set a = ('a' * 100000)|replace('a', 'a' * 100000) %}";
+    let method = "{% set a = ('a' * 100000).replace('', 'a' * 100000) %}";
+    let many = "{% for a in range(1000) %}{{ 'a' * 10000 }}{% endfor %}";
+    let raw = format!(
+        "{{% for a in range(1000) %}}{}{{% endfor %}}",
+        "a".repeat(10_000)
+    );
+    for hostile in [
+        format!("{twice}{{{{ a }}}}"),
+        format!("{twice}{{{{ a|string }}}}"),
+        format!("{twice}{{{{ a|tojson }}}}"),
+        format!("{twice}{{{{ {{1: a}} }}}}"),
+        format!("{{% set a = 'a' %}}{block}"),
+        long.to_owned(),
+        method.to_owned(),
+        many.to_owned(),
+        raw,
+    ] {
+        let source = format!("{{{{ messages[0].content }}}}{hostile}");
+        let error = ChatTemplate::new(Some(source), special()).expect_err("too much");
+        assert!(error.to_string().contains("too much text"), "{error}");
+    }
+}
+
+#[test]
+fn what_holds_itself_is_shown_to_an_end() {
+    let source = "{% set a = namespace() %}{% set a.a = [a] %}{{ a }}{{ a|string }}{{ [a] }}{{ messages[0].content }}";
+    let _either = ChatTemplate::new(Some(source.to_owned()), special());
+    let source = "{% set a = namespace() %}{% set a.a = [a] %}{{ a|tojson }}";
+    assert!(ChatTemplate::new(Some(source.to_owned()), special()).is_err());
 }
