@@ -14,21 +14,37 @@ use crate::{SLOTS, Scene};
 const STOP: &str = "\u{3}";
 const END: &str = "\u{4}";
 
-impl Scene {
-    pub(crate) async fn answers(&self) -> Result<()> {
-        let relay = format!("http://127.0.0.1:{}", self.relay_port);
-        let key_file = self.api_key_file.display().to_string();
+/// The beginning of each command line here.
+struct Chat {
+    relay: String,
+    key_file: String,
+}
+
+impl Chat {
+    fn with<'w>(&'w self, more: &[&'w str]) -> Vec<&'w str> {
         let words = [
             "chat",
             "--relay",
-            &relay,
+            &self.relay,
             "--api-key-file",
-            &key_file,
-            "--max-tokens",
-            "16",
-            "--once",
-            "Name a colour.",
+            &self.key_file,
         ];
+        [words.as_slice(), more].concat()
+    }
+}
+
+impl Scene {
+    /// Chats with the scene's relay, by its key.
+    fn chat(&self) -> Chat {
+        Chat {
+            relay: format!("http://127.0.0.1:{}", self.relay_port),
+            key_file: self.api_key_file.display().to_string(),
+        }
+    }
+
+    pub(crate) async fn answers(&self) -> Result<()> {
+        let chat = self.chat();
+        let words = chat.with(&["--max-tokens", "16", "--once", "Name a colour."]);
         let answer = self.heliograph(&words).await?;
         assert_eq!(answer["model"], MODEL, "{answer}");
         assert!(
@@ -63,18 +79,9 @@ impl Scene {
 
     /// A conversation at a terminal: Ctrl-C ends the answer and not the conversation, and the rig does not go on with it.
     pub(crate) async fn stops_an_answer_and_gives_the_next(&self) -> Result<()> {
-        let relay = format!("http://127.0.0.1:{}", self.relay_port);
-        let key_file = self.api_key_file.display().to_string();
         // The small model does not always end by itself, and the second answer has to.
-        let words = [
-            "chat",
-            "--relay",
-            &relay,
-            "--api-key-file",
-            &key_file,
-            "--max-tokens",
-            "600",
-        ];
+        let chat = self.chat();
+        let words = chat.with(&["--max-tokens", "600"]);
         let mut child = self
             .engine
             .heliograph_on_terminal(&words)
@@ -103,18 +110,9 @@ impl Scene {
     /// A single question that is stopped: what is there of the answer is no whole one, which a script can tell. No
     /// terminal, so nothing but the answer.
     pub(crate) async fn stops_a_single_question(&self) -> Result<()> {
-        let relay = format!("http://127.0.0.1:{}", self.relay_port);
-        let key_file = self.api_key_file.display().to_string();
         let story = "Tell me a very long story.";
-        let words = [
-            "chat",
-            "--relay",
-            &relay,
-            "--api-key-file",
-            &key_file,
-            "--once",
-            story,
-        ];
+        let chat = self.chat();
+        let words = chat.with(&["--once", story]);
         let mut child = self
             .engine
             .heliograph(&words)
