@@ -31,6 +31,7 @@ pub use sampling::{
     SamplingStage, Told,
 };
 pub use step::{Flags, STEP_BYTES, Step};
+pub use tiled::TILE_TOKENS;
 
 /// Kernels of all roles, types and variants, for tests that compile them.
 pub fn every() -> Vec<crate::gpu::Source> {

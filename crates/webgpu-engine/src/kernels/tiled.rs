@@ -23,7 +23,7 @@ use crate::quant::{LOAD_WEIGHTS, WEIGHTS_WGSL};
 const TILE_ROWS: u32 = 64;
 
 /// Tokens of a workgroup.
-const TILE_TOKENS: u32 = 64;
+pub const TILE_TOKENS: u32 = 64;
 
 /// Threads of a workgroup: as many as rows and tokens.
 const THREADS: u32 = 128;

@@ -20,7 +20,6 @@ pub struct Choice {
     pub tuned: BTreeMap<Shape, u32>,
     is_software: bool,
     has_subgroups: bool,
-    subgroup_threads: u32,
 }
 
 /// What a product's speed depends on.
@@ -61,7 +60,6 @@ impl Choice {
             tuned: BTreeMap::new(),
             is_software: abilities.is_software,
             has_subgroups: abilities.has_subgroups,
-            subgroup_threads: abilities.subgroup_threads,
         }
     }
 
@@ -69,13 +67,14 @@ impl Choice {
     pub fn variant(&self, product: &Product, tokens: u32) -> Variant {
         let tuned = self.tuned.get(&Shape::of(product)).copied();
         let lanes = tuned.unwrap_or_else(|| self.lanes(product.inputs));
-        // Without threads that share a row, more rows of a thread make up for its reading of states.
-        let (rows, columns_max) = if lanes == 1 {
-            (4, COLUMNS_MAX / 2)
-        } else {
-            (1, COLUMNS_MAX)
+        // A thread reads four bytes of a state for each weight that it reads half a byte of, so rows share states as far
+        // as its registers reach.
+        let (rows, columns_max) = match (lanes, tokens) {
+            (1, _) => (4, COLUMNS_MAX / 2),
+            (_, 0..=2) => (2, COLUMNS_MAX),
+            (_, _) => (1, COLUMNS_MAX),
         };
-        let can_add = self.has_subgroups && lanes > 1 && lanes <= self.subgroup_threads;
+        let can_add = self.has_subgroups && lanes > 1;
         Variant {
             lanes,
             rows,

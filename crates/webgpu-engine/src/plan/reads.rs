@@ -1,7 +1,7 @@
 //! How many bytes a step reads, by what its dispatches are: the bound of decode is how fast these stream.
 
 use super::Work;
-use crate::kernels::{Attend, Product, Step, Variant};
+use crate::kernels::{Attend, Product, Step, TILE_TOKENS};
 
 /// Bytes that dispatches read. What one dispatch reads several times from a buffer counts once where caches hold it (the
 /// states of a token), and each time where they do not (weights, keys and values).
@@ -51,8 +51,15 @@ impl Work {
                 between: words(tokens * (1 + u32::from(norm.has_addend)), norm.width),
                 ..Reads::default()
             },
-            Self::Product(product, variant) => of_product(product, *variant, tokens),
-            Self::Output(product, variant) => of_product(product, *variant, step.output_tokens),
+            Self::Product(product, variant) => of_product(product, variant.columns, tokens),
+            Self::Output(product, variant) => {
+                of_product(product, variant.columns, step.output_tokens)
+            }
+            Self::Tiled(product) => of_product(product, TILE_TOKENS, tokens),
+            Self::Pack(pack) => Reads {
+                between: words(tokens, pack.inputs),
+                ..Reads::default()
+            },
             Self::RopeKeep(keep) => Reads {
                 weights: u64::from(keep.has_head_norms) * words(2, keep.head_size),
                 between: words(tokens, (keep.heads + 2 * keep.kv_heads) * keep.head_size)
@@ -75,15 +82,15 @@ impl Work {
     }
 }
 
-/// A matrix is read once for as many tokens as a thread has.
-fn of_product(product: &Product, variant: Variant, tokens: u32) -> Reads {
+/// A matrix is read once for as many tokens as a thread or a tile has.
+fn of_product(product: &Product, columns: u32, tokens: u32) -> Reads {
     let matrices = product.matrices.iter();
     let once =
         matrices.map(|matrix| u64::from(matrix.rows) * row_bytes(matrix.kind, product.inputs));
     let rows = product.matrices.iter().map(|matrix| u64::from(matrix.rows));
     let bias = u64::from(product.has_bias) * 4 * rows.sum::<u64>();
     Reads {
-        weights: once.sum::<u64>() * u64::from(tokens.div_ceil(variant.columns.max(1))) + bias,
+        weights: once.sum::<u64>() * u64::from(tokens.div_ceil(columns.max(1))) + bias,
         between: u64::from(tokens) * u64::from(product.inputs) * 4,
         ..Reads::default()
     }
@@ -107,7 +114,7 @@ fn row_bytes(kind: crate::quant::QuantType, weights: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Embed, Matrix, Tokens};
+    use crate::kernels::{Embed, Matrix, Tokens, Variant};
     use crate::model::CacheType;
     use crate::quant::QuantType;
 
