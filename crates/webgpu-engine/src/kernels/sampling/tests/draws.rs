@@ -217,3 +217,35 @@ fn vocabularies_of_any_length_are_drawn_from_to_their_last_token() {
         }
     }
 }
+
+#[test]
+fn biases_and_penalties_move_logits_by_exactly_what_they_say() {
+    let Some(gpu) = crate::gpu::tests::gpu() else {
+        return;
+    };
+    let bench = Bench::new(&gpu, 1000, true);
+    let mut counts = vec![0; 1000];
+    (counts[5], counts[6]) = (3, 1);
+    // Three times 0.5 and once 0.25 less, 1 more: 3.75 of 4.5.
+    for (other, chosen) in [(3.749, 5), (3.751, 6)] {
+        for draw in [0, 1] {
+            let mut row = vec![0.0; 1000];
+            row[5] = 4.5;
+            // Once each, and no bias.
+            row[6] = other + 0.75;
+            let mut asked = Asked::new(Rules {
+                temperature: 0.0,
+                frequency_penalty: 0.5,
+                presence_penalty: 0.25,
+                biases: vec![(5, 1.5), (5, -0.5)],
+                ..Rules::default()
+            });
+            asked.draw = draw;
+            bench.write(SamplingBuffer::Counts, counts.iter().copied());
+            bench.set_logits(&row);
+            let lists = [Choice::Greedy, Choice::Draw];
+            bench.submit(&asked, lists[draw as usize]);
+            assert_eq!(bench.record(draw).token, Some(chosen));
+        }
+    }
+}
