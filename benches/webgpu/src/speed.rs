@@ -105,7 +105,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let tokens: Vec<u32> = read_json(&options.tokens)?;
     let gpu = open()?;
     let longest = options.contexts.iter().chain(&options.prompts).max();
-    let context = longest.context("nothing to measure")? + options.answer_tokens + 1;
+    let answer = COUNTED_TOKENS
+        .into_iter()
+        .fold(options.answer_tokens, u32::max);
+    let context = longest.context("nothing to measure")? + answer + 1;
     let mut all = Vec::new();
     for &kernels in &options.kernels {
         all.push(Measured::load(&gpu, options, kernels, context)?);
