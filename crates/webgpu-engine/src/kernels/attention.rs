@@ -41,6 +41,9 @@ const QUERIES_MAX: u32 = 8;
 /// Numbers of them, which lie in the memory of a workgroup beside twice as many of other things: 16 KiB in all.
 const QUERY_NUMBERS_MAX: u32 = 1024;
 
+/// Up to so many quads of a head have a line each on software adapters.
+const QUADS_UNROLLED: u32 = 16;
+
 impl Attend {
     /// The text of the splits for a device.
     pub fn source(&self, abilities: &Abilities) -> Source {
@@ -58,11 +61,14 @@ impl Attend {
             ("values", kept, Access::Read),
             ("partials", "vec4<f32>", Access::Write),
         ]);
-        let body = if is_software {
-            repeated(include_str!("attention/software.wgsl"), self.head_size / 4)
-        } else {
+        let quads = self.head_size / 4;
+        let body = if !is_software {
             let queries = self.heads_at_once() * self.tokens_at_once();
             repeated(include_str!("attention/parallel.wgsl"), queries)
+        } else if quads <= QUADS_UNROLLED {
+            repeated(include_str!("attention/unrolled.wgsl"), quads)
+        } else {
+            include_str!("attention/rolled.wgsl").to_owned()
         };
         let score = self
             .soft_cap

@@ -137,7 +137,6 @@ fn a_token_attends_to_all_before_it_in_every_shape() {
         (4, 4, 128),
         (7, 1, 80),
         (16, 1, 128),
-        (2, 1, 96),
     ];
     for (index, (heads, kv_heads, head_size)) in shapes.into_iter().enumerate() {
         let cache = [CacheType::F16, CacheType::F32][index % 2];
@@ -171,8 +170,8 @@ fn splits_of_every_length_are_joined() {
 fn tokens_of_a_prompt_see_only_those_before_them() {
     let Some(gpu) = gpu() else { return };
     // As many tokens at once as fit, with or without tokens that are too few for the last workgroup.
-    for (heads, kv_heads, head_size) in [(9, 3, 64), (2, 2, 128), (4, 1, 256)] {
-        for (split_tokens, batch_tokens) in [(16, 32), (512, 32), (512, 1)] {
+    for (heads, kv_heads, head_size) in [(9, 3, 64), (2, 2, 128)] {
+        for (split_tokens, batch_tokens) in [(16, 32), (512, 32)] {
             let kernel = Attend {
                 split_tokens,
                 batch_tokens,

@@ -1,7 +1,5 @@
-// One thread a head of queries, no barriers. Threads of a workgroup are computed in step, eight at a time, so that the
-// heads of several splits, or of several tokens, fill one. Scores of a few tokens are made before their values are read,
-// that sums are seldom scaled. Lines with a number sign stand for one line for each quad of numbers of a head: what has
-// an index is read again and again.
+// As rolled.wgsl, for small heads: lines with a number sign stand for one line for each quad of numbers of a head, so that
+// the query and its sums stay in registers. For large ones some compilers take seconds.
 const TILE: u32 = 32u;
 
 @compute @workgroup_size(SHARED * RANGES)
