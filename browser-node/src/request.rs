@@ -36,11 +36,11 @@ impl From<Load> for Settings {
             } else {
                 settings.cache
             },
-            numbers: if load.packed_dot {
+            numbers: Some(if load.packed_dot {
                 Numbers::PackedDot
             } else {
-                settings.numbers
-            },
+                Numbers::Float
+            }),
             room_bytes: load.room_bytes,
             ..settings
         }

@@ -154,7 +154,7 @@ fn compare(given: &Given, kernels: Kernels, rows: u32) -> Result<()> {
             let settings = Settings {
                 context_tokens: Some(u32::try_from(tokens.len())?),
                 logit_rows: rows,
-                numbers: kernels.numbers()?,
+                numbers: Some(kernels.numbers()?),
                 ..Settings::default()
             };
             Box::new(Native::load(&gpu, &given.model, settings)?)

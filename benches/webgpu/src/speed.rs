@@ -139,7 +139,7 @@ impl Measured {
         }
         let settings = Settings {
             context_tokens: Some(context),
-            numbers: kernels.numbers()?,
+            numbers: Some(kernels.numbers()?),
             ..Settings::default()
         };
         Ok(Self {

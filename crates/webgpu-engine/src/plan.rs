@@ -18,7 +18,7 @@ mod weights;
 
 pub use buffers::{Kept, Scratch};
 pub use build::Phase;
-pub use choice::{Choice, Shape};
+pub use choice::{Choice, Shape, Tuned};
 pub use dispatch::{Dispatch, Work};
 pub use draws::Draws;
 pub use reads::Reads;

@@ -12,6 +12,7 @@ mod error;
 mod load;
 mod session;
 mod settings;
+mod tune;
 
 pub use answer::{Answer, Drawn, Ended, LogProbabilities, Request};
 pub use engine::Engine;
@@ -19,6 +20,7 @@ pub use error::{LoadError, RunError};
 pub use load::{About, Loader, Progress};
 pub use session::Session;
 pub use settings::Settings;
+pub use tune::Tuning;
 
 #[cfg(test)]
 mod tests;

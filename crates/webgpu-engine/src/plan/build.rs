@@ -1,7 +1,7 @@
 //! From a model to the dispatches of a step.
 
 use super::dispatch::Work;
-use super::{Choice, Dispatch, Kept, Reads, Scratch, Tensor, Weights};
+use super::{Choice, Dispatch, Kept, Reads, Scratch, Shape, Tensor, Weights};
 use crate::gpu::{Gpu, GpuError, Recorder, Source};
 use crate::kernels::{
     AddNorm, Attend, Embed, Matrix, Numbers, Pack, Product, RopeKeep, Step, Tokens, Variant,
@@ -30,6 +30,35 @@ pub(super) struct Builder<'p> {
 }
 
 impl Phase {
+    /// The steps of single tokens.
+    pub async fn decode(
+        gpu: &Gpu,
+        (config, demand, weights): (&Config, &Demand, &Weights),
+        buffers: (&Scratch, &Kept),
+        choice: &Choice,
+    ) -> Result<Self, GpuError> {
+        let builder = Builder::new(gpu, config, demand, weights, buffers, (choice, 1));
+        builder.phase().await
+    }
+
+    /// The shapes of its products, each once.
+    pub fn shapes(&self) -> Vec<Shape> {
+        let shapes = self.dispatches.iter().filter_map(|it| it.work.shape());
+        let mut shapes: Vec<Shape> = shapes.collect();
+        shapes.sort_unstable();
+        shapes.dedup();
+        shapes
+    }
+
+    /// Records the products of one shape alone.
+    pub fn record_shape(&self, recorder: &mut Recorder<'_>, step: &Step, shape: &Shape) {
+        for dispatch in &self.dispatches {
+            if dispatch.work.shape().as_ref() == Some(shape) {
+                dispatch.record(recorder, step);
+            }
+        }
+    }
+
     /// Records all of it.
     pub fn record(&self, recorder: &mut Recorder<'_>, step: &Step) {
         for dispatch in &self.dispatches {

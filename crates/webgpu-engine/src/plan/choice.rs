@@ -16,10 +16,21 @@ const COLUMNS_MAX: u32 = 8;
 pub struct Choice {
     /// How products are computed. Types without whole numbers are computed with floats in any case.
     pub numbers: Numbers,
-    /// Threads a row that a tuning run has found best, by shape.
-    pub tuned: BTreeMap<Shape, u32>,
+    /// What a tuning run has found best, by shape.
+    pub tuned: BTreeMap<Shape, Tuned>,
+    /// What every product takes while a tuning run tries it.
+    pub every: Option<Tuned>,
     is_software: bool,
     has_subgroups: bool,
+}
+
+/// What a tuning run chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuned {
+    /// Threads of a row.
+    pub lanes: u32,
+    /// Rows of a thread.
+    pub rows: u32,
 }
 
 /// What a product's speed depends on.
@@ -50,14 +61,16 @@ impl Shape {
 
 impl Choice {
     /// What an adapter is likely to run best.
-    pub const fn new(abilities: &Abilities, numbers: Numbers) -> Self {
+    pub const fn new(abilities: &Abilities, numbers: Option<Numbers>) -> Self {
         Self {
-            numbers: if abilities.has_packed_dot {
-                numbers
-            } else {
-                Numbers::Float
+            numbers: match numbers {
+                Some(Numbers::PackedDot) if abilities.has_packed_dot => Numbers::PackedDot,
+                Some(Numbers::Float | Numbers::PackedDot) => Numbers::Float,
+                None if abilities.has_packed_dot && abilities.is_software => Numbers::PackedDot,
+                None => Numbers::Float,
             },
             tuned: BTreeMap::new(),
+            every: None,
             is_software: abilities.is_software,
             has_subgroups: abilities.has_subgroups,
         }
@@ -66,7 +79,8 @@ impl Choice {
     /// For a product of floats over so many tokens.
     pub fn variant(&self, product: &Product, tokens: u32) -> Variant {
         let tuned = self.tuned.get(&Shape::of(product)).copied();
-        let lanes = tuned.unwrap_or_else(|| self.lanes(product.inputs));
+        let tuned = self.every.or(tuned);
+        let lanes = tuned.map_or_else(|| self.lanes(product.inputs), |tuned| tuned.lanes);
         // A thread reads four bytes of a state for each weight that it reads half a byte of, so rows share states as far
         // as its registers reach.
         let (rows, columns_max) = match (lanes, tokens) {
@@ -74,6 +88,9 @@ impl Choice {
             (_, 0..=2) => (2, COLUMNS_MAX),
             (_, _) => (1, COLUMNS_MAX),
         };
+        let rows = tuned
+            .filter(|_| tokens <= 2)
+            .map_or(rows, |tuned| tuned.rows);
         let can_add = self.has_subgroups && lanes > 1;
         Variant {
             lanes,
@@ -109,11 +126,20 @@ impl Choice {
         (inputs / 64).max(4).next_power_of_two().min(64)
     }
 
-    /// Threads a row that a tuning run tries.
-    pub fn candidates(&self) -> Vec<u32> {
+    /// What a tuning run tries beside the default; nothing where barriers are slow, since one thread a row is always
+    /// fastest there.
+    pub fn candidates(&self) -> Vec<Tuned> {
         if self.is_software {
-            return vec![1];
+            return Vec::new();
         }
-        vec![4, 8, 16, 32, 64]
+        let lanes = [4, 8, 16, 32, 64].into_iter();
+        lanes
+            .flat_map(|lanes| [1, 2, 4].map(|rows| Tuned { lanes, rows }))
+            .collect()
+    }
+
+    /// Whether there are kernels of this kind.
+    pub const fn is_known(tuned: Tuned) -> bool {
+        matches!(tuned.lanes, 1 | 4 | 8 | 16 | 32 | 64) && matches!(tuned.rows, 1 | 2 | 4)
     }
 }

@@ -1,5 +1,6 @@
 //! One dispatch: a kernel with its buffers, and how large it is in a step.
 
+use super::Shape;
 use crate::gpu::{Bound, Recorder};
 use crate::kernels::{AddNorm, Attend, Embed, Pack, Product, RopeKeep, Step, Variant};
 
@@ -42,6 +43,22 @@ pub enum Work {
     Attend(Attend),
     /// Joins the splits.
     Merge(Attend),
+}
+
+impl Work {
+    /// The shape of a product of rows; none for what has no such variants.
+    pub(super) fn shape(&self) -> Option<Shape> {
+        match self {
+            Self::Product(product, _) | Self::Output(product, _) => Some(Shape::of(product)),
+            Self::Embed(_)
+            | Self::AddNorm(_)
+            | Self::Tiled(_)
+            | Self::Pack(_)
+            | Self::RopeKeep(_)
+            | Self::Attend(_)
+            | Self::Merge(_) => None,
+        }
+    }
 }
 
 impl Dispatch {

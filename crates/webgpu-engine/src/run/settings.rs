@@ -33,8 +33,9 @@ pub struct Settings {
     pub logit_rows: u32,
     /// How keys and values are kept.
     pub cache: CacheType,
-    /// How products are computed.
-    pub numbers: Numbers,
+    /// How products are computed. Where nobody says: of whole numbers where the adapter computes on the CPU, which is twice
+    /// as fast there, and of floats elsewhere.
+    pub numbers: Option<Numbers>,
     /// Bytes that the model may take in all, where that is known.
     pub room_bytes: Option<u64>,
 }
@@ -47,7 +48,7 @@ impl Default for Settings {
             batch_tokens: None,
             logit_rows: 1,
             cache: CacheType::F16,
-            numbers: Numbers::Float,
+            numbers: None,
             room_bytes: None,
         }
     }

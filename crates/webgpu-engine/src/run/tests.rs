@@ -10,6 +10,7 @@ use gguf_writer::seeded::family::{Family, Small};
 use super::{Engine, LoadError, Loader, Settings};
 use crate::gguf;
 use crate::gpu::Gpu;
+use crate::kernels::Numbers;
 use crate::model::{CacheType, Config};
 use crate::quant::QuantType;
 use crate::reference;
@@ -58,6 +59,7 @@ fn settings(cache: CacheType, logit_rows: u32) -> Settings {
     Settings {
         cache,
         logit_rows,
+        numbers: Some(Numbers::Float),
         batch_tokens: Some(8),
         context_tokens: Some(64),
         ..Settings::default()

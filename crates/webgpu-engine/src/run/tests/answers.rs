@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::gpu::GpuError;
-use crate::gpu::tests::gpu;
+use crate::gpu::Wish;
+use crate::gpu::tests::{gpu, open};
+use crate::plan::Tuned;
 use crate::reference::sampling::{Rules, draw, log_probability};
-use crate::run::{Drawn, Ended, Request, RunError, Session};
+use crate::run::{Drawn, Ended, Request, RunError, Session, Tuning};
 
 const PROMPT: [u32; 12] = [1, 80, 111, 37, 9, 80, 111, 37, 64, 5, 100, 23];
 
@@ -363,4 +365,36 @@ fn the_memory_that_was_reckoned_is_the_memory_that_is_taken() {
         assert!((0.97..1.03).contains(&ratio), "{taken} of {need}");
         drop(sessions);
     }
+}
+
+#[test]
+fn tuning_takes_what_is_faster_and_changes_no_answer() {
+    let wish = Wish {
+        is_card: true,
+        ..Wish::default()
+    };
+    let Some(gpu) = open(&wish).map(Arc::new) else {
+        return;
+    };
+    let file = file(Family::Llama, QuantType::Q4_0);
+    let mut engine = load(&gpu, &file, settings(CacheType::F32, 1)).expect("can be run");
+    pollster::block_on(async {
+        let (before, _) = all(&mut session(&engine).await, request(10)).await;
+        // A clock by which everything that is measured later takes half as long as what came before it.
+        let time = std::cell::Cell::new((0.0, 1.0));
+        let clock = || {
+            let (now, pace) = time.get();
+            time.set((now + pace, pace / 1.5));
+            now
+        };
+        let own = Arc::get_mut(&mut engine).expect("no session has it");
+        let tuning = own.tune(clock).await.expect("is measured");
+        assert!(!tuning.shapes.is_empty());
+        let last = |tuned: &Tuned| (tuned.lanes, tuned.rows) == (64, 4);
+        assert!(tuning.shapes.iter().all(|(_, tuned)| last(tuned)));
+        assert_eq!(Tuning::from_text(&tuning.to_text()), tuning);
+        assert_eq!(Tuning::from_text("1,2 3 4 5 6\nno"), Tuning::default());
+        let (after, _) = all(&mut session(&engine).await, request(10)).await;
+        assert_eq!(before, after);
+    });
 }

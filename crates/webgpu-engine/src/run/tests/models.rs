@@ -87,7 +87,7 @@ fn products_of_whole_numbers_are_as_near_as_eight_bits_can_be() {
         };
         for kind in [QuantType::Q4_1, QuantType::Q6K, QuantType::BF16] {
             let settings = Settings {
-                numbers: Numbers::PackedDot,
+                numbers: Some(Numbers::PackedDot),
                 ..settings(CacheType::F32, 8)
             };
             let far = farthest(&gpu, &file(Family::Gemma3, kind), &settings);
