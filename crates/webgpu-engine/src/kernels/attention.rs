@@ -260,14 +260,16 @@ pub(super) fn every() -> Vec<Source> {
         cache: CacheType::F32,
         ..plain.clone()
     };
-    let of = |attend: &Attend| {
-        [
-            attend.variant(true),
-            attend.variant(false),
-            attend.merge_source(),
-        ]
-    };
-    [of(&plain), of(&prompt), of(&gemma)].concat()
+    // The text for a step of one token has nothing that the one for a prompt has not.
+    vec![
+        plain.variant(true),
+        plain.merge_source(),
+        prompt.variant(true),
+        prompt.variant(false),
+        gemma.variant(true),
+        gemma.variant(false),
+        gemma.merge_source(),
+    ]
 }
 
 #[cfg(test)]
