@@ -1,4 +1,4 @@
-//! The sum over the threads of a workgroup, as kernels with one vector a workgroup need it.
+//! Parts of the texts of several kernels: their bindings, and the sum over the threads of a workgroup.
 
 use super::Step;
 use crate::gpu::Access;
