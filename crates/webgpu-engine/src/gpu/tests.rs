@@ -4,12 +4,12 @@ use super::{Access, Gpu, GpuError, Source, Wish, bandwidth};
 
 /// The device of tests, or none where the machine has no adapter; with `CI` set that is a failure.
 pub(crate) fn gpu() -> Option<Gpu> {
-    open(&Wish::default())
+    open(Wish::default())
 }
 
 /// The same as somebody wishes it.
-pub(crate) fn open(wish: &Wish) -> Option<Gpu> {
-    match pollster::block_on(Gpu::open(wish)) {
+pub(crate) fn open(wish: Wish) -> Option<Gpu> {
+    match pollster::block_on(Gpu::open(&wish)) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");

@@ -65,9 +65,8 @@ impl Choice {
         Self {
             numbers: match numbers {
                 Some(Numbers::PackedDot) if abilities.has_packed_dot => Numbers::PackedDot,
-                Some(Numbers::Float | Numbers::PackedDot) => Numbers::Float,
                 None if abilities.has_packed_dot && abilities.is_software => Numbers::PackedDot,
-                None => Numbers::Float,
+                Some(Numbers::Float | Numbers::PackedDot) | None => Numbers::Float,
             },
             tuned: BTreeMap::new(),
             every: None,

@@ -361,8 +361,8 @@ fn the_memory_that_was_reckoned_is_the_memory_that_is_taken() {
             pollster::block_on(async { [session(&engine).await, session(&engine).await] });
         let taken = gpu.counters().read().since(before).bytes_created;
         let need = engine.need().total();
-        let ratio = taken as f64 / need as f64;
-        assert!((0.97..1.03).contains(&ratio), "{taken} of {need}");
+        let is_near = taken * 100 > need * 97 && taken * 100 < need * 103;
+        assert!(is_near, "{taken} of {need}");
         drop(sessions);
     }
 }
@@ -373,7 +373,7 @@ fn tuning_takes_what_is_faster_and_changes_no_answer() {
         is_card: true,
         ..Wish::default()
     };
-    let Some(gpu) = open(&wish).map(Arc::new) else {
+    let Some(gpu) = open(wish).map(Arc::new) else {
         return;
     };
     let file = file(Family::Llama, QuantType::Q4_0);

@@ -40,7 +40,7 @@ fn farthest(gpu: &Arc<Gpu>, file: &[u8], settings: &Settings) -> f32 {
     distances.into_iter().fold(0.0, f32::max)
 }
 
-fn check(wish: &Wish, families: &[Family], kinds: &[QuantType]) {
+fn check(wish: Wish, families: &[Family], kinds: &[QuantType]) {
     let Some(gpu) = open(wish) else { return };
     let gpu = Arc::new(gpu);
     for family in families {
@@ -58,12 +58,12 @@ fn check(wish: &Wish, families: &[Family], kinds: &[QuantType]) {
 
 #[test]
 fn logits_of_every_family_are_the_references() {
-    check(&Wish::default(), &FAMILIES, &[QuantType::F32]);
+    check(Wish::default(), &FAMILIES, &[QuantType::F32]);
 }
 
 #[test]
 fn logits_of_every_type_are_the_references() {
-    check(&Wish::default(), &[Family::Llama], &QuantType::ALL);
+    check(Wish::default(), &[Family::Llama], &QuantType::ALL);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_kernels_of_a_card_agree_too() {
         is_card: true,
         ..Wish::default()
     };
-    check(&wish, &FAMILIES, &[QuantType::Q4_0]);
+    check(wish, &FAMILIES, &[QuantType::Q4_0]);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn products_of_whole_numbers_are_as_near_as_eight_bits_can_be() {
             is_card,
             ..Wish::default()
         };
-        let Some(gpu) = open(&wish).map(Arc::new) else {
+        let Some(gpu) = open(wish).map(Arc::new) else {
             return;
         };
         for kind in [QuantType::Q4_1, QuantType::Q6K, QuantType::BF16] {
@@ -103,5 +103,5 @@ fn nothing_beyond_the_default_limits_is_needed() {
         is_plain: true,
         is_card: true,
     };
-    check(&wish, &[Family::Gemma3], &[QuantType::Q4K]);
+    check(wish, &[Family::Gemma3], &[QuantType::Q4K]);
 }
