@@ -1,5 +1,6 @@
 //! The engine for WebGPU in a worker of a real Chromium: the same kernels, the same answers as natively, little memory.
 
+mod answers;
 mod kernels;
 mod memory;
 

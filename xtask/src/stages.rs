@@ -65,7 +65,8 @@ fn run_stage(places: &Places, tools: &Tools, stage: Stage) -> Result<()> {
             test(places, &variables(places, tools)?, &options, &[])
         }
         Stage::Edge => {
-            let packages = ["-p", "edge-relay", "-p", "web", "-p", "operator-cli"];
+            let packages = ["browser-node", "edge-relay", "operator-cli", "web"];
+            let packages: Vec<&str> = packages.iter().flat_map(|name| ["-p", name]).collect();
             test(places, &[], &packages, &[])
         }
         Stage::Build => build_all(places, tools),

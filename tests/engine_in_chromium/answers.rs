@@ -1,0 +1,128 @@
+//! A published model answers in Chromium as it does natively, also across the loss of the device.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tests::{Called, leave_out, run_in_chromium};
+use webgpu_engine::gpu::{Gpu, GpuError, Wish};
+use webgpu_engine::run::{Loader, Request, Settings};
+use webgpu_engine::tokenizer::Encoding;
+
+use crate::list;
+
+const PROMPT: &str =
+    "<|im_start|>user\nName three rivers of Europe.<|im_end|>\n<|im_start|>assistant\n";
+
+/// What SmolLM2-135M says to it, the likeliest token each time: "1. Danube River: The largest river in Europe, …".
+const ANSWER: [u32; 24] = [
+    33, 30, 37939, 3992, 42, 378, 3995, 4626, 281, 1910, 28, 23252, 281, 260, 4290, 8504, 282,
+    14171, 284, 12819, 618, 260, 2601, 6427,
+];
+
+/// Enough for prompt and answer.
+const CONTEXT_TOKENS: u32 = 128;
+
+/// A piece of the file, as a browser's network brings them.
+const PIECE_BYTES: usize = 64 << 10;
+
+fn model() -> Result<String> {
+    std::env::var("HELIOGRAPH_MODEL_FILE").context("HELIOGRAPH_MODEL_FILE is not set")
+}
+
+fn load() -> Value {
+    let settings = json!({"context_tokens": CONTEXT_TOKENS});
+    json!({"call": "load", "url": "/files/model", "settings": settings})
+}
+
+fn generate() -> Value {
+    json!({"call": "generate", "prompt": PROMPT, "special": true, "tokens_max": ANSWER.len()})
+}
+
+async fn calls(calls: &[Value]) -> Result<Vec<Called>> {
+    run_in_chromium(&json!({"files": {"model": model()?}, "calls": calls})).await
+}
+
+fn tokens(answered: &Value) -> Vec<u32> {
+    let ids = list(&answered["tokens"]).iter().filter_map(Value::as_u64);
+    ids.filter_map(|id| id.try_into().ok()).collect()
+}
+
+#[tokio::test]
+async fn a_published_model_answers_in_chromium_as_it_does_natively() -> Result<()> {
+    let called = calls(&[json!({"call": "open"}), load(), generate()]).await?;
+    let answered = called[2].result()?;
+    assert_eq!(tokens(answered), ANSWER, "{}", answered["text"]);
+    assert_eq!(answered["ended"], "tokens_max");
+    // Each token came by itself, and their texts make the answer.
+    let texts: String = called[2]
+        .events
+        .iter()
+        .filter_map(|event| event["text"].as_str())
+        .collect();
+    assert_eq!(called[2].events.len(), ANSWER.len());
+    assert_eq!(answered["text"], *texts);
+    Ok(())
+}
+
+#[test]
+fn and_natively_it_says_the_same() -> Result<()> {
+    let gpu = match pollster::block_on(Gpu::open(&Wish::default())) {
+        Ok(gpu) => gpu,
+        Err(error @ GpuError::NoAdapter(_)) => return leave_out(&error.to_string()),
+        Err(error) => return Err(error.into()),
+    };
+    let file = std::fs::read(model()?)?;
+    let settings = Settings {
+        context_tokens: Some(CONTEXT_TOKENS),
+        ..Settings::default()
+    };
+    let answer = pollster::block_on(async {
+        let mut loader = Loader::new(Arc::new(gpu), None, settings);
+        for piece in file.chunks(PIECE_BYTES) {
+            loader.push(piece).await?;
+        }
+        let engine = Arc::new(loader.finish().await?);
+        let encoding = Encoding {
+            add_special: true,
+            parse_special: true,
+        };
+        let prompt = engine.tokenizer().encode(PROMPT, encoding)?;
+        let request = Request::greedy(prompt, ANSWER.len().try_into()?);
+        let mut session = engine.session().await?;
+        let mut answer = session.answer(request, None).await?;
+        while answer.next().await?.is_some() {}
+        anyhow::Ok(answer.drawn().to_vec())
+    })?;
+    assert_eq!(answer, ANSWER);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_lost_in_mid_answer_is_told_at_once_and_the_answer_goes_on_with_another()
+-> Result<()> {
+    let open = json!({"call": "open"});
+    let mut lost = generate();
+    lost["meanwhile"] = json!([{"when": {"tokens": 8}, "call": {"call": "destroy"}}]);
+    let first = calls(&[open.clone(), load(), lost]).await?;
+    let why = first[2]
+        .error
+        .as_ref()
+        .context("the device was lost, and nobody said so")?;
+    assert_eq!(why.name, "LostError", "{why:?}");
+    let said = &first[2].events;
+    let given: Vec<_> = said.iter().map(|event| event["token"].clone()).collect();
+    // The step that was under way, and the one ahead of it.
+    assert!((8..=10).contains(&given.len()), "{given:?}");
+    let mut rest = generate();
+    rest["given"] = json!(given);
+    let second = calls(&[open, load(), rest]).await?;
+    let mut answer: Vec<u32> = given
+        .iter()
+        .filter_map(Value::as_u64)
+        .filter_map(|id| id.try_into().ok())
+        .collect();
+    answer.extend(tokens(second[2].result()?));
+    assert_eq!(answer, ANSWER);
+    Ok(())
+}
