@@ -13,7 +13,7 @@ use crate::setup::{Purpose, setup};
 use crate::tidy;
 
 /// What compiles natively in the dev profile.
-const NATIVE: [&str; 15] = [
+const NATIVE: [&str; 20] = [
     "benches",
     "browser-node",
     "echo",
@@ -23,8 +23,13 @@ const NATIVE: [&str; 15] = [
     "client-session",
     "openai-api",
     "catalog",
+    "chat-format",
+    "gguf-writer",
+    "model-files",
     "sampling",
     "simulator",
+    "webgpu",
+    "webgpu-engine",
     "xtask",
     "tests",
     "edge-relay",
@@ -32,7 +37,7 @@ const NATIVE: [&str; 15] = [
 ];
 
 /// What runs in the Worker or in a page.
-const WASM: [&str; 11] = [
+const WASM: [&str; 12] = [
     "browser-node",
     "echo",
     "protocol",
@@ -42,6 +47,7 @@ const WASM: [&str; 11] = [
     "openai-api",
     "catalog",
     "sampling",
+    "webgpu-engine",
     "edge-relay",
     "web",
 ];

@@ -15,7 +15,7 @@ mod turns;
 pub use config::{Activation, Architecture, Biases, Config, Window};
 pub use memory::{
     CacheType, DECODE_SPLIT_TOKENS, Demand, Lengths, MemoryNeed, TooLarge, kept_bytes, kept_tokens,
-    prefill_split_tokens,
+    largest_buffer, prefill_split_tokens,
 };
 pub use refusal::Refusal;
 pub use rope::{Pairs, Rope, RopeScaling};

@@ -167,6 +167,24 @@ impl Lengths {
     }
 }
 
+/// The largest buffer beside those of the weights: what it is for, and its bytes. A kernel must be lent it as a whole.
+pub fn largest_buffer(config: &Config, demand: &Demand) -> (&'static str, u64) {
+    let lengths = Lengths::of(config, demand);
+    let words = [
+        ("states of a batch", lengths.states),
+        ("queries, keys and values of a batch", lengths.qkv),
+        ("feed-forward layer of a batch", lengths.gated),
+        ("splits of attention", lengths.partials),
+        ("logits", lengths.logits),
+        ("scratch of sampling", lengths.sampling_scratch),
+    ];
+    let bytes = words.map(|(label, words)| (label, words.saturating_mul(4)));
+    let kept = (0..config.layers).map(|layer| kept_bytes(config, layer, demand));
+    let kept = ("keys of the context in a layer", kept.max().unwrap_or(0));
+    let all = bytes.into_iter().chain([kept]);
+    all.max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
+}
+
 impl MemoryNeed {
     /// What a model needs. Its header must be the one that the config was read from.
     pub fn of(config: &Config, header: &Header, demand: &Demand) -> Self {

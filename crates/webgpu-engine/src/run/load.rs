@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::engine::Parts;
 use super::{Engine, LoadError, Settings};
 use crate::gguf::{self, Header, Parser};
-use crate::gpu::Gpu;
-use crate::model::{Config, Demand, MemoryNeed, ModelTensor, Refusal};
+use crate::gpu::{Gpu, GpuError};
+use crate::model::{Config, Demand, MemoryNeed, ModelTensor, Refusal, largest_buffer};
 use crate::plan::{Upload, Weights};
 use crate::quant::QuantType;
 use crate::tokenizer::{Tokenizer, Vocabulary};
@@ -173,6 +173,12 @@ impl Loading {
         let need = MemoryNeed::of(&config, header, &demand);
         if let Some(room) = settings.room_bytes {
             need.check(room)?;
+        }
+        let (label, bytes) = largest_buffer(&config, &demand);
+        let most = gpu.abilities().binding_bytes_max;
+        if bytes > most {
+            let label = label.to_owned();
+            return Err(GpuError::BufferTooLarge { label, bytes, most }.into());
         }
         let tokenizer = Tokenizer::new(&Vocabulary::from_metadata(&header.metadata)?)?;
         let template = header.metadata.text("tokenizer.chat_template")?;

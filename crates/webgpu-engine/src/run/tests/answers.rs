@@ -345,6 +345,35 @@ fn a_file_that_ends_early_and_a_model_that_does_not_fit_are_refused() {
 }
 
 #[test]
+fn a_context_that_no_kernel_can_be_lent_is_refused_by_the_header_with_the_numbers() {
+    let Some(gpu) = gpu().map(Arc::new) else {
+        return;
+    };
+    let mut file = file(Family::Llama, QuantType::F32);
+    let key = b"llama.context_length";
+    let at = file.windows(key.len()).position(|part| part == key);
+    // Behind the key: the type of its value, in four bytes, and the value.
+    let value = at.expect("the key") + key.len() + 4;
+    file[value..value + 4].copy_from_slice(&(1u32 << 30).to_le_bytes());
+    let header = gguf::read(&file, None).expect("a header");
+    let settings = Settings {
+        context_tokens: Some(1 << 30),
+        ..Settings::default()
+    };
+    let before = gpu.counters().read();
+    let refused = pollster::block_on(async {
+        let mut loader = Loader::new(Arc::clone(&gpu), None, settings);
+        let end = usize::try_from(header.data_offset).expect("small");
+        loader.push(&file[..end]).await
+    });
+    let Err(LoadError::Gpu(GpuError::BufferTooLarge { bytes, most, .. })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(bytes > most && most == gpu.abilities().binding_bytes_max);
+    assert_eq!(gpu.counters().read(), before);
+}
+
+#[test]
 fn the_memory_that_was_reckoned_is_the_memory_that_is_taken() {
     let Some(gpu) = gpu().map(Arc::new) else {
         return;
