@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use super::speed::median;
 use super::{Kernels, Model, Stage};
 use crate::chromium::run_in_chromium;
 
@@ -82,6 +83,35 @@ pub(super) struct Lengths<'a> {
     pub(super) answer_tokens: u32,
 }
 
+/// One measurement: what is read, and how long the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    tokens: u32,
+    answer_tokens: u32,
+    /// Whether it counts.
+    counts: bool,
+}
+
+impl Lengths<'_> {
+    /// All measurements in their order: a round for warming up, then as many as are asked for. What follows long contexts
+    /// takes minutes on adapters in software, so it is measured once.
+    fn asked(self, rounds: u32) -> Vec<Asked> {
+        let mut all = Vec::new();
+        for round in 0..=rounds {
+            let prompts = self.prompts.iter().map(|tokens| (*tokens, 1));
+            let contexts = self.contexts.iter().enumerate();
+            let contexts = contexts.filter(|(place, _)| *place == 0 || round == 1);
+            let answers = contexts.map(|(_, tokens)| (*tokens, self.answer_tokens + 1));
+            all.extend(prompts.chain(answers).map(|(tokens, answer_tokens)| Asked {
+                tokens,
+                answer_tokens,
+                counts: round > 0,
+            }));
+        }
+        all
+    }
+}
+
 /// Speeds in the shape that `webgpu speed` gives for one sort of kernels, `adapter` and `bytes_per_second` beside them.
 pub(super) fn speed(
     stage: &Stage<'_>,
@@ -92,66 +122,62 @@ pub(super) fn speed(
 ) -> Result<Value> {
     let longest = lengths.contexts.iter().chain(lengths.prompts).max();
     let longest = longest.context("nothing to measure")? + lengths.answer_tokens + 1;
-    let [open, load] = load(kernels, usize::try_from(longest)?, 1);
-    let mut wanted = vec![open, load];
-    let mut offset = 0;
-    for _ in 0..=stage.options.rounds {
-        let prompts = lengths.prompts.iter().map(|length| (length, 1));
-        let contexts = lengths.contexts.iter();
-        let answers = contexts.map(|length| (length, lengths.answer_tokens + 1));
-        for (length, tokens_max) in prompts.chain(answers) {
-            // Every prompt begins with another token, or it would be found in the session's keys and values.
-            offset += 1;
-            let prompt: Vec<u32> = (tokens.iter().cycle().skip(offset))
-                .take(usize::try_from(*length)?)
-                .copied()
-                .collect();
-            wanted.push(json!({
-                "call": "generate", "tokens": prompt, "tokens_max": tokens_max, "ignores_end": true,
-            }));
-        }
+    let asked = lengths.asked(stage.options.rounds);
+    let mut wanted = load(kernels, usize::try_from(longest)?, 1).to_vec();
+    for (place, asked) in asked.iter().enumerate() {
+        // Every prompt begins with another token, or it would be found in the session's keys and values.
+        let prompt = tokens.iter().cycle().skip(place + 1);
+        let prompt: Vec<u32> = prompt
+            .take(usize::try_from(asked.tokens)?)
+            .copied()
+            .collect();
+        wanted.push(json!({
+            "call": "generate",
+            "tokens": prompt,
+            "tokens_max": asked.answer_tokens,
+            "ignores_end": true,
+        }));
     }
-    wanted.push(json!({"call": "bandwidth"}));
-    wanted.push(json!({"call": "figures"}));
-    let unused = stage.folder.join("unused");
-    let results = calls(stage, model, &wanted, &unused)?;
-    let number = |value: &Value, name: &str| {
-        let number = value.get(name).and_then(Value::as_f64);
-        number.with_context(|| format!("no {name}: {value}"))
-    };
-    let each = lengths.prompts.len() + lengths.contexts.len();
-    // Behind those that open and load, and the round for warming up.
-    let measured = results.get(2 + each..).unwrap_or_default();
-    let rounds = || {
-        measured
-            .chunks_exact(each)
-            .take(usize::try_from(stage.options.rounds).unwrap_or(0))
-    };
-    let mut prefill = Vec::new();
-    for (place, length) in lengths.prompts.iter().enumerate() {
-        let found = rounds().filter_map(|round| round.get(place));
-        let rates = found.map(|it| Ok(f64::from(*length) * 1000.0 / number(it, "first_ms")?));
-        let rate = super::speed::median(rates.collect::<Result<_>>()?);
-        prefill.push(json!({"tokens": length, "tokens_per_s": rate}));
-    }
-    let mut decode = Vec::new();
-    for (place, length) in lengths.contexts.iter().enumerate() {
-        let found = rounds().filter_map(|round| round.get(lengths.prompts.len() + place));
-        let rates = found.map(|it| {
-            let ms = number(it, "ms")? - number(it, "first_ms")?;
-            Ok(f64::from(lengths.answer_tokens) * 1000.0 / ms)
+    wanted.extend([json!({"call": "bandwidth"}), json!({"call": "figures"})]);
+    let results = calls(stage, model, &wanted, &stage.folder.join("unused"))?;
+    let mut results = results.iter();
+    let adapter = adapter(results.next(), kernels)?;
+    let loaded = results.next().context("nothing was loaded")?;
+    let answered: Vec<(&Asked, &Value)> = asked.iter().zip(results.by_ref()).collect();
+    let streamed = results.next().context("no bandwidth")?;
+    let figures = results.next().context("no figures")?;
+    let rates = |tokens: u32, answer_tokens: u32| -> Result<Value> {
+        let wanted = Asked {
+            tokens,
+            answer_tokens,
+            counts: true,
+        };
+        let found = answered.iter().filter(|(asked, _)| **asked == wanted);
+        let rates = found.map(|(_, answer)| {
+            let first_ms = number(answer, "first_ms")?;
+            Ok(match answer_tokens {
+                1 => f64::from(tokens) * 1000.0 / first_ms,
+                _ => f64::from(answer_tokens - 1) * 1000.0 / (number(answer, "ms")? - first_ms),
+            })
         });
-        let rate = super::speed::median(rates.collect::<Result<_>>()?);
-        decode.push(json!({"tokens": length, "tokens_per_s": rate}));
-    }
-    let last = |back: usize| results.iter().rev().nth(back).unwrap_or(&Value::Null);
+        let rate = median(rates.collect::<Result<_>>()?);
+        Ok(json!({"tokens": tokens, "tokens_per_s": rate}))
+    };
+    let prefill = lengths.prompts.iter().map(|tokens| rates(*tokens, 1));
+    let contexts = lengths.contexts.iter();
+    let decode = contexts.map(|tokens| rates(*tokens, lengths.answer_tokens + 1));
     Ok(json!({
         "kernels": kernels.word(),
-        "adapter": adapter(results.first(), kernels)?,
-        "bytes_per_second": number(last(1), "bytes_per_second")?,
-        "prefill": prefill,
-        "decode": decode,
-        "heap_bytes_peak": number(last(0), "heap_bytes_peak")?,
-        "load_ms": results.get(1).and_then(|loaded| loaded.get("ms")),
+        "adapter": adapter,
+        "bytes_per_second": number(streamed, "bytes_per_second")?,
+        "prefill": prefill.collect::<Result<Vec<_>>>()?,
+        "decode": decode.collect::<Result<Vec<_>>>()?,
+        "heap_bytes_peak": number(figures, "heap_bytes_peak")?,
+        "load_ms": number(loaded, "ms")?,
     }))
+}
+
+fn number(value: &Value, name: &str) -> Result<f64> {
+    let number = value.get(name).and_then(Value::as_f64);
+    number.with_context(|| format!("no {name}: {value}"))
 }
