@@ -77,8 +77,9 @@ struct Rate {
 #[derive(Debug, Serialize)]
 struct Counters {
     layers: u32,
-    /// All of them, divided by the layers: those before and behind the layers are no layer's, but are counted.
+    /// By the plan.
     dispatches_per_layer: f64,
+    /// All, as counted: also those before the first layer and behind the last, and those that draw.
     dispatches: f64,
     passes: f64,
     submits: f64,
@@ -113,14 +114,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for &kernels in &options.kernels {
         all.push(Measured::load(&gpu, options, kernels, context)?);
     }
+    let clock = Instant::now();
+    let mut bytes_per_second = 0.0_f64;
     for round in 0..=options.rounds {
+        let streamed = block_on(bandwidth(&gpu, || clock.elapsed().as_secs_f64()))?;
+        bytes_per_second = bytes_per_second.max(streamed.bytes_per_second);
         for measured in &mut all {
             measured.round(options, &tokens, round)?;
         }
     }
-    let clock = Instant::now();
-    let streamed = block_on(bandwidth(&gpu, || clock.elapsed().as_secs_f64()))?;
-    let bytes_per_second = streamed.bytes_per_second;
     let kernels = all
         .iter_mut()
         .map(|measured| measured.figures(options, &tokens, bytes_per_second))
@@ -219,12 +221,13 @@ impl Measured {
             (float(of(&most)) - float(of(&more))) / f64::from(long - short)
         };
         let layers = session.engine().config().layers;
+        let of_layers = float(u64::try_from(session.layer_dispatches())?);
         let position = options.contexts.iter().copied().max().unwrap_or(length);
         let bytes_read = reads(session, position).total();
         let bytes_needed = needed(session, weight_bytes(&options.model)?, position);
         Ok(Counters {
             layers,
-            dispatches_per_layer: each(|it| it.dispatches) / f64::from(layers),
+            dispatches_per_layer: of_layers / f64::from(layers),
             dispatches: each(|it| it.dispatches),
             passes: each(|it| it.passes),
             submits: each(|it| it.submits),

@@ -27,7 +27,14 @@ use crate::process::interrupted;
 use crate::setup::{Purpose, Tools, second_model, setup, webgpu};
 use native::Native;
 
+/// Of how many tokens logits are compared where nothing but the running matters.
+const QUICK_POSITIONS: u32 = 48;
+
 /// What to measure.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, in any combination"
+)]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Only how near our logits are to llama.cpp's
@@ -54,6 +61,9 @@ pub(crate) struct Options {
     /// How often speeds are measured, after once for warming up
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Little of everything, to see that all of it runs; the figures mean little
+    #[arg(long)]
+    quick: bool,
     /// Natively the adapter that Vulkan's loader prefers, instead of the one in software
     #[arg(long)]
     any_adapter: bool,
@@ -176,6 +186,21 @@ impl Place {
             Self::Native => "native",
             Self::Chromium => "chromium",
         }
+    }
+}
+
+impl Options {
+    /// Tokens whose logits are compared.
+    fn positions(&self) -> u32 {
+        if self.quick {
+            self.positions.min(QUICK_POSITIONS)
+        } else {
+            self.positions
+        }
+    }
+
+    const fn rounds(&self) -> u32 {
+        if self.quick { 1 } else { self.rounds }
     }
 }
 

@@ -14,6 +14,8 @@ use crate::model::{
 #[derive(Debug)]
 pub struct Phase {
     dispatches: Vec<Dispatch>,
+    /// How many of them are the layers'.
+    of_layers: usize,
 }
 
 /// Makes a phase for steps of up to so many tokens.
@@ -71,6 +73,11 @@ impl Phase {
         self.dispatches.len()
     }
 
+    /// How many of them are the layers'.
+    pub const fn dispatches_of_layers(&self) -> usize {
+        self.of_layers
+    }
+
     /// What a step of this kind reads.
     pub fn reads(&self, step: &Step) -> Reads {
         let works = self.dispatches.iter().map(|it| it.work.reads(step));
@@ -104,13 +111,16 @@ impl<'p> Builder<'p> {
         self.embed().await?;
         let first = ModelTensor::Layer(0, LayerPart::AttentionNorm);
         self.add_norm("first norm", None, first).await?;
+        let before = self.dispatches.len();
         for layer in 0..self.config.layers {
             self.attention(layer).await?;
             self.feed_forward(layer).await?;
         }
+        let of_layers = self.dispatches.len() - before;
         self.output().await?;
         Ok(Phase {
             dispatches: self.dispatches,
+            of_layers,
         })
     }
 

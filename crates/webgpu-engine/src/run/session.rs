@@ -91,6 +91,11 @@ impl Session {
         self.plan.phase(1).dispatches()
     }
 
+    /// How many of them are the layers'; the others are before the first and behind the last.
+    pub const fn layer_dispatches(&self) -> usize {
+        self.plan.phase(1).dispatches_of_layers()
+    }
+
     /// What a decode step reads that begins with so many tokens kept, before a token is drawn.
     pub fn decode_reads(&self, position: u32) -> Reads {
         let step = Step {

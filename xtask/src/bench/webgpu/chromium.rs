@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::speed::median;
+use super::speed::{Lengths, median};
 use super::{Kernels, Model, Stage};
 use crate::chromium::run_in_chromium;
 
@@ -75,14 +75,6 @@ pub(super) fn logits(
     adapter(results.first(), kernels)
 }
 
-/// Lengths that are measured.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Lengths<'a> {
-    pub(super) prompts: &'a [u32],
-    pub(super) contexts: &'a [u32],
-    pub(super) answer_tokens: u32,
-}
-
 /// One measurement: what is read, and how long the answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Asked {
@@ -92,10 +84,10 @@ struct Asked {
     counts: bool,
 }
 
-impl Lengths<'_> {
+impl Lengths {
     /// All measurements in their order: a round for warming up, then as many as are asked for. What follows long contexts
     /// takes minutes on adapters in software, so it is measured once.
-    fn asked(self, rounds: u32) -> Vec<Asked> {
+    fn asked(&self, rounds: u32) -> Vec<Asked> {
         let mut all = Vec::new();
         for round in 0..=rounds {
             let prompts = self.prompts.iter().map(|tokens| (*tokens, 1));
@@ -118,11 +110,11 @@ pub(super) fn speed(
     model: &Model,
     kernels: Kernels,
     tokens: &[u32],
-    lengths: Lengths<'_>,
+    lengths: &Lengths,
 ) -> Result<Value> {
-    let longest = lengths.contexts.iter().chain(lengths.prompts).max();
+    let longest = lengths.contexts.iter().chain(&lengths.prompts).max();
     let longest = longest.context("nothing to measure")? + lengths.answer_tokens + 1;
-    let asked = lengths.asked(stage.options.rounds);
+    let asked = lengths.asked(stage.options.rounds());
     let mut wanted = load(kernels, usize::try_from(longest)?, 1).to_vec();
     for (place, asked) in asked.iter().enumerate() {
         // Every prompt begins with another token, or it would be found in the session's keys and values.

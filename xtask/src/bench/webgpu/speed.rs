@@ -3,23 +3,51 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
-use super::chromium::{self, Lengths};
-use super::{Kernels, Model, Outcome, Place, Stage, go_on};
+use super::{Kernels, Model, Outcome, Place, Stage, chromium, go_on};
 use crate::bench::webgpu_peers::{self, PeerModel, peers};
 use crate::console::say;
 
-/// Lengths of prompts. The shorter is what peers' answers follow too.
-const PROMPTS: [u32; 2] = [128, 512];
+/// Lengths in tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lengths {
+    /// Of prompts. The shorter is what peers' answers follow too.
+    pub(super) prompts: [u32; 2],
+    /// Of what answers follow: few tokens, and many.
+    pub(super) contexts: [u32; 2],
+    /// Of an answer.
+    pub(super) answer_tokens: u32,
+}
 
-/// What answers follow: few tokens, and many.
-const CONTEXTS: [u32; 2] = [128, 1536];
+impl Lengths {
+    const WHOLE: Self = Self {
+        prompts: [128, 512],
+        contexts: [128, 1536],
+        answer_tokens: 64,
+    };
+    const QUICK: Self = Self {
+        prompts: [16, 32],
+        contexts: [16, 48],
+        answer_tokens: 8,
+    };
 
-/// Length of an answer.
-const ANSWER_TOKENS: u32 = 64;
+    const fn of(stage: &Stage<'_>) -> Self {
+        if stage.options.quick {
+            Self::QUICK
+        } else {
+            Self::WHOLE
+        }
+    }
+
+    fn longest(&self) -> u32 {
+        let all = self.contexts.iter().chain(&self.prompts);
+        all.copied().max().unwrap_or(1)
+    }
+}
 
 /// How long one figure of a peer may take, and one peer with one model.
 const PEER_SECONDS: u32 = 120;
@@ -33,8 +61,8 @@ pub(super) fn run(stage: &Stage<'_>, models: &[Model]) -> Result<Outcome> {
         let text = stage.places.root.join("benches/webgpu/text.txt");
         let file = stage.folder.join("tokens.json");
         let given = (model.gguf.as_path(), text.as_path());
-        let most = CONTEXTS.into_iter().chain(PROMPTS).max().unwrap_or(1);
-        let tokens = stage.native.tokens(given, most, &file)?;
+        let lengths = Lengths::of(stage);
+        let tokens = stage.native.tokens(given, lengths.longest(), &file)?;
         let mut rows = Vec::new();
         for place in &stage.options.places {
             go_on()?;
@@ -53,7 +81,8 @@ pub(super) fn run(stage: &Stage<'_>, models: &[Model]) -> Result<Outcome> {
         }
         go_on()?;
         let of_peers = measure_peers(stage, model);
-        outcome.table.push_str(&table(model.name, &rows, &of_peers));
+        let table = lengths.table(model.name, &rows, &of_peers);
+        outcome.table.push_str(&table);
         all.insert(
             model.name.to_owned(),
             json!({"ours": rows, "peers": of_peers}),
@@ -64,7 +93,8 @@ pub(super) fn run(stage: &Stage<'_>, models: &[Model]) -> Result<Outcome> {
 }
 
 /// One row for each sort of kernels, all measured in one process and in turn.
-fn native(stage: &Stage<'_>, model: &Model, tokens: &std::path::Path) -> Result<Vec<Value>> {
+fn native(stage: &Stage<'_>, model: &Model, tokens: &Path) -> Result<Vec<Value>> {
+    let lengths = Lengths::of(stage);
     let join = |numbers: &[u32]| {
         let texts = numbers.iter().map(u32::to_string);
         texts.collect::<Vec<_>>().join(",")
@@ -80,10 +110,10 @@ fn native(stage: &Stage<'_>, model: &Model, tokens: &std::path::Path) -> Result<
     words.extend(
         [
             ("--kernels", kernels.collect::<Vec<_>>().join(",")),
-            ("--prompts", join(&PROMPTS)),
-            ("--contexts", join(&CONTEXTS)),
-            ("--answer-tokens", ANSWER_TOKENS.to_string()),
-            ("--rounds", stage.options.rounds.to_string()),
+            ("--prompts", join(&lengths.prompts)),
+            ("--contexts", join(&lengths.contexts)),
+            ("--answer-tokens", lengths.answer_tokens.to_string()),
+            ("--rounds", stage.options.rounds().to_string()),
         ]
         .into_iter()
         .flat_map(|(name, value)| [OsString::from(name), value.into()]),
@@ -104,14 +134,10 @@ fn native(stage: &Stage<'_>, model: &Model, tokens: &std::path::Path) -> Result<
 }
 
 fn in_chromium(stage: &Stage<'_>, model: &Model, tokens: &[u32]) -> Result<Vec<Value>> {
-    let lengths = Lengths {
-        prompts: &PROMPTS,
-        contexts: &CONTEXTS,
-        answer_tokens: ANSWER_TOKENS,
-    };
+    let lengths = Lengths::of(stage);
     let measure = |kernels: &Kernels| {
         go_on()?;
-        let mut row = chromium::speed(stage, model, *kernels, tokens, lengths)?;
+        let mut row = chromium::speed(stage, model, *kernels, tokens, &lengths)?;
         let figures = row.as_object_mut().context("no figures")?;
         figures.insert("place".to_owned(), json!(Place::Chromium.word()));
         Ok(row)
@@ -124,15 +150,16 @@ fn measure_peers(stage: &Stage<'_>, model: &Model) -> Vec<Value> {
     if stage.options.peers.is_empty() {
         return Vec::new();
     }
+    let lengths = Lengths::of(stage);
     let model = PeerModel {
         name: model.name.to_owned(),
         gguf: model.gguf.clone(),
     };
     let options = webgpu_peers::Options {
         engines: stage.options.peers.clone(),
-        prompts: PROMPTS.to_vec(),
-        answer_tokens: ANSWER_TOKENS,
-        rounds: stage.options.rounds,
+        prompts: lengths.prompts.to_vec(),
+        answer_tokens: lengths.answer_tokens,
+        rounds: stage.options.rounds(),
         seconds: PEER_SECONDS,
         minutes: PEER_MINUTES,
     };
@@ -148,84 +175,91 @@ fn rate(row: &Value, list: &str, tokens: u32, name: &str) -> Option<f64> {
     found?.get(name)?.as_f64()
 }
 
-fn table(model: &str, rows: &[Value], peers: &[Value]) -> String {
-    let mut text = format!("\n### {model}\n\n| | ");
-    for tokens in PROMPTS {
-        _ = write!(text, "reading {tokens}, tokens/s | ");
-    }
-    for tokens in CONTEXTS {
-        _ = write!(
-            text,
-            "writing behind {tokens}, tokens/s | share of bandwidth | "
-        );
-    }
-    text.push_str("adapter |\n|---|");
-    text.push_str(&"---|".repeat(PROMPTS.len() + 2 * CONTEXTS.len() + 1));
-    text.push('\n');
-    for row in rows {
-        let figures = PROMPTS.map(|tokens| rate(row, "prefill", tokens, "tokens_per_s"));
-        let mut figures: Vec<String> = figures.map(shown).to_vec();
-        for tokens in CONTEXTS {
-            figures.push(shown(rate(row, "decode", tokens, "tokens_per_s")));
-            let share = rate(row, "decode", tokens, "share_of_bandwidth");
-            figures.push(share.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share)));
+impl Lengths {
+    fn table(&self, model: &str, rows: &[Value], peers: &[Value]) -> String {
+        let mut text = format!("\n### {model}\n\n| | ");
+        for tokens in self.prompts {
+            _ = write!(text, "reading {tokens}, tokens/s | ");
         }
-        let title = format!("{} {}", word(row, "kernels"), word(row, "place"));
-        push(&mut text, &title, &figures, word(row, "adapter"));
+        for tokens in self.contexts {
+            _ = write!(
+                text,
+                "writing behind {tokens}, tokens/s | share of bandwidth | "
+            );
+        }
+        text.push_str("adapter |\n|---|");
+        text.push_str(&"---|".repeat(self.prompts.len() + 2 * self.contexts.len() + 1));
+        text.push('\n');
+        for row in rows {
+            let figures = self
+                .prompts
+                .map(|tokens| rate(row, "prefill", tokens, "tokens_per_s"));
+            let mut figures: Vec<String> = figures.map(shown).to_vec();
+            for tokens in self.contexts {
+                figures.push(shown(rate(row, "decode", tokens, "tokens_per_s")));
+                let share = rate(row, "decode", tokens, "share_of_bandwidth");
+                figures
+                    .push(share.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share)));
+            }
+            let title = format!("{} {}", word(row, "kernels"), word(row, "place"));
+            push(&mut text, &title, &figures, word(row, "adapter"));
+        }
+        for peer in peers {
+            let figures = self
+                .prompts
+                .map(|tokens| rate(peer, "prefill", tokens, "tokens_per_s"));
+            let mut figures: Vec<String> = figures.map(shown).to_vec();
+            let decode = peer.get("decode_tokens_per_s").and_then(Value::as_f64);
+            figures.extend([shown(decode), "–".to_owned()]);
+            figures.extend(
+                self.contexts
+                    .iter()
+                    .skip(1)
+                    .flat_map(|_| ["–".to_owned(), "–".to_owned()]),
+            );
+            let title = format!("{} ({})", word(peer, "peer"), word(peer, "backend"));
+            let adapter = peer.get("error").or_else(|| peer.get("adapter"));
+            let adapter = adapter.and_then(Value::as_str).unwrap_or("–");
+            push(
+                &mut text,
+                &title,
+                &figures,
+                adapter.lines().next().unwrap_or("–"),
+            );
+        }
+        text.push_str(&self.ratios(rows, peers));
+        text.push_str(&counters(rows));
+        text
     }
-    for peer in peers {
-        let figures = PROMPTS.map(|tokens| rate(peer, "prefill", tokens, "tokens_per_s"));
-        let mut figures: Vec<String> = figures.map(shown).to_vec();
-        let decode = peer.get("decode_tokens_per_s").and_then(Value::as_f64);
-        figures.extend([shown(decode), "–".to_owned()]);
-        figures.extend(
-            CONTEXTS
-                .iter()
-                .skip(1)
-                .flat_map(|_| ["–".to_owned(), "–".to_owned()]),
-        );
-        let title = format!("{} ({})", word(peer, "peer"), word(peer, "backend"));
-        let adapter = peer.get("error").or_else(|| peer.get("adapter"));
-        let adapter = adapter.and_then(Value::as_str).unwrap_or("–");
-        push(
-            &mut text,
-            &title,
-            &figures,
-            adapter.lines().next().unwrap_or("–"),
-        );
-    }
-    text.push_str(&ratios(rows, peers));
-    text.push_str(&counters(rows));
-    text
-}
 
-/// Our best in Chromium beside each peer there.
-fn ratios(rows: &[Value], peers: &[Value]) -> String {
-    let of_browser = || rows.iter().filter(|row| word(row, "place") == "chromium");
-    let best = |list: &str, tokens: u32| {
-        let rates = of_browser().filter_map(|row| rate(row, list, tokens, "tokens_per_s"));
-        rates.reduce(f64::max)
-    };
-    let mut text = String::new();
-    for peer in peers {
-        let [short, long] = PROMPTS;
-        let decode = peer.get("decode_tokens_per_s").and_then(Value::as_f64);
-        let of = |tokens| rate(peer, "prefill", tokens, "tokens_per_s");
-        let ratio = |ours: Option<f64>, theirs: Option<f64>| {
-            let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
-            ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"))
+    /// Our best in Chromium beside each peer there.
+    fn ratios(&self, rows: &[Value], peers: &[Value]) -> String {
+        let of_browser = || rows.iter().filter(|row| word(row, "place") == "chromium");
+        let best = |list: &str, tokens: u32| {
+            let rates = of_browser().filter_map(|row| rate(row, list, tokens, "tokens_per_s"));
+            rates.reduce(f64::max)
         };
-        _ = writeln!(
-            text,
-            "\nOurs in Chromium by {} ({}): reading {short} {}, reading {long} {}, writing {}",
-            word(peer, "peer"),
-            word(peer, "backend"),
-            ratio(best("prefill", short), of(short)),
-            ratio(best("prefill", long), of(long)),
-            ratio(best("decode", short), decode),
-        );
+        let mut text = String::new();
+        for peer in peers {
+            let [short, long] = self.prompts;
+            let decode = peer.get("decode_tokens_per_s").and_then(Value::as_f64);
+            let of = |tokens| rate(peer, "prefill", tokens, "tokens_per_s");
+            let ratio = |ours: Option<f64>, theirs: Option<f64>| {
+                let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
+                ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"))
+            };
+            _ = writeln!(
+                text,
+                "\nOurs in Chromium by {} ({}): reading {short} {}, reading {long} {}, writing {}",
+                word(peer, "peer"),
+                word(peer, "backend"),
+                ratio(best("prefill", short), of(short)),
+                ratio(best("prefill", long), of(long)),
+                ratio(best("decode", short), decode),
+            );
+        }
+        text
     }
-    text
 }
 
 /// What a token costs, natively counted: the steps are the same in a browser.

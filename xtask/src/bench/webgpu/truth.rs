@@ -65,7 +65,7 @@ impl Truth {
         let text = stage.places.root.join("benches/webgpu/text.txt");
         let tokens_file = stage.folder.join("tokens.json");
         let given = (model.gguf.as_path(), text.as_path());
-        let positions = stage.options.positions;
+        let positions = stage.options.positions();
         let tokens = stage.native.tokens(given, positions, &tokens_file)?;
         let floats = model.gguf.with_extension("float32.gguf");
         let words = [
