@@ -60,6 +60,7 @@ fuzz_target!(|input: (bool, bool, &[u8])| {
             context_tokens: u32::MAX,
             sessions: u32::MAX,
             batch_tokens: u32::MAX,
+            logit_rows: u32::MAX,
             cache: CacheType::F32,
         };
         let need = MemoryNeed::of(&config, &header, &demand);

@@ -2,7 +2,7 @@
 //! WebAssembly, one thread; on WebGPU only where its own log proves it) and transformers.js on WebGPU, with the same
 //! weights converted to its format.
 //!
-//! `same_token_as_llama_cpp` tells how near the converted model is. Known: on `SwiftShader` ONNX Runtime's WebGPU kernels
+//! `same_token_as_llama_cpp` tells how near the converted model is. Known: on `SwiftShader` the WebGPU kernels of ONNX Runtime
 //! give other tokens for `SmolLM2` than its CPU kernels on the same file (7 against 13 of 16 like llama.cpp's). Not the
 //! packing of queries with keys, zero points, accuracy level, subgroups, nor fusions; the cause was not found. Speed only.
 

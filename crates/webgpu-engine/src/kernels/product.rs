@@ -2,10 +2,11 @@
 //! read.
 //!
 //! A row of a matrix is multiplied by `lanes` threads, of which each takes every so-manieth group of 32 weights; weights
-//! are read and decoded once for `columns` tokens, and states are read once for `rows` rows. One dispatch can have up to three matrices (queries, keys, values),
-//! whose rows follow one another in the output, or two that become one by a gated activation.
+//! are read and decoded once for `columns` tokens, and states are read once for `rows` rows. One dispatch can have up to
+//! three matrices (queries, keys, values), whose rows follow one another in the output, or two that become one by a gated
+//! activation.
 //!
-//! Bindings: states (token after token), the matrices, [bias], output, [`Step`].
+//! Bindings: states (token after token), the matrices, perhaps a bias, output, [`Step`].
 
 mod every;
 pub(super) mod text;

@@ -1,7 +1,7 @@
 //! Which token comes next, on the device: from a row of logits to the token's id in the buffer that the next step's
 //! gathering reads, so that several tokens can share one read-back.
 //!
-//! The rules are those of the crate [`sampling`](::sampling); what is drawn differs from it at most where two tokens are
+//! The rules are those of the crate `sampling`; what is drawn differs from it at most where two tokens are
 //! level up to rounding.
 //!
 //! ```text

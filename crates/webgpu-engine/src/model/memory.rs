@@ -55,7 +55,7 @@ pub struct Lengths {
 }
 
 /// Kernels read tokens in groups of up to so many, and what lies behind the last is never written.
-const TOKENS_STEP: u32 = 64;
+const TOKENS_STEP: u64 = 64;
 
 /// Tokens of the context that one workgroup of attention reads in decode. Shorter ones keep more of a device busy, longer
 /// ones join less.
@@ -136,7 +136,7 @@ pub fn kept_bytes(config: &Config, layer: u32, demand: &Demand) -> u64 {
 impl Lengths {
     /// Of a model's steps.
     pub fn of(config: &Config, demand: &Demand) -> Self {
-        let tokens = u64::from(demand.batch_tokens.next_multiple_of(TOKENS_STEP));
+        let tokens = u64::from(demand.batch_tokens).next_multiple_of(TOKENS_STEP);
         let of = |width: u64| tokens.saturating_mul(width);
         let context = demand.context_tokens;
         let splits = |split: u32, tokens: u32| {
