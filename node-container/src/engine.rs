@@ -7,7 +7,6 @@
 //! Event   ◀── run() ◀── Engine::poll_event ◀── Engine::step
 //! ```
 
-pub mod answer;
 pub mod embed;
 pub mod grammar;
 pub mod image;
@@ -16,10 +15,8 @@ pub mod logprobs;
 mod packed;
 pub mod reordered;
 pub mod sampling;
-pub mod stop;
 pub mod tuning;
 pub mod vision;
-pub mod vocabulary;
 
 use protocol::{JobRequest, PrefixHash};
 use tokio::sync::mpsc::error::TryRecvError;

@@ -2,6 +2,8 @@
 //!
 //! A model's template says it: whoever wrote the template wrote it for the markers that the model was trained on.
 
+use crate::template::ChatTemplate;
+
 /// A pair of markers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Markers {
@@ -105,6 +107,16 @@ impl Syntax {
         Self { reasoning, calls }
     }
 
+    /// Reads it off a template that is known to work.
+    pub fn of(template: &ChatTemplate, has_token: impl Fn(&str) -> bool) -> Self {
+        let syntax = Self::detect(template.source(), has_token);
+        if template.abilities().tools {
+            syntax.of_showing_tools()
+        } else {
+            syntax
+        }
+    }
+
     /// The same, for a template that shows tools to the model by itself: where it names no known marks, it teaches a way
     /// to call that is not known here.
     #[must_use]
@@ -200,17 +212,10 @@ mod tests {
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/templates/");
         let detect = |name: &str| {
             let source = std::fs::read_to_string(format!("{fixtures}{name}.jinja"));
-            let template = crate::template::ChatTemplate::new(
-                source.ok(),
-                crate::template::SpecialTokens::default(),
-            )
-            .expect("usable");
-            let syntax = Syntax::detect(template.source(), |_| false);
-            if template.abilities().tools {
-                syntax.of_showing_tools()
-            } else {
-                syntax
-            }
+            let template =
+                ChatTemplate::new(source.ok(), crate::template::SpecialTokens::default())
+                    .expect("usable");
+            Syntax::of(&template, |_| false)
         };
         let tagged = |open, close, is_list| Calls::Tagged {
             open,

@@ -3,8 +3,13 @@
 //!
 //! No IO, no clock: the time that a template may ask for is an argument.
 
+pub mod answer;
 pub mod detokenise;
 pub mod family;
 pub mod gbnf;
+pub mod given;
+pub mod logprobs;
 pub mod parse;
+pub mod stop;
 pub mod template;
+pub mod vocabulary;

@@ -31,6 +31,7 @@ use self::conversation::Conversation;
 use self::environment::TEMPLATE_NAME;
 use self::guard::{Care, Guard, Read};
 use self::python::Dict;
+use crate::family::Syntax;
 
 /// What a template is about.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,43 @@ pub struct SpecialTokens {
     pub eos: String,
     /// Spellings of all control tokens.
     pub control: Vec<String>,
+}
+
+/// What a vocabulary says of a token that may be special.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spelling {
+    /// As the file writes it.
+    pub text: String,
+    /// Whether it is a control token.
+    pub is_control: bool,
+    /// Whether it is a token with a meaning that is no control token.
+    pub is_defined: bool,
+}
+
+impl SpecialTokens {
+    /// Those of a vocabulary: what `template` writes for tokens, and what nobody else may spell. `bos` and `eos` are
+    /// empty where there is none.
+    pub fn of(
+        template: &str,
+        syntax: &Syntax,
+        (bos, eos): (String, String),
+        tokens: impl IntoIterator<Item = Spelling>,
+    ) -> Self {
+        let named = tokens.into_iter().filter_map(|token| {
+            let text = token.text;
+            // Some models have markers like `<tool_call>` as ordinary tokens with a meaning.
+            let is_marker =
+                || text.starts_with(['<', '[']) && template.contains(&text) && token.is_defined;
+            (!text.is_empty() && (token.is_control || is_marker())).then_some(text)
+        });
+        // Others are known from the vocabulary alone: the template need not name what only the model writes.
+        let control = named.chain(syntax.markers().into_iter().map(ToOwned::to_owned));
+        Self {
+            bos,
+            eos,
+            control: control.collect(),
+        }
+    }
 }
 
 /// Why a model's template cannot be used.

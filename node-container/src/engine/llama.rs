@@ -19,7 +19,6 @@
 
 mod cache;
 mod context;
-mod given;
 mod load;
 mod look;
 mod looking;
@@ -44,9 +43,9 @@ use protocol::{ErrorCode, Failure, FinishReason, JobRequest, PrefixHash, Usage};
 
 use super::tuning::{self, PromptBatch};
 use super::vision::Projector;
-use super::vocabulary::Vocabulary;
 use super::{Command, Engine, EngineEvent, JobKey};
 use cache::Cache;
+use chat_format::vocabulary::Vocabulary;
 use reader::{Done, Job, Prepared, Task, Ticket};
 use sharing::Prompt;
 use slot::{Ending, Slot};

@@ -20,9 +20,9 @@ use protocol::chat::{ReasoningEffort, ToolChoice};
 use protocol::{ChatRequest, DeltaKind, ErrorCode, Failure};
 
 use super::{Subject, format, tools};
-use crate::engine::answer::Answer;
 use crate::engine::sampling::{DrawError, Sampler, allows};
-use crate::engine::vocabulary::Vocabulary;
+use chat_format::answer::Answer;
+use chat_format::vocabulary::Vocabulary;
 
 /// The grammars of one answer.
 #[derive(Debug, Clone, Default)]

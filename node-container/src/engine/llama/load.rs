@@ -29,8 +29,8 @@ use super::wake::WakeAtEnd;
 use super::{BATCH_TOKENS_MAX, LlamaEngine, context};
 use crate::engine::embed::Pooling;
 use crate::engine::tuning::{self, PromptBatch, Tuned};
-use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, EngineEvent, run};
+use chat_format::vocabulary::Vocabulary;
 
 pub use self::backend::devices;
 pub use self::file::with_vocabulary;

@@ -8,25 +8,24 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
+use chat_format::answer::{Answer, Drawn};
 use chat_format::family::Syntax;
+use chat_format::given::{Given, Tongue, has_stop, reason};
 use chat_format::parse::{Parser, Part};
 use chat_format::template::ChatTemplate;
+use chat_format::vocabulary::Vocabulary;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use protocol::chat::ResponseFormat;
-use protocol::{ChatRequest, DeltaKind, ErrorCode, Failure, FinishReason, JobRequest};
+use protocol::{ChatRequest, ErrorCode, Failure, FinishReason, JobRequest};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
-use super::given::{Given, Tongue, pieces};
 use super::looking::Looking;
 use super::pictures::{Purpose, blind};
 use super::slot::{Slot, Work};
-use crate::engine::answer::{Answer, Drawn};
 use crate::engine::grammar::steering::Steering;
 use crate::engine::sampling::{Defaults, DrawError, Sampler, spent_since, thread_time};
-use crate::engine::stop::StopScanner;
 use crate::engine::vision::{Projector, View};
-use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Command, JobKey};
 
 const WAITING: u8 = 0;
@@ -230,7 +229,7 @@ impl<'m> Reader<'m> {
         let steering = Steering::new(self.model, &self.syntax, request, &parser, &text)?;
         let mut sampler = Sampler::new(self.model, self.defaults, request, seed)?;
         sampler.constrain(steering.start());
-        let answer = Answer::new(job.key, &request.stop, parser, 0);
+        let answer = Answer::new(&request.stop, parser, 0);
         self.go_on(job, (tokens, view), answer, (sampler, steering))
     }
 
@@ -409,30 +408,6 @@ impl Prepared {
     }
 }
 
-/// Whether a stop string stands in the text of an answer: then it had reached its end.
-fn has_stop(answer: &protocol::Answer, stops: &[String]) -> bool {
-    let mut scanner = StopScanner::new(stops);
-    pieces(answer).into_iter().any(|(kind, text)| {
-        let mut released = String::new();
-        if kind == DeltaKind::Text {
-            scanner.push(text, &mut released)
-        } else {
-            scanner.finish(&mut released);
-            false
-        }
-    })
-}
-
-/// Why an answer ended that had stopped: as [`Answer::reason`] says of one that was read.
-fn reason(answer: &protocol::Answer) -> FinishReason {
-    let mut kinds = pieces(answer).into_iter().map(|(kind, _)| kind);
-    if kinds.any(|kind| kind == DeltaKind::ToolCall) {
-        FinishReason::ToolCalls
-    } else {
-        FinishReason::Stop
-    }
-}
-
 /// Only ids that the vocabulary has come here.
 pub(super) fn to_token(id: u32) -> LlamaToken {
     LlamaToken::new(i32::try_from(id).unwrap_or(i32::MAX))
@@ -459,8 +434,6 @@ fn disagreement(request: &ChatRequest, error: DrawError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use protocol::answer::{Piece, PieceKind};
-
     use super::*;
 
     #[test]
@@ -471,33 +444,6 @@ mod tests {
         let ticket = Ticket::default();
         assert!(ticket.begin());
         assert!(!ticket.cancel());
-    }
-
-    #[test]
-    fn an_answer_that_had_stopped_and_called_tools_ended_in_calls() {
-        let answer = |pieces: &[(PieceKind, &str)]| protocol::Answer {
-            model: None,
-            pieces: pieces
-                .iter()
-                .map(|(kind, text)| Piece {
-                    kind: *kind,
-                    text: (*text).to_owned(),
-                    tokens: Vec::new(),
-                })
-                .collect(),
-        };
-        let call = (PieceKind::ToolCall, "{}");
-        let text = (PieceKind::Text, "Well, that is that.");
-        let stops = ["that is".to_owned()];
-        for (pieces, wanted) in [
-            (&[text][..], FinishReason::Stop),
-            (&[call, text], FinishReason::ToolCalls),
-            (&[text, call], FinishReason::ToolCalls),
-        ] {
-            let answer = answer(pieces);
-            assert!(has_stop(&answer, &stops));
-            assert_eq!(reason(&answer), wanted);
-        }
     }
 
     #[test]

@@ -3,6 +3,9 @@
 
 use std::collections::VecDeque;
 
+use chat_format::answer::{Answer, Drawn};
+use chat_format::given::Forced;
+use chat_format::vocabulary::Vocabulary;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
@@ -10,13 +13,10 @@ use llama_cpp_2::token::LlamaToken;
 use protocol::limits::{ANSWER_BYTES_MAX, ENTRY_BYTES_MAX};
 use protocol::{FinishReason, Usage};
 
-use super::given::Forced;
-use crate::engine::answer::{Answer, Drawn};
 use crate::engine::grammar::steering::Steering;
 use crate::engine::logprobs::token_logprob;
 use crate::engine::sampling::{DrawError, Sampler};
 use crate::engine::vision::View;
-use crate::engine::vocabulary::Vocabulary;
 use crate::engine::{Advance, JobKey};
 
 /// What is told of a prompt's tokens in the cache is a multiple of this. To the token it would tell how far a guess at
@@ -225,7 +225,20 @@ impl Slot {
 
     /// What is to be told of an answer that is over before anything was drawn.
     pub(super) fn last_words(&mut self, advances: &mut Vec<Advance>) {
-        self.work.answer.advance(advances);
+        self.tell(advances);
+    }
+
+    /// What is new of the answer.
+    fn tell(&mut self, advances: &mut Vec<Advance>) {
+        let mut told = Vec::new();
+        self.work.answer.advance(&mut told);
+        let key = self.work.key;
+        advances.extend(told.into_iter().map(|told| Advance {
+            key,
+            kind: told.kind,
+            tokens: told.tokens,
+            bytes: told.text.into_bytes(),
+        }));
     }
 
     /// Tokens of prompt and answer.
@@ -373,7 +386,7 @@ impl Slot {
             }
         };
         let before = advances.len();
-        self.work.answer.advance(advances);
+        self.tell(advances);
         self.work.told_bytes += advances
             .iter()
             .skip(before)

@@ -79,7 +79,7 @@ fn step(
 mod tests {
     use super::*;
     use crate::engine::llama::cache::words::Markers;
-    use crate::engine::vocabulary::Vocabulary;
+    use chat_format::vocabulary::Vocabulary;
     use proptest::prelude::*;
 
     /// 0 and 1 write nothing, 11 is a control token that writes its spelling, 12 a marker that a user defined.

@@ -4,7 +4,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::{LlamaTokenAttr, LlamaTokenAttrs};
 
-use crate::engine::vocabulary::Vocabulary;
+use chat_format::vocabulary::Vocabulary;
 
 /// Tokens that are equal by id only, whatever they write: a text that spells one is another thing. They are those that
 /// the tokeniser looks for by their spellings, of which the template's guard knows a part.

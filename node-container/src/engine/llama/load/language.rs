@@ -1,14 +1,14 @@
 //! How a model is talked to: by its template, its vocabulary and what its file says.
 
 use chat_format::family::Syntax;
-use chat_format::template::{ChatTemplate, SpecialTokens, TemplateError};
+use chat_format::template::{ChatTemplate, SpecialTokens, Spelling, TemplateError};
+use chat_format::vocabulary::Vocabulary;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 
 use super::options::LlamaOptions;
 use crate::engine::embed::Pooling;
-use crate::engine::vocabulary::Vocabulary;
 
 /// How the model makes vectors of texts, if it does.
 pub(super) fn pooling(model: &LlamaModel, options: &LlamaOptions) -> Option<Pooling> {
@@ -39,35 +39,26 @@ pub(in crate::engine::llama) fn chat_template(
 
 /// What the model writes beside plain text, by its template and its vocabulary.
 pub(in crate::engine::llama) fn syntax(model: &LlamaModel, template: &ChatTemplate) -> Syntax {
-    let syntax = detect(model, template.source());
-    if template.abilities().tools {
-        syntax.of_showing_tools()
-    } else {
-        syntax
-    }
+    Syntax::of(template, has_token(model))
 }
 
-fn detect(model: &LlamaModel, template: &str) -> Syntax {
+/// Whether the vocabulary has a token of this very spelling.
+fn has_token(model: &LlamaModel) -> impl Fn(&str) -> bool {
     let vocab = model.vocab();
-    Syntax::detect(template, |spelling| {
-        vocab.tokenize(spelling.as_bytes(), false, true).len() == 1
-    })
+    move |spelling| vocab.tokenize(spelling.as_bytes(), false, true).len() == 1
 }
 
 /// What each token writes: control tokens nothing, but for the markers of the model's syntax.
 pub(in crate::engine::llama) fn vocabulary(model: &LlamaModel, syntax: &Syntax) -> Vocabulary {
     let vocab = model.vocab();
-    let markers = syntax.markers();
-    vocab
-        .tokens()
-        .map(|token| {
-            let is_marker = vocab.is_control(token)
-                && markers
-                    .iter()
-                    .any(|marker| vocab.token_to_piece(token, true, None) == marker.as_bytes());
-            vocab.token_to_piece(token, is_marker, None)
-        })
-        .collect()
+    let tokens: Vec<LlamaToken> = vocab.tokens().collect();
+    let token = |id: u32| tokens.get(usize::try_from(id).ok()?).copied();
+    Vocabulary::of(
+        u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+        syntax,
+        |id| token(id).is_some_and(|token| vocab.is_control(token)),
+        |id, special| token(id).map_or_else(Vec::new, |it| vocab.token_to_piece(it, special, None)),
+    )
 }
 
 /// What the template writes for tokens, and what nobody else may spell.
@@ -81,22 +72,12 @@ fn special_tokens(model: &LlamaModel, template: &str) -> SpecialTokens {
             .map(|text| text.to_string_lossy().into_owned())
             .unwrap_or_default()
     };
-    let named = vocab.tokens().filter_map(|token| {
-        let text = text(token);
-        // Some models have markers like `<tool_call>` as ordinary tokens with a meaning.
-        let is_marker = || {
-            text.starts_with(['<', '['])
-                && template.contains(&text)
-                && vocab.attr(token).contains(LlamaTokenAttr::UserDefined)
-        };
-        (!text.is_empty() && (vocab.is_control(token) || is_marker())).then_some(text)
+    let tokens = vocab.tokens().map(|token| Spelling {
+        text: text(token),
+        is_control: vocab.is_control(token),
+        is_defined: vocab.attr(token).contains(LlamaTokenAttr::UserDefined),
     });
-    // Others are known from the vocabulary alone: the template need not name what only the model writes.
-    let markers = detect(model, template).markers();
-    let control = named.chain(markers.into_iter().map(ToOwned::to_owned));
-    SpecialTokens {
-        bos: text(vocab.bos()),
-        eos: text(vocab.eos()),
-        control: control.collect(),
-    }
+    let syntax = Syntax::detect(template, has_token(model));
+    let ends = (text(vocab.bos()), text(vocab.eos()));
+    SpecialTokens::of(template, &syntax, ends, tokens)
 }

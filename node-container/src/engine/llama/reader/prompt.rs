@@ -20,42 +20,21 @@ impl Reader<'_> {
 
     /// Writes a part of an answer in tokens, with the control tokens of markers.
     pub(super) fn tokenise_parts(&self, parts: &[Part]) -> Vec<u32> {
-        let (mut tokens, mut text) = (Vec::new(), String::new());
-        for part in parts {
-            let marker = self
-                .model
-                .vocab()
-                .tokenize(part.text.as_bytes(), false, part.is_marker);
-            match marker.as_slice() {
-                [token] if part.is_marker => {
-                    tokens.extend(self.tokenise_text(&text));
-                    text.clear();
-                    tokens.extend(u32::try_from(token.0));
-                }
-                _ => text.push_str(&part.text),
-            }
-        }
-        tokens.extend(self.tokenise_text(&text));
-        tokens
+        let encode = |text: &str, special| self.encode(text, special);
+        self.vocabulary.tokenise_parts(parts, encode)
     }
 
     /// Writes text in tokens.
     pub(in crate::engine::llama) fn tokenise_text(&self, text: &str) -> Vec<u32> {
-        let tokenise = |text: &str| -> Vec<u32> {
-            let tokens = self.model.vocab().tokenize(text.as_bytes(), false, false);
-            tokens
-                .into_iter()
-                .filter_map(|token| u32::try_from(token.0).ok())
-                .collect()
-        };
-        let tokens = tokenise(text);
-        // Some tokenisers put a space before every text, which models then write at the beginning of their answers.
-        if let Some(rest) = text.strip_prefix(' ')
-            && self.vocabulary.agreeing(&tokens, text.as_bytes()).0 == 0
-        {
-            return tokenise(rest);
-        }
-        tokens
+        let encode = |text: &str, special| self.encode(text, special);
+        self.vocabulary.tokenise_text(text, encode)
+    }
+
+    fn encode(&self, text: &str, special: bool) -> Vec<u32> {
+        let tokens = self.model.vocab().tokenize(text.as_bytes(), false, special);
+        let ids = tokens.into_iter();
+        ids.filter_map(|token| u32::try_from(token.0).ok())
+            .collect()
     }
 
     /// The prompt as tokens, and the pictures in it; for a [`Purpose::Check`] without them.

@@ -1,10 +1,9 @@
 //! What is known and what is forced, with a vocabulary of a few tokens.
 
 use super::*;
-use crate::engine::JobKey;
-use chat_format::detokenise::Detokeniser;
-use chat_format::family::Syntax;
-use chat_format::parse::CallIds;
+use crate::detokenise::Detokeniser;
+use crate::family::Syntax;
+use crate::parse::CallIds;
 use proptest::prelude::*;
 use protocol::ChatRequest;
 use protocol::answer::Piece;
@@ -63,13 +62,13 @@ fn request() -> ChatRequest {
 /// An answer to a request that offers a tool to a model of this family.
 fn fresh(template: &str) -> Answer {
     let syntax = Syntax::detect(template, |_| false);
-    Answer::new(JobKey(1), &[], Parser::new(syntax, &request(), ""), 0)
+    Answer::new(&[], Parser::new(syntax, &request(), ""), 0)
 }
 
 fn plain() -> Answer {
     let syntax = Syntax::detect("", |_| false);
     let parser = Parser::new(syntax, &ChatRequest::default(), "");
-    Answer::new(JobKey(1), &[], parser, 0)
+    Answer::new(&[], parser, 0)
 }
 
 fn text_of(parts: &[Part]) -> String {
@@ -249,8 +248,7 @@ fn told(count: usize) -> Vec<Piece> {
         let mut advances = Vec::new();
         answer.advance(&mut advances);
         for advance in advances {
-            let text = String::from_utf8(advance.bytes).expect("text");
-            pieces.push(piece(advance.kind.into(), &text, &advance.tokens));
+            pieces.push(piece(advance.kind.into(), &advance.text, &advance.tokens));
         }
     }
     pieces
@@ -363,6 +361,29 @@ fn probabilities_are_those_of_text() {
     let place = RAW.find('.').expect("there");
     assert_eq!(given.known, characters(&RAW[..place]));
     assert_eq!(given.replayed, characters(&RAW[place..]));
+}
+
+#[test]
+fn an_answer_that_had_stopped_and_called_tools_ended_in_calls() {
+    let answer = |pieces: &[(PieceKind, &str)]| protocol::Answer {
+        model: None,
+        pieces: pieces
+            .iter()
+            .map(|(kind, text)| piece(*kind, text, &[]))
+            .collect(),
+    };
+    let call = (PieceKind::ToolCall, "{}");
+    let text = (PieceKind::Text, "Well, that is that.");
+    let stops = ["that is".to_owned()];
+    for (pieces, wanted) in [
+        (&[text][..], FinishReason::Stop),
+        (&[call, text], FinishReason::ToolCalls),
+        (&[text, call], FinishReason::ToolCalls),
+    ] {
+        let answer = answer(pieces);
+        assert!(has_stop(&answer, &stops));
+        assert_eq!(reason(&answer), wanted);
+    }
 }
 
 proptest! {

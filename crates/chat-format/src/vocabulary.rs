@@ -1,5 +1,8 @@
 //! The bytes that each token of a model stands for, and how a given text can be written in them.
 
+use crate::family::Syntax;
+use crate::parse::Part;
+
 /// A given text is taken back by at most this many tokens before a model goes on with it.
 const TAKEN_BACK_MAX: usize = 16;
 
@@ -26,6 +29,59 @@ impl<P: AsRef<[u8]>> FromIterator<P> for Vocabulary {
 }
 
 impl Vocabulary {
+    /// That of a model whose tokens are numbered from 0 to `count`: control tokens write nothing, but for the markers of
+    /// its syntax. `piece` gives a token's bytes, those of a control token where it is told so.
+    pub fn of(
+        count: u32,
+        syntax: &Syntax,
+        is_control: impl Fn(u32) -> bool,
+        piece: impl Fn(u32, bool) -> Vec<u8>,
+    ) -> Self {
+        let markers = syntax.markers();
+        let pieces = (0..count).map(|token| {
+            let is_marker = is_control(token) && {
+                let spelling = piece(token, true);
+                markers.iter().any(|marker| spelling == marker.as_bytes())
+            };
+            piece(token, is_marker)
+        });
+        pieces.collect()
+    }
+
+    /// Writes a part of an answer in tokens, with the control tokens of markers. `encode` gives the tokens of a text,
+    /// control tokens where it is told so.
+    pub fn tokenise_parts(
+        &self,
+        parts: &[Part],
+        encode: impl Fn(&str, bool) -> Vec<u32>,
+    ) -> Vec<u32> {
+        let (mut tokens, mut text) = (Vec::new(), String::new());
+        for part in parts {
+            match encode(&part.text, part.is_marker).as_slice() {
+                [token] if part.is_marker => {
+                    tokens.extend(self.tokenise_text(&text, &encode));
+                    text.clear();
+                    tokens.push(*token);
+                }
+                _ => text.push_str(&part.text),
+            }
+        }
+        tokens.extend(self.tokenise_text(&text, encode));
+        tokens
+    }
+
+    /// Writes text of an answer in tokens, none of them a control token.
+    pub fn tokenise_text(&self, text: &str, encode: impl Fn(&str, bool) -> Vec<u32>) -> Vec<u32> {
+        let tokens = encode(text, false);
+        // Some tokenisers put a space before every text, which models then write at the beginning of their answers.
+        if let Some(rest) = text.strip_prefix(' ')
+            && self.agreeing(&tokens, text.as_bytes()).0 == 0
+        {
+            return encode(rest, false);
+        }
+        tokens
+    }
+
     /// A token's bytes; `None` where there is no such token.
     pub fn piece(&self, token: u32) -> Option<&[u8]> {
         let index = usize::try_from(token).ok()?;

@@ -5,7 +5,7 @@
 //! pieces beyond them     ─▶ written as this model would, tokenised,
 //!                           the open end taken back                ─▶ known, then forced
 //! ```
-//! Ids go through the same steps as they did when they were drawn ([`Answer`](crate::engine::answer::Answer)), and have to
+//! Ids go through the same steps as they did when they were drawn ([`Answer`]), and have to
 //! lead to the same text, thoughts and calls. Pieces without ids are written back in the model's own syntax.
 //!
 //! **Known** tokens are read like a prompt. **Forced** bytes are drawn again, held to tokens that write just these bytes
@@ -14,48 +14,54 @@
 
 use std::collections::VecDeque;
 
-use chat_format::parse::{Parsed, Parser, Part, Written};
 use protocol::answer::PieceKind;
-use protocol::{DeltaKind, ErrorCode, Failure};
+use protocol::{DeltaKind, ErrorCode, Failure, FinishReason};
 use serde::de::IgnoredAny;
 
-use crate::engine::answer::{Answer, Drawn};
-use crate::engine::logprobs::TokenLogprob;
-use crate::engine::vocabulary::Vocabulary;
+use crate::answer::{Answer, Drawn};
+use crate::logprobs::TokenLogprob;
+use crate::parse::{Parsed, Parser, Part, Written};
+use crate::stop::StopScanner;
+use crate::vocabulary::Vocabulary;
 
 /// Tokens of which a client may have the text but not yet the probabilities: a few merged decode steps.
 const REPLAYED_MAX: usize = 64;
 
 /// What has to be known of a model.
-pub(super) struct Tongue<'t> {
-    pub(super) vocabulary: &'t Vocabulary,
+#[expect(
+    missing_debug_implementations,
+    reason = "functions have nothing to show"
+)]
+pub struct Tongue<'t> {
+    /// What each token writes.
+    pub vocabulary: &'t Vocabulary,
     /// Whether a token ends the turn.
-    pub(super) is_end: &'t dyn Fn(u32) -> bool,
+    pub is_end: &'t dyn Fn(u32) -> bool,
     /// Writes text in tokens, none of them a control token but for markers.
-    pub(super) tokenise: &'t dyn Fn(&[Part]) -> Vec<u32>,
+    pub tokenise: &'t dyn Fn(&[Part]) -> Vec<u32>,
     /// An answer of which nothing is told.
-    pub(super) fresh: &'t Answer,
+    pub fresh: &'t Answer,
 }
 
 /// Where an answer goes on.
-#[derive(Debug, Default)]
-pub(super) struct Given {
+#[derive(Debug, Clone, Default)]
+pub struct Given {
     /// Bytes that the client has of what the tokens below lead to.
-    pub(super) bytes: usize,
+    pub bytes: usize,
     /// Tokens that it has, for `max_tokens` and the bill.
-    pub(super) told_tokens: u32,
+    pub told_tokens: u32,
     /// Tokens to be read after the prompt, as if they had been drawn here. The last one may be an end of turn.
-    pub(super) known: Vec<u32>,
+    pub known: Vec<u32>,
     /// Tokens whose probabilities the client lacks: each is taken as if it were just drawn.
-    pub(super) replayed: VecDeque<u32>,
+    pub replayed: VecDeque<u32>,
     /// Text beyond all of them.
-    pub(super) forced: Forced,
+    pub forced: Forced,
 }
 
 impl Given {
     /// Reads a given answer. Its ids are used where `has_ids` says that they are of this model's vocabulary; with
     /// `has_logprobs`, log-probabilities belong to the answer.
-    pub(super) fn of(
+    pub fn of(
         answer: &protocol::Answer,
         has_ids: bool,
         has_logprobs: bool,
@@ -152,13 +158,37 @@ const fn is_text(kind: PieceKind) -> bool {
 }
 
 /// What the client has of the answer, log-probabilities left out.
-pub(super) fn pieces(answer: &protocol::Answer) -> Vec<(DeltaKind, &str)> {
+pub fn pieces(answer: &protocol::Answer) -> Vec<(DeltaKind, &str)> {
     answer
         .pieces
         .iter()
         .filter(|piece| is_text(piece.kind) && !piece.text.is_empty())
         .filter_map(|piece| Some((piece.kind.delta()?, piece.text.as_str())))
         .collect()
+}
+
+/// Whether a stop string stands in the text of an answer: then it had reached its end.
+pub fn has_stop(answer: &protocol::Answer, stops: &[String]) -> bool {
+    let mut scanner = StopScanner::new(stops);
+    pieces(answer).into_iter().any(|(kind, text)| {
+        let mut released = String::new();
+        if kind == DeltaKind::Text {
+            scanner.push(text, &mut released)
+        } else {
+            scanner.finish(&mut released);
+            false
+        }
+    })
+}
+
+/// Why an answer ended that had stopped: as [`Answer::reason`] says of one that was read.
+pub fn reason(answer: &protocol::Answer) -> FinishReason {
+    let mut kinds = pieces(answer).into_iter().map(|(kind, _)| kind);
+    if kinds.any(|kind| kind == DeltaKind::ToolCall) {
+        FinishReason::ToolCalls
+    } else {
+        FinishReason::Stop
+    }
 }
 
 fn unfit() -> Failure {
@@ -266,7 +296,7 @@ impl Agreed {
             answer.advance(&mut advances);
             let fits = advances
                 .drain(..)
-                .all(|advance| place.take(advance.kind, &advance.bytes, pieces));
+                .all(|advance| place.take(advance.kind, advance.text.as_bytes(), pieces));
             if !fits {
                 break;
             }
@@ -329,8 +359,8 @@ fn told_logprobs(answer: &protocol::Answer) -> Option<usize> {
 }
 
 /// Bytes that the next tokens have to write.
-#[derive(Debug, Default)]
-pub(super) struct Forced {
+#[derive(Debug, Clone, Default)]
+pub struct Forced {
     bytes: Vec<u8>,
     /// How the model itself would write them.
     path: VecDeque<u32>,
@@ -339,33 +369,34 @@ pub(super) struct Forced {
 }
 
 impl Forced {
-    pub(super) const fn is_over(&self) -> bool {
+    /// Whether there are none left.
+    pub const fn is_over(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// The tokens that are known to write the bytes, or a part of them.
-    pub(super) fn path(&self) -> impl Iterator<Item = u32> {
+    pub fn path(&self) -> impl Iterator<Item = u32> {
         self.path.iter().copied()
     }
 
     /// The token with which to go on if none that reaches beyond the bytes is likelier.
-    pub(super) fn next(&self, vocabulary: &Vocabulary) -> Option<u32> {
+    pub fn next(&self, vocabulary: &Vocabulary) -> Option<u32> {
         let path = self.path.front().copied();
         path.or_else(|| vocabulary.longest_beginning(&self.bytes))
     }
 
     /// Whether a token writes all of the bytes.
-    pub(super) fn is_covered_by(&self, piece: &[u8]) -> bool {
+    pub fn is_covered_by(&self, piece: &[u8]) -> bool {
         piece.starts_with(&self.bytes)
     }
 
     /// Whether a token agrees with the bytes, be it that it writes a part of them.
-    pub(super) fn agrees_with(&self, piece: &[u8]) -> bool {
+    pub fn agrees_with(&self, piece: &[u8]) -> bool {
         !piece.is_empty() && (self.is_covered_by(piece) || self.bytes.starts_with(piece))
     }
 
     /// A token was drawn; `true` where the client has been told of it, as a part of what it was given.
-    pub(super) fn take(&mut self, token: u32, piece: &[u8]) -> bool {
+    pub fn take(&mut self, token: u32, piece: &[u8]) -> bool {
         if self.is_over() {
             return false;
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! token ─▶ detokenise (whole characters) ─▶ parse (text, reasoning, calls) ─▶ stop (text, held back until decided)
-//!                                                             ─▶ Advance: kind, ids, text; log-probabilities of text
+//!                                                             ─▶ Told: kind, ids, text; log-probabilities of text
 //! ```
 //! Each token is told once, in the advance in which its text is decided. So the ids told until the end are exactly the
 //! tokens that the answer cost, whatever was held back on the way, or left out.
@@ -12,13 +12,12 @@
 
 use std::collections::VecDeque;
 
-use chat_format::detokenise::Detokeniser;
-use chat_format::parse::{Parsed, Parser};
 use protocol::{DeltaKind, FinishReason};
 
-use super::logprobs::TokenLogprob;
-use super::stop::StopScanner;
-use super::{Advance, JobKey};
+use crate::detokenise::Detokeniser;
+use crate::logprobs::TokenLogprob;
+use crate::parse::{Parsed, Parser};
+use crate::stop::StopScanner;
 
 /// A token whose text has not been told yet.
 #[derive(Debug, Clone)]
@@ -48,17 +47,19 @@ pub struct Drawn<'p> {
 }
 
 /// A part of what is to be told.
-#[derive(Debug, Clone)]
-struct Piece {
-    kind: DeltaKind,
-    text: String,
-    tokens: Vec<u32>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What the text is.
+    pub kind: DeltaKind,
+    /// Whole characters. Log-probabilities: JSON.
+    pub text: String,
+    /// The tokens that the text stands for; every token of an answer is told exactly once.
+    pub tokens: Vec<u32>,
 }
 
 /// One answer in the making.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    key: JobKey,
     /// Bytes that the client has and that still have to come by.
     given_left: usize,
     detokeniser: Detokeniser,
@@ -71,7 +72,7 @@ pub struct Answer {
     /// Where answer text lies among all text of the model: begin and end.
     texts: VecDeque<(usize, usize)>,
     /// Told at the next [`Answer::advance`].
-    pieces: Vec<Piece>,
+    pieces: Vec<Told>,
     logprobs: Vec<TokenLogprob>,
     /// A buffer.
     parsed: Vec<Parsed>,
@@ -80,9 +81,8 @@ pub struct Answer {
 impl Answer {
     /// An answer that `parser` reads, and that ends before any of `stops` in its text. The client has the first
     /// `given_bytes` bytes of all that will be told; they have to come by first.
-    pub fn new(key: JobKey, stops: &[String], parser: Parser, given_bytes: usize) -> Self {
+    pub fn new(stops: &[String], parser: Parser, given_bytes: usize) -> Self {
         Self {
-            key,
             given_left: given_bytes,
             detokeniser: Detokeniser::default(),
             parser,
@@ -155,6 +155,11 @@ impl Answer {
         }
     }
 
+    /// Whether a stop string has come.
+    pub const fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     /// What reads the answer.
     pub const fn parser(&self) -> &Parser {
         &self.parser
@@ -176,32 +181,26 @@ impl Answer {
     }
 
     /// What is new since the last call: nothing, or pieces and the log-probabilities of their text.
-    pub fn advance(&mut self, advances: &mut Vec<Advance>) {
+    pub fn advance(&mut self, told: &mut Vec<Told>) {
         // Log-probabilities stand after the text that they are of.
         let place = self
             .pieces
             .iter()
             .rposition(|piece| piece.kind == DeltaKind::Text)
-            .map_or(advances.len() + self.pieces.len(), |index| {
-                advances.len() + index + 1
+            .map_or(told.len() + self.pieces.len(), |index| {
+                told.len() + index + 1
             });
-        advances.extend(self.pieces.drain(..).map(|piece| Advance {
-            key: self.key,
-            kind: piece.kind,
-            tokens: piece.tokens,
-            bytes: piece.text.into_bytes(),
-        }));
+        told.append(&mut self.pieces);
         if !self.logprobs.is_empty() {
             // Strings and finite numbers only: serialising cannot fail.
-            let bytes = serde_json::to_vec(&self.logprobs).unwrap_or_default();
+            let text = serde_json::to_string(&self.logprobs).unwrap_or_default();
             self.logprobs.clear();
-            let advance = Advance {
-                key: self.key,
+            let logprobs = Told {
                 kind: DeltaKind::Logprobs,
+                text,
                 tokens: Vec::new(),
-                bytes,
             };
-            advances.insert(place, advance);
+            told.insert(place, logprobs);
         }
     }
 
@@ -270,11 +269,11 @@ impl Answer {
     }
 
     /// The piece to be told that goes on in this kind.
-    fn piece(&mut self, kind: DeltaKind) -> &mut Piece {
+    fn piece(&mut self, kind: DeltaKind) -> &mut Told {
         let index = match self.pieces.last() {
             Some(last) if last.kind == kind => self.pieces.len() - 1,
             Some(_) | None => {
-                self.pieces.push(Piece {
+                self.pieces.push(Told {
                     kind,
                     text: String::new(),
                     tokens: Vec::new(),

@@ -1,8 +1,8 @@
 //! What is told of tokens, and when.
 
 use super::*;
-use crate::engine::logprobs::Candidate;
-use chat_format::family::Syntax;
+use crate::family::Syntax;
+use crate::logprobs::Candidate;
 use proptest::prelude::*;
 use protocol::ChatRequest;
 use protocol::chat::Tool;
@@ -33,13 +33,13 @@ fn parser() -> Parser {
 }
 
 fn tooled(given_bytes: usize) -> Answer {
-    Answer::new(JobKey(1), &[], parser(), given_bytes)
+    Answer::new(&[], parser(), given_bytes)
 }
 
 fn continued(stops: &[String], given_bytes: usize) -> Answer {
     let syntax = Syntax::detect("", |_| false);
     let parser = Parser::new(syntax, &ChatRequest::default(), "");
-    Answer::new(JobKey(1), stops, parser, given_bytes)
+    Answer::new(stops, parser, given_bytes)
 }
 
 fn plain(stops: &[String]) -> Answer {
@@ -69,10 +69,7 @@ fn told(answer: &mut Answer) -> (Vec<u32>, String) {
     let mut advances = Vec::new();
     answer.advance(&mut advances);
     let tokens = advances.iter().flat_map(|a| a.tokens.clone()).collect();
-    let text = advances
-        .iter()
-        .map(|a| String::from_utf8(a.bytes.clone()).expect("whole characters"))
-        .collect();
+    let text = advances.iter().map(|a| a.text.as_str()).collect();
     (tokens, text)
 }
 
@@ -123,7 +120,7 @@ fn log_probabilities_follow_their_tokens() {
     assert_eq!(advances.len(), 2);
     assert_eq!(advances[1].kind, DeltaKind::Logprobs);
     assert_eq!(
-        String::from_utf8_lossy(&advances[1].bytes),
+        advances[1].text,
         r#"[{"id":1,"token":"a","logprob":-0.5,"bytes":[97],"top":[]}]"#
     );
 }
@@ -174,10 +171,7 @@ fn markers_are_told_as_tokens_and_not_as_text() {
     answer.advance(&mut advances);
     let told: Vec<_> = advances
         .iter()
-        .map(|a| {
-            let text = String::from_utf8(a.bytes.clone()).expect("text");
-            (a.kind, a.tokens.clone(), text)
-        })
+        .map(|a| (a.kind, a.tokens.clone(), a.text.clone()))
         .collect();
     assert_eq!(
         told[..2],
@@ -238,7 +232,6 @@ fn a_call_is_told_with_all_its_tokens() {
 #[test]
 fn stop_strings_are_looked_for_in_text_only() {
     let mut answer = Answer::new(
-        JobKey(1),
         &["hm".to_owned(), "add".to_owned(), "xy".to_owned()],
         parser(),
         0,
