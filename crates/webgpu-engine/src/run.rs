@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bytes ─▶ Loader ─▶ Engine ─▶ Session (keys and values) ─▶ Answer ─▶ tokens
+//! conversation ─▶ Engine (template, tokens) ─▶ Session ─▶ TextAnswer ─▶ text, thoughts, calls
 //! ```
 //!
 //! What it is not: it fetches nothing and keeps no text of anybody longer than a session.
@@ -9,17 +10,21 @@
 mod answer;
 mod engine;
 mod error;
+mod language;
 mod load;
 mod session;
 mod settings;
+mod text;
 mod tune;
 
 pub use answer::{Answer, Drawn, Ended, LogProbabilities, Request};
 pub use engine::Engine;
 pub use error::{LoadError, RunError};
+pub use language::{Language, TextPrompt};
 pub use load::{About, Loader, Progress};
 pub use session::Session;
 pub use settings::Settings;
+pub use text::{Cancel, Given, Seed, TextAnswer, TextEnded, TextError, TextPiece, TextRequest};
 pub use tune::Tuning;
 
 #[cfg(test)]

@@ -232,9 +232,28 @@ impl Tokenizer {
         self.kinds.is_end(token)
     }
 
-    /// Whether `token` is hidden in answers and read in texts only where asked for.
+    /// Whether texts begin with BOS where nobody says otherwise.
+    pub const fn adds_bos(&self) -> bool {
+        self.added_first.is_some()
+    }
+
+    /// Whether `token` is a control token: hidden in answers, and read in texts only where asked for.
     pub fn is_control(&self, token: u32) -> bool {
-        self.kinds.of(token).any(Attributes::HIDDEN)
+        self.kinds.of(token).any(Attributes::CONTROL)
+    }
+
+    /// Whether `token` was added to the vocabulary with a meaning of its own, and is shown in answers.
+    pub fn is_user_defined(&self, token: u32) -> bool {
+        self.kinds.of(token).any(Attributes::USER_DEFINED)
+    }
+
+    /// The text of `token` as the file writes it; empty for an id beyond the vocabulary.
+    pub fn text(&self, token: u32) -> &[u8] {
+        if token < self.lookup.tokens() {
+            self.lookup.text(token)
+        } else {
+            &[]
+        }
     }
 
     /// The token whose text, as the file writes it, is `text`.

@@ -1,7 +1,8 @@
 //! A model on a device.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::language::Language;
 use super::load::About;
 use super::{LoadError, RunError, Session, Settings};
 use crate::gpu::Gpu;
@@ -16,6 +17,8 @@ pub struct Engine {
     about: About,
     tokenizer: Tokenizer,
     template: Option<String>,
+    /// Made when it is first asked for: who works with tokens does not need it.
+    language: OnceLock<Language>,
     pub(super) weights: Weights,
     pub(super) scratch: Scratch,
     pub(super) choice: Choice,
@@ -52,6 +55,7 @@ impl Engine {
             about,
             tokenizer,
             template,
+            language: OnceLock::new(),
             weights,
             scratch,
             choice,
@@ -82,6 +86,12 @@ impl Engine {
     /// The file's chat template.
     pub fn template(&self) -> Option<&str> {
         self.template.as_deref()
+    }
+
+    /// How the model is talked to. The first call compiles the template and lists what the tokens write.
+    pub fn language(&self) -> &Language {
+        self.language
+            .get_or_init(|| Language::of(&self.tokenizer, self.template()))
     }
 
     /// The device.

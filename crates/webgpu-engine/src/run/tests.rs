@@ -34,7 +34,11 @@ fn file(family: Family, kind: QuantType) -> Vec<u8> {
 }
 
 /// Loads a file in pieces of a length that fits nothing.
-fn load(gpu: &Arc<Gpu>, file: &[u8], settings: Settings) -> Result<Arc<Engine>, LoadError> {
+pub(super) fn load(
+    gpu: &Arc<Gpu>,
+    file: &[u8],
+    settings: Settings,
+) -> Result<Arc<Engine>, LoadError> {
     pollster::block_on(async {
         let mut loader = Loader::new(Arc::clone(gpu), Some(file.len() as u64), settings);
         for piece in file.chunks(10_007) {
@@ -55,7 +59,7 @@ fn on_cpu(file: &[u8]) -> reference::Model {
     loaded.expect("whole")
 }
 
-fn settings(cache: CacheType, logit_rows: u32) -> Settings {
+pub(super) fn settings(cache: CacheType, logit_rows: u32) -> Settings {
     Settings {
         cache,
         logit_rows,

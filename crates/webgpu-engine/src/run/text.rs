@@ -1,0 +1,191 @@
+//! Answers as text: pieces of whole characters with the tokens that they stand for, up to a stop string, and answers
+//! that go on where an earlier attempt ended. By the same rules as the rig's: most of them are `chat-format`'s.
+//!
+//! ```text
+//! prompt ─▶ what was given of the answer: known tokens are read, forced bytes drawn again ─▶ tokens ─▶ pieces
+//! ```
+
+mod answer;
+mod reading;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chat_format::logprobs::TokenLogprob;
+use protocol::limits::{STOP_BYTES_MAX, STOPS_MAX};
+use protocol::{DeltaKind, ErrorCode, Failure};
+
+pub use answer::TextAnswer;
+
+use super::{RunError, TextPrompt};
+use crate::reference::sampling::Rules;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct TextRequest {
+    /// What the model reads.
+    pub prompt: TextPrompt,
+    /// What the client has of the answer.
+    pub given: Given,
+    /// The answer's text ends before the first of them.
+    pub stops: Vec<String>,
+    /// How tokens are drawn.
+    pub rules: Rules,
+    /// What draws depend on, beside their place in the answer.
+    pub seed: Seed,
+    /// Tokens of the whole answer, those that the client has among them.
+    pub tokens_max: u32,
+    /// How many alternatives are told with the log-probability of each token; none tells neither.
+    pub alternatives: Option<u32>,
+    /// Tokens that share one read-back, 1 to 8.
+    pub shared: u32,
+}
+
+/// What the client has of an answer, by an earlier attempt: only what lies beyond is told.
+#[derive(Debug, Clone, Default)]
+pub enum Given {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// All tokens that this very model has drawn, and their text, as far as it is decided.
+    Tokens(Vec<u32>),
+    /// Text, by whatever model. The model goes on with what it would say having said this.
+    Text(String),
+    /// Pieces, as the wire carries them. Their ids are used where they are of this very model.
+    Answer {
+        /// The pieces.
+        answer: protocol::Answer,
+        /// Whether the ids are of this model.
+        has_ids: bool,
+    },
+}
+
+/// What draws depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seed {
+    /// The client wants the same text for the same number: the prompt is read from its first token on, since what is
+    /// kept was read in other pieces, which can change last digits.
+    Wanted(u64),
+    /// A number of the caller's randomness.
+    Any(u64),
+}
+
+/// Why an answer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextEnded {
+    /// The model says so.
+    EndOfText,
+    /// A stop string came.
+    StopString,
+    /// All calls that there may be were made.
+    CallsMade,
+    /// As many tokens as were asked for.
+    TokensMax,
+    /// The context is full.
+    ContextFull,
+    /// No token may be drawn.
+    NothingAllowed,
+    /// The caller wants no more.
+    Cancelled,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextPiece {
+    /// What the text is.
+    pub kind: DeltaKind,
+    /// Whole characters; may be empty, where tokens have no text.
+    pub text: String,
+    /// The tokens that the text stands for; every token is told exactly once, the one that ends the turn too.
+    pub tokens: Vec<u32>,
+    /// Of tokens of text, where they were asked for.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+/// Why there is no answer, or why it cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// The session cannot.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The request cannot be answered.
+    #[error("{0}")]
+    Refused(Failure),
+    /// The file's chat template cannot be used.
+    #[error("{0}")]
+    Template(String),
+    /// The prompt cannot fit, whatever its tokens are.
+    #[error("a prompt of {bytes} bytes is longer than the context of {context} tokens")]
+    TooLong {
+        /// Of the rendered prompt.
+        bytes: usize,
+        /// Tokens.
+        context: u32,
+    },
+}
+
+/// Ends an answer from outside, within one token.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// No more is wanted. Too late is no fault.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl From<Failure> for TextError {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
+    }
+}
+
+impl Seed {
+    const fn number(self) -> u64 {
+        match self {
+            Self::Wanted(number) | Self::Any(number) => number,
+        }
+    }
+}
+
+impl TextRequest {
+    /// A greedy answer.
+    pub fn greedy(prompt: TextPrompt, tokens_max: u32) -> Self {
+        Self {
+            prompt,
+            given: Given::Nothing,
+            stops: Vec::new(),
+            rules: Rules {
+                temperature: 0.0,
+                ..Rules::default()
+            },
+            seed: Seed::Any(0),
+            tokens_max,
+            alternatives: None,
+            shared: 1,
+        }
+    }
+
+    /// The limits are the API's: so much text is held back, and looked through for each token.
+    fn check(&self) -> Result<(), Failure> {
+        let is_wrong = |stop: &String| stop.is_empty() || stop.len() > STOP_BYTES_MAX;
+        if self.stops.len() > STOPS_MAX || self.stops.iter().any(is_wrong) {
+            return Err(Failure::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "there are at most {STOPS_MAX} stop strings, of 1 to {STOP_BYTES_MAX} bytes each"
+                ),
+            )
+            .with_param("stop"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
