@@ -122,6 +122,8 @@ pub struct Loaded {
     pub heap_bytes_peak: u64,
     /// The file's chat template.
     pub template: Option<String>,
+    /// What a tuning run found, to be kept for this adapter and model.
+    pub tuning: Option<String>,
 }
 
 impl Loaded {
@@ -138,6 +140,7 @@ impl Loaded {
             bytes_written: created.bytes_written,
             heap_bytes_peak,
             template: model.template().map(str::to_owned),
+            tuning: None,
         }
     }
 }

@@ -18,10 +18,14 @@ pub struct Load {
     pub logit_rows: Option<u32>,
     /// Keys and values in 32 bits.
     pub is_exact: bool,
-    /// Products of integers in place of floats.
-    pub packed_dot: bool,
+    /// Products of integers, or of floats.
+    pub packed_dot: Option<bool>,
     /// Bytes that the model may take in all.
     pub room_bytes: Option<u64>,
+    /// What a tuning run on this adapter found before, in its words.
+    pub tuning: Option<String>,
+    /// Whether a tuning run is made where none was before.
+    pub tunes: bool,
 }
 
 impl From<Load> for Settings {
@@ -36,10 +40,12 @@ impl From<Load> for Settings {
             } else {
                 settings.cache
             },
-            numbers: Some(if load.packed_dot {
-                Numbers::PackedDot
-            } else {
-                Numbers::Float
+            numbers: load.packed_dot.map(|is_packed| {
+                if is_packed {
+                    Numbers::PackedDot
+                } else {
+                    Numbers::Float
+                }
             }),
             room_bytes: load.room_bytes,
             ..settings

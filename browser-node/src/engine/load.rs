@@ -5,9 +5,9 @@ use std::sync::Arc;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::{AbortSignal, ReadableStream};
-use webgpu_engine::run::{Loader, Settings};
+use webgpu_engine::run::{Loader, Settings, Tuning};
 
-use super::{Engine, aborted, failed, heap, json};
+use super::{Engine, aborted, clock, failed, heap, json};
 use crate::report::Loaded;
 use crate::request::Load;
 use crate::stream::Pieces;
@@ -31,6 +31,8 @@ impl Engine {
         drop(self.model.take());
         let gpu = Arc::clone(&self.gpu);
         let before = gpu.counters().read();
+        let known = settings.tuning.as_deref().map(Tuning::from_text);
+        let tunes = settings.tunes;
         let mut loader = Loader::new(gpu, bytes.map(whole), Settings::from(settings));
         let mut pieces = Pieces::of(&stream)?;
         while let Some(piece) = pieces.next().await? {
@@ -42,14 +44,26 @@ impl Engine {
             happened.call2(&JsValue::NULL, &number(progress.bytes), &end)?;
         }
         drop(pieces);
+        let mut model = loader.finish().await.map_err(failed)?;
+        let mut tuning = None;
+        if let Some(known) = known {
+            model.use_tuning(&known);
+        } else if tunes {
+            let clock = clock()?;
+            let found = model.tune(move || clock.now() / 1000.0).await;
+            tuning = Some(found.map_err(failed)?.to_text());
+        }
         #[expect(
             clippy::arc_with_non_send_sync,
             reason = "natively it is both; a worker has one thread"
         )]
-        let model = Arc::new(loader.finish().await.map_err(failed)?);
+        let model = Arc::new(model);
         let session = model.session().await.map_err(failed)?;
         let created = self.gpu.counters().read().since(before);
-        let report = Loaded::new(&model, &session, &created, heap::peak_bytes());
+        let report = Loaded {
+            tuning,
+            ..Loaded::new(&model, &session, &created, heap::peak_bytes())
+        };
         self.session.replace(Some(session));
         self.model.replace(Some(model));
         json(&report)
