@@ -232,6 +232,24 @@ fn who_goes_on_from_tokens_or_from_text_gives_the_same_answer() {
 }
 
 #[test]
+fn text_that_the_model_would_not_have_written_is_kept_to_the_byte() {
+    let Some(engine) = engine(128) else { return };
+    pollster::block_on(async {
+        let mut session = session(&engine).await;
+        for given in ["qqqq", "xyzzy ", "q tq t"] {
+            let request = TextRequest {
+                given: Given::Text(given.to_owned()),
+                ..request(&engine, 20)
+            };
+            let rest = all(&mut session, request).await;
+            let bytes = engine.tokenizer().decode(&rest.tokens, false);
+            let written = String::from_utf8(bytes).expect("letters");
+            assert_eq!(written, given.to_owned() + &rest.text());
+        }
+    });
+}
+
+#[test]
 fn the_context_holds_prompt_and_answer_and_refuses_a_prompt_without_room() {
     let Some(engine) = engine(16) else { return };
     pollster::block_on(async {
