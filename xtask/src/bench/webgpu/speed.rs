@@ -160,7 +160,11 @@ fn measure_peers(stage: &Stage<'_>, model: &Model) -> Vec<Value> {
         prompts: lengths.prompts.to_vec(),
         answer_tokens: lengths.answer_tokens,
         rounds: stage.options.rounds(),
-        seconds: PEER_SECONDS,
+        seconds: if stage.options.quick {
+            PEER_SECONDS / 10
+        } else {
+            PEER_SECONDS
+        },
         minutes: PEER_MINUTES,
     };
     peers(stage.places, &[model], &options)
