@@ -22,7 +22,6 @@ pub struct Adapter {
 impl From<&Abilities> for Adapter {
     fn from(abilities: &Abilities) -> Self {
         let features = [
-            (abilities.has_f16, "f16"),
             (abilities.has_subgroups, "subgroups"),
             (abilities.has_packed_dot, "packed dot"),
         ];

@@ -20,7 +20,7 @@ pub use bandwidth::{Bandwidth, bandwidth};
 pub use counters::{Counters, Counts};
 pub use error::{GpuError, Lost};
 pub use program::{Access, Program, Source};
-pub use read_back::{ReadBack, Slot, Ticket};
+pub use read_back::{Copied, Mark, ReadBack, Ticket};
 pub use recorder::{Bound, Recorder};
 
 use std::collections::BTreeMap;
@@ -147,18 +147,29 @@ impl Gpu {
     /// A ring of buffers to read back through.
     pub fn read_back(&self, bytes: u64, slots: usize) -> Result<ReadBack, GpuError> {
         self.faults.check()?;
-        self.counters.created(bytes);
+        self.counters
+            .created(bytes.saturating_mul(u64::try_from(slots).unwrap_or(u64::MAX)));
         Ok(ReadBack::new(&self.device, bytes, slots))
     }
 
-    /// What a ticket stands for. Natively it blocks until the device has done it.
-    pub async fn take(&self, ticket: Ticket) -> Result<Vec<u8>, GpuError> {
+    /// What a ticket stands for, once. Natively it blocks until the device has done it. Who gives up waiting can wait again.
+    pub async fn take(&self, ticket: &mut Ticket) -> Result<Vec<u8>, GpuError> {
         ticket.take(&self.device, &self.faults).await
     }
 
     /// Waits until everything submitted is done. Natively it blocks.
     pub async fn finish(&self) -> Result<(), GpuError> {
-        read_back::finish(&self.device, &self.queue, &self.faults).await
+        self.reach(self.mark()).await
+    }
+
+    /// A mark behind everything submitted and written so far.
+    pub fn mark(&self) -> Mark {
+        Mark::new(&self.queue)
+    }
+
+    /// Waits until everything before a mark is done. Natively it blocks.
+    pub async fn reach(&self, mark: Mark) -> Result<(), GpuError> {
+        mark.reach(&self.device, &self.faults).await
     }
 
     /// The bytes of a buffer, by a submit and a read-back of its own: for tests and whole rows of logits.
@@ -169,10 +180,10 @@ impl Gpu {
     ) -> Result<Vec<u8>, GpuError> {
         let mut ring = self.read_back(bytes.end.saturating_sub(bytes.start), 1)?;
         let mut recorder = self.record();
-        let slot = ring.copy(&mut recorder, buffer, bytes)?;
+        let copied = ring.copy(&mut recorder, buffer, bytes)?;
         let submitted = recorder.submit();
-        let ticket = ring.ticket(slot, submitted, &self.counters);
-        self.take(ticket).await
+        let mut ticket = ring.ticket(copied, submitted, &self.counters);
+        self.take(&mut ticket).await
     }
 
     /// Why the device cannot be used any more, once it is so.

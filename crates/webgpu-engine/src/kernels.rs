@@ -55,7 +55,6 @@ const fn all_abilities() -> crate::gpu::Abilities {
         driver: String::new(),
         is_software: false,
         binding_bytes_max: 128 << 20,
-        has_f16: true,
         has_subgroups: true,
         subgroup_threads: 4,
         has_packed_dot: true,

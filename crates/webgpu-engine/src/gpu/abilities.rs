@@ -26,8 +26,6 @@ pub struct Abilities {
     pub is_software: bool,
     /// The most bytes of a buffer that a kernel is lent.
     pub binding_bytes_max: u64,
-    /// Whether kernels may use 16-bit floats.
-    pub has_f16: bool,
     /// Whether kernels may use operations of subgroups.
     pub has_subgroups: bool,
     /// The fewest threads of a subgroup, where there are any.
@@ -76,7 +74,6 @@ pub(super) async fn open(wish: &Wish) -> Result<(wgpu::Device, wgpu::Queue, Abil
         binding_bytes_max: limits
             .max_storage_buffer_binding_size
             .min(limits.max_buffer_size),
-        has_f16: features.contains(wgpu::Features::SHADER_F16),
         has_subgroups: features.contains(wgpu::Features::SUBGROUP),
         subgroup_threads: info.subgroup_min_size,
         has_packed_dot: !wish.is_plain
@@ -96,7 +93,7 @@ fn wanted(adapter: &wgpu::Adapter, wish: Wish) -> (wgpu::Features, wgpu::Limits)
         return (wgpu::Features::empty(), defaults);
     }
     let offered = adapter.limits();
-    let features = adapter.features() & (wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP);
+    let features = adapter.features() & wgpu::Features::SUBGROUP;
     let limits = wgpu::Limits {
         max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
         max_buffer_size: offered.max_buffer_size,

@@ -18,9 +18,16 @@ pub struct ReadBack {
 
 /// A copy that has been recorded into one of them. It becomes a [`Ticket`] once it is submitted.
 #[derive(Debug)]
-pub struct Slot {
+pub struct Copied {
     buffer: wgpu::Buffer,
     bytes: u64,
+}
+
+/// Everything that was submitted before it.
+#[derive(Debug)]
+pub struct Mark {
+    submitted: wgpu::SubmissionIndex,
+    done: oneshot::Receiver<()>,
 }
 
 /// A copy that is under way.
@@ -56,7 +63,7 @@ impl ReadBack {
         recorder: &mut Recorder<'_>,
         from: &wgpu::Buffer,
         range: std::ops::Range<u64>,
-    ) -> Result<Slot, GpuError> {
+    ) -> Result<Copied, GpuError> {
         let bytes = range.end.saturating_sub(range.start);
         let turn = self.next % self.buffers.len().max(1);
         let Some(buffer) = self.buffers.get(turn).filter(|_| bytes <= self.bytes) else {
@@ -67,7 +74,7 @@ impl ReadBack {
         };
         self.next = turn + 1;
         recorder.copy(from, range.start, buffer, 0, bytes);
-        Ok(Slot {
+        Ok(Copied {
             buffer: buffer.clone(),
             bytes,
         })
@@ -76,20 +83,20 @@ impl ReadBack {
     /// Asks for what was submitted.
     pub fn ticket(
         &self,
-        slot: Slot,
+        copied: Copied,
         submitted: wgpu::SubmissionIndex,
         counters: &Counters,
     ) -> Ticket {
         counters.read_back();
         let (sender, mapped) = oneshot::channel();
-        let map = slot.buffer.slice(..slot.bytes);
+        let map = copied.buffer.slice(..copied.bytes);
         map.map_async(wgpu::MapMode::Read, move |result| {
             // Nobody waits any more where the step was given up.
             sender.send(result).ok();
         });
         Ticket {
-            buffer: slot.buffer,
-            bytes: slot.bytes,
+            buffer: copied.buffer,
+            bytes: copied.bytes,
             submitted,
             mapped,
         }
@@ -98,7 +105,7 @@ impl ReadBack {
 
 impl Ticket {
     pub(super) async fn take(
-        mut self,
+        &mut self,
         device: &wgpu::Device,
         faults: &Arc<Faults>,
     ) -> Result<Vec<u8>, GpuError> {
@@ -108,7 +115,7 @@ impl Ticket {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 faults.check()?;
-                return Err(Lost(error.to_string()).into());
+                return Err(GpuError::Refused(error.to_string()));
             }
             Err(oneshot::Canceled) => return Err(lost().into()),
         }
@@ -129,23 +136,29 @@ impl Drop for Ticket {
     }
 }
 
-pub(super) async fn finish(
-    device: &wgpu::Device,
-    queue: &wgpu::Queue,
-    faults: &Arc<Faults>,
-) -> Result<(), GpuError> {
-    // Writes wait for a submit.
-    queue.submit([]);
-    let (sender, done) = oneshot::channel();
-    queue.on_submitted_work_done(move || {
-        // Nobody waits any more where the wait was given up.
-        sender.send(()).ok();
-    });
-    wait(device, faults, None)?;
-    if done.await.is_err() {
-        faults.check()?;
+impl Mark {
+    pub(super) fn new(queue: &wgpu::Queue) -> Self {
+        // Writes wait for a submit.
+        let submitted = queue.submit([]);
+        let (sender, done) = oneshot::channel();
+        queue.on_submitted_work_done(move || {
+            // Nobody waits any more where the wait was given up.
+            sender.send(()).ok();
+        });
+        Self { submitted, done }
     }
-    faults.check()
+
+    pub(super) async fn reach(
+        self,
+        device: &wgpu::Device,
+        faults: &Arc<Faults>,
+    ) -> Result<(), GpuError> {
+        wait(device, faults, Some(self.submitted))?;
+        if self.done.await.is_err() {
+            faults.check()?;
+        }
+        faults.check()
+    }
 }
 
 /// Natively, callbacks come while somebody polls. In a browser this does nothing.

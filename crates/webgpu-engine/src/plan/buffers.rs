@@ -115,3 +115,42 @@ impl Kept {
         })
     }
 }
+
+impl Drop for Scratch {
+    /// See [`super::Weights`].
+    fn drop(&mut self) {
+        let buffers = [
+            &self.states,
+            &self.normed,
+            &self.qkv,
+            &self.partials,
+            &self.attended,
+            &self.addend,
+            &self.gated,
+            &self.logits,
+            &self.sampling,
+            &self.step,
+        ];
+        let packed = self.packed.iter().flatten();
+        let buffers = buffers.into_iter().chain(&self.turns).chain(packed);
+        buffers.for_each(wgpu::Buffer::destroy);
+    }
+}
+
+impl Drop for Kept {
+    /// See [`super::Weights`].
+    fn drop(&mut self) {
+        let buffers = [
+            &self.ids,
+            &self.counts,
+            &self.biases,
+            &self.mask,
+            &self.results,
+        ];
+        let layers = self.layers.iter().flatten();
+        buffers
+            .into_iter()
+            .chain(layers)
+            .for_each(wgpu::Buffer::destroy);
+    }
+}

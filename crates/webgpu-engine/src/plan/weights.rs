@@ -11,7 +11,7 @@ use crate::quant::{NotBlocks, QuantType};
 const SLICE_ROWS: u32 = 64;
 
 /// Rows of a matrix that lie in one buffer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Slice {
     /// The first of them.
     pub first_row: u32,
@@ -23,7 +23,7 @@ pub struct Slice {
 }
 
 /// A matrix on the device.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Tensor {
     /// The type of its weights.
     pub kind: QuantType,
@@ -34,7 +34,7 @@ pub struct Tensor {
 }
 
 /// All weights of a model.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Weights {
     matrices: BTreeMap<ModelTensor, Tensor>,
     /// The biases of queries, keys and values lie one after another in one buffer, under the name of the queries'.
@@ -212,19 +212,23 @@ impl Weights {
 
     /// Takes a piece of a tensor's bytes.
     pub fn push(
-        &mut self,
+        &self,
         gpu: &Gpu,
-        config: &Config,
         upload: &mut Upload,
         mut bytes: &[u8],
     ) -> Result<(), UploadError> {
+        if !upload.tensor.is_matrix() {
+            // Vectors have as many numbers as a state at most, which the header has bounded.
+            upload.pending.extend_from_slice(bytes);
+            return Ok(());
+        }
         while !bytes.is_empty() {
             let room = PIECE_BYTES.saturating_sub(upload.pending.len());
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             upload.pending.extend_from_slice(now);
             bytes = later;
             if upload.pending.len() >= PIECE_BYTES {
-                self.flush(gpu, config, upload, false)?;
+                self.flush_matrix(gpu, upload, false)?;
             }
         }
         Ok(())
@@ -237,27 +241,19 @@ impl Weights {
         config: &Config,
         mut upload: Upload,
     ) -> Result<(), UploadError> {
-        self.flush(gpu, config, &mut upload, true)?;
-        if upload.pending.is_empty() {
-            return Ok(());
+        if upload.tensor.is_matrix() {
+            return self.flush_matrix(gpu, &mut upload, true);
         }
-        Err(UploadError::Tensor(upload.tensor.name()))
+        self.write_vector(gpu, config, upload)
     }
 
-    fn flush(
+    fn write_vector(
         &mut self,
         gpu: &Gpu,
         config: &Config,
-        upload: &mut Upload,
-        is_last: bool,
+        upload: Upload,
     ) -> Result<(), UploadError> {
-        if upload.tensor.is_matrix() {
-            return self.flush_matrix(gpu, upload, is_last);
-        }
-        if !is_last {
-            return Ok(());
-        }
-        let pending = std::mem::take(&mut upload.pending);
+        let pending = upload.pending;
         if upload.tensor == ModelTensor::RopeFactors {
             let words = pending.chunks_exact(4);
             let floats = words.filter_map(|word| Some(f32::from_le_bytes(word.try_into().ok()?)));
@@ -312,6 +308,17 @@ impl Weights {
             return Err(refused());
         }
         Ok(())
+    }
+}
+
+impl Drop for Weights {
+    /// A page's memory on the device comes back when its collector happens to run, unless it is given back.
+    fn drop(&mut self) {
+        let slices = self.matrices.values().flat_map(|matrix| &matrix.slices);
+        let buffers = slices.map(|slice| &slice.buffer);
+        buffers
+            .chain(self.vectors.values())
+            .for_each(wgpu::Buffer::destroy);
     }
 }
 
@@ -370,5 +377,38 @@ fn offset(config: &Config, tensor: ModelTensor) -> u64 {
         | ModelTensor::Output
         | ModelTensor::OutputNorm
         | ModelTensor::RopeFactors => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The way of a tensor to the device.
+
+    use gguf_writer::seeded::family::{Family, Small};
+
+    use super::*;
+    use crate::gguf;
+
+    #[test]
+    fn a_vector_longer_than_a_piece_is_taken_to_its_end() {
+        let Some(gpu) = crate::gpu::tests::gpu() else {
+            return;
+        };
+        let small = Small {
+            family: Family::Llama,
+            width: 64,
+            seed: 7,
+        };
+        let encode =
+            |weights: &[f32]| (0, weights.iter().flat_map(|it| it.to_le_bytes()).collect());
+        let file = small.write(&encode).expect("fits").to_bytes();
+        let header = gguf::read(&file, None).expect("a header");
+        let config = Config::read(&header).expect("can be run");
+        let weights = Weights::new(&gpu, &config, |_| Some(QuantType::F32)).expect("fits");
+        let mut upload = Upload::new(ModelTensor::OutputNorm, QuantType::F32);
+        let bytes = vec![0; 2 * PIECE_BYTES + 4];
+        let taken = weights.push(&gpu, &mut upload, &bytes);
+        assert_eq!(taken, Ok(()));
+        assert_eq!(upload.pending.len(), bytes.len());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::session::{Input, Output};
 use super::{RunError, Session};
-use crate::gpu::Ticket;
+use crate::gpu::{GpuError, Ticket};
 use crate::kernels::{ALTERNATIVES_MAX, Flags, RECORD_WORDS, RECORDS, Record, Step, Told};
 use crate::reference::sampling::Rules;
 
@@ -82,6 +82,8 @@ pub struct Answer<'s> {
     ready: VecDeque<Record>,
     drawn: Vec<u32>,
     ended: Option<Ended>,
+    /// What broke it. Nothing follows.
+    failed: Option<GpuError>,
 }
 
 impl Request {
@@ -197,6 +199,7 @@ impl Session {
             ready: VecDeque::new(),
             drawn: Vec::new(),
             ended: None,
+            failed: None,
             request,
             session: self,
         };
@@ -260,11 +263,14 @@ impl Answer<'_> {
         &self.drawn
     }
 
-    /// The next token, or none once the answer has ended. For a masked answer, `mask` is that of the token behind it.
+    /// The next token, or none once the answer has ended. For a masked answer see [`Self::next_masked`].
     ///
     /// The token that ends a text is not given; it is not part of the answer.
     pub async fn next(&mut self) -> Result<Option<Drawn>, RunError> {
         loop {
+            if let Some(error) = &self.failed {
+                return Err(error.clone().into());
+            }
             if self.ended.is_some() {
                 return Ok(None);
             }
@@ -272,12 +278,22 @@ impl Answer<'_> {
                 return Ok(self.take(record));
             }
             self.submit_ahead()?;
-            let Some((ticket, first, count)) = self.under_way.pop_front() else {
+            let Some((ticket, first, count)) = self.under_way.front_mut() else {
                 self.ended = Some(self.why_no_more());
                 return Ok(None);
             };
-            let bytes = self.session.engine.gpu.take(ticket).await?;
-            self.ready.extend(records(&bytes, first, count));
+            // It stays in its place until its bytes are here, so that who gives up waiting loses no token.
+            let bytes = self.session.engine.gpu.take(ticket).await;
+            let (first, count) = (*first, *count);
+            self.under_way.pop_front();
+            let records = bytes.and_then(|bytes| records(&bytes, first, count));
+            match records {
+                Ok(records) => self.ready.extend(records),
+                Err(error) => {
+                    self.failed = Some(error.clone());
+                    return Err(error.into());
+                }
+            }
         }
     }
 
@@ -390,6 +406,11 @@ impl Answer<'_> {
 impl Drop for Answer<'_> {
     /// What the host knows of what was read counts as read; the rest is overwritten.
     fn drop(&mut self) {
+        if self.failed.is_some() {
+            // Nobody knows which steps the device has done.
+            self.session.clear();
+            return;
+        }
         let own = usize::try_from(self.own()).unwrap_or(usize::MAX);
         let known = self.drawn.len().min(own.saturating_sub(1));
         let drawn = self.drawn.iter().take(known);
@@ -410,10 +431,16 @@ impl LogProbabilities {
 }
 
 /// So many records of the ring, from the one of a draw on.
-fn records(bytes: &[u8], first: u32, count: u32) -> impl Iterator<Item = Record> {
+fn records(bytes: &[u8], first: u32, count: u32) -> Result<Vec<Record>, GpuError> {
     let length = usize::try_from(4 * RECORD_WORDS).unwrap_or(usize::MAX);
-    (first..first.saturating_add(count)).filter_map(move |draw| {
+    let record = |draw: u32| {
         let at = usize::try_from(draw % RECORDS).ok()? * length;
         Record::parse(bytes.get(at..)?)
-    })
+    };
+    (first..first.saturating_add(count))
+        .map(|draw| record(draw).ok_or_else(|| GpuError::Refused(NO_RECORD.to_owned())))
+        .collect()
 }
+
+/// The device has written nonsense.
+const NO_RECORD: &str = "what it wrote of a drawn token makes no sense";

@@ -1,6 +1,7 @@
 //! A model on a device.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::language::Language;
 use super::load::About;
@@ -24,6 +25,10 @@ pub struct Engine {
     pub(super) choice: Choice,
     /// Of layers without a window, and of those with one.
     pub(super) turns: [Turns; 2],
+    /// Sessions that there are.
+    sessions: AtomicU32,
+    /// What a step writes must not be overwritten before the step is submitted, by a thread of another session.
+    pub(super) recording: Mutex<()>,
 }
 
 /// What a loader hands over.
@@ -60,6 +65,8 @@ impl Engine {
             scratch,
             choice,
             turns,
+            sessions: AtomicU32::new(0),
+            recording: Mutex::new(()),
         })
     }
 
@@ -100,7 +107,38 @@ impl Engine {
     }
 
     /// A session that has read nothing. Dropping it gives its memory back.
+    ///
+    /// There can be as many as the model was loaded for.
     pub async fn session(self: &Arc<Self>) -> Result<Session, RunError> {
-        Session::new(Arc::clone(self)).await
+        let place = Place::take(Arc::clone(self))?;
+        Session::new(place).await
+    }
+}
+
+/// One of the sessions that a model was loaded for.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Engine>);
+
+impl Place {
+    fn take(engine: Arc<Engine>) -> Result<Self, RunError> {
+        let most = engine.demand().sessions;
+        let before = engine.sessions.fetch_add(1, Ordering::Relaxed);
+        // From here on it is given back.
+        let place = Self(engine);
+        if before >= most {
+            return Err(RunError::SessionsFull(most));
+        }
+        Ok(place)
+    }
+
+    /// The engine whose it is.
+    pub(super) const fn engine(&self) -> &Arc<Engine> {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }

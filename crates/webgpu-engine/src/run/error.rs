@@ -60,6 +60,9 @@ pub enum RunError {
     /// The vocabulary has no such token.
     #[error("the vocabulary has no token {0}")]
     UnknownToken(u32),
+    /// All sessions that the model was loaded for are taken.
+    #[error("the model was loaded for {0} sessions, and there are as many")]
+    SessionsFull(u32),
     /// Sampling rules that mean nothing.
     #[error("{0}")]
     Rules(&'static str),
@@ -82,6 +85,7 @@ impl RunError {
             | Self::ContextFull { .. }
             | Self::Empty
             | Self::UnknownToken(_)
+            | Self::SessionsFull(_)
             | Self::Rules(_) => false,
         }
     }

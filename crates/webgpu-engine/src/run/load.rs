@@ -228,7 +228,7 @@ impl Loading {
             let upload = self
                 .upload
                 .get_or_insert_with(|| Upload::new(place.tensor, place.kind));
-            self.weights.push(gpu, config, upload, piece)?;
+            self.weights.push(gpu, upload, piece)?;
             position += length(piece);
             bytes = rest;
             if position < place.end {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::engine::Place;
 use super::{Engine, RunError};
 use crate::gpu::{ReadBack, Ticket};
 use crate::kernels::{RECORD_WORDS, RECORDS, Step};
@@ -17,13 +18,14 @@ pub(super) const RECORDS_BYTES: u64 = 4 * (RECORDS as u64) * (RECORD_WORDS as u6
 #[derive(Debug)]
 pub struct Session {
     pub(super) engine: Arc<Engine>,
+    _place: Place,
     pub(super) kept: Kept,
     plan: Plan,
     pub(super) draws: Draws,
     records: ReadBack,
     /// Tokens whose keys and values are kept, in their order.
     pub(super) history: Vec<u32>,
-    /// The highest position that was written since the session was empty. Layers with a window overwrite what lies
+    /// One more than the highest position that was written since the session was empty. Layers with a window overwrite what lies
     /// further behind it than they keep.
     written: usize,
 }
@@ -49,7 +51,8 @@ pub(super) enum Output {
 }
 
 impl Session {
-    pub(super) async fn new(engine: Arc<Engine>) -> Result<Self, RunError> {
+    pub(super) async fn new(place: Place) -> Result<Self, RunError> {
+        let engine = Arc::clone(place.engine());
         let gpu = &engine.gpu;
         let (config, demand) = (engine.config(), engine.demand());
         let kept = Kept::new(gpu, config, demand)?;
@@ -73,6 +76,7 @@ impl Session {
             history: Vec::new(),
             written: 0,
             engine,
+            _place: place,
         })
     }
 
@@ -140,15 +144,18 @@ impl Session {
         self.check(tokens)?;
         let batch = usize::try_from(self.engine.demand().batch_tokens).unwrap_or(1);
         let mut ticket = None;
+        let mut under_way = None;
         let mut chunks = tokens.chunks(batch).peekable();
         while let Some(chunk) = chunks.next() {
             let is_last = chunks.peek().is_none();
             let output = if is_last { output } else { Output::Nothing };
             ticket = self.step(Input::Tokens(chunk), parameters, output)?;
             self.history.extend_from_slice(chunk);
-            if !is_last {
-                // Between batches others may go on, and who reads may be dropped.
-                self.engine.gpu.finish().await?;
+            // One batch is computed while the next is recorded. Between them others may go on, and who reads may be
+            // dropped.
+            let mark = self.engine.gpu.mark();
+            if let Some(before) = under_way.replace(mark).filter(|_| !is_last) {
+                self.engine.gpu.reach(before).await?;
             }
         }
         Ok(ticket)
@@ -181,6 +188,7 @@ impl Session {
         let engine = Arc::clone(&self.engine);
         let gpu = &engine.gpu;
         gpu.check()?;
+        let _recording = engine.recording.lock();
         let tokens = match input {
             Input::Tokens(tokens) => {
                 let ids: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
@@ -214,11 +222,11 @@ impl Session {
             return Ok(None);
         }
         let whole = 0..RECORDS_BYTES;
-        let slot = self
+        let copied = self
             .records
             .copy(&mut recorder, &self.kept.results, whole)?;
         let submitted = recorder.submit();
-        Ok(Some(self.records.ticket(slot, submitted, gpu.counters())))
+        Ok(Some(self.records.ticket(copied, submitted, gpu.counters())))
     }
 
     /// Writes what the step's kernels read beside their buffers.
@@ -268,6 +276,7 @@ impl Session {
         let engine = Arc::clone(&self.engine);
         let gpu = &engine.gpu;
         gpu.check()?;
+        let recording = engine.recording.lock();
         let ids: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
         gpu.write(&self.kept.ids, 0, &ids);
         let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
@@ -282,6 +291,7 @@ impl Session {
         let mut recorder = gpu.record();
         self.plan.record(&mut recorder, &step);
         recorder.submit();
+        drop(recording);
         let bytes = u64::from(engine.config().vocabulary) * u64::from(count) * 4;
         Ok(gpu.read(&engine.scratch.logits, 0..bytes).await?)
     }

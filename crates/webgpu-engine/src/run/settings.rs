@@ -3,10 +3,13 @@
 use super::LoadError;
 use crate::gpu::Abilities;
 use crate::kernels::Numbers;
-use crate::model::{CacheType, Config, Demand};
+use crate::model::{CacheType, Config, DECODE_SPLIT_TOKENS, Demand};
 
 /// Where nobody says otherwise: long enough for chats, and little memory for small models.
 const CONTEXT_TOKENS: u32 = 4096;
+
+/// A workgroup attends to a split of the context, and WebGPU has so many of them in one direction.
+const CONTEXT_TOKENS_MAX: u32 = DECODE_SPLIT_TOKENS * 65_535;
 
 /// Tokens that are read at once on a card: enough that its products are bound by arithmetic.
 const BATCH_TOKENS: u32 = 128;
@@ -77,7 +80,9 @@ impl Settings {
                 "logits are made for at least one token and at most those of a batch",
             ));
         }
-        let context_tokens = context_tokens.min(config.context_tokens);
+        let context_tokens = context_tokens
+            .min(config.context_tokens)
+            .min(CONTEXT_TOKENS_MAX);
         Ok(Demand {
             context_tokens,
             sessions: self.sessions,

@@ -65,6 +65,7 @@ pub(super) fn settings(cache: CacheType, logit_rows: u32) -> Settings {
         logit_rows,
         numbers: Some(Numbers::Float),
         batch_tokens: Some(8),
+        sessions: 4,
         context_tokens: Some(64),
         ..Settings::default()
     }

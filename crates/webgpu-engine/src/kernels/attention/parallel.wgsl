@@ -95,8 +95,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (last == 0u) {
         return;
     }
-    let own = range_of(token, group.y);
-    let first = select(range_of(last_token, group.y).x, own.x, own.y > 0u);
+    // Where the first token's split begins, or would if it saw so much.
+    let end = step.position + token + 1u;
+    let first = end - min(WINDOW, end) + group.y * SPLIT_TOKENS;
     load_queries(thread, group, last_token);
     let kv_head = group.x * SHARED / SERVED;
     let row = thread / QUADS;

@@ -48,7 +48,12 @@ pub(in crate::kernels) fn samples() -> Vec<Product> {
 const fn variant(lanes: u32, columns: u32, reduce: Reduce) -> Variant {
     Variant {
         lanes,
-        rows: if lanes == 1 { 4 } else { 1 },
+        // As the plan takes them: several rows share states where there is one thread a row, or one token.
+        rows: match (lanes, columns) {
+            (1, _) => 4,
+            (_, 1) => 2,
+            (_, _) => 1,
+        },
         columns,
         reduce,
         numbers: Numbers::Float,

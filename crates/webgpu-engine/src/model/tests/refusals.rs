@@ -154,3 +154,24 @@ fn what_this_engine_does_not_have_is_told() {
     let unknown = small("llama").with_key("general.architecture", Value::Text(name));
     assert_eq!(unknown.read(), Err(Refusal::Architecture("x".repeat(64))));
 }
+
+#[test]
+fn sizes_that_no_kernel_has_are_refused_before_any_tensor_is_looked_at() {
+    for (key, value) in [
+        ("embedding_length", 40),
+        ("feed_forward_length", 100),
+        ("attention.key_length", 30),
+        ("attention.key_length", 512),
+        ("attention.head_count", 131_072),
+    ] {
+        let mut small = small("qwen3").with(key, Value::U32(value));
+        if key == "attention.key_length" {
+            small = small.with("attention.value_length", Value::U32(value));
+        }
+        let read = small.read();
+        assert!(
+            matches!(read, Err(Refusal::Unsupported(_))),
+            "{key} {value}: {read:?}"
+        );
+    }
+}

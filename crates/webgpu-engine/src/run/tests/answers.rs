@@ -397,6 +397,52 @@ fn the_memory_that_was_reckoned_is_the_memory_that_is_taken() {
 }
 
 #[test]
+fn there_are_as_many_sessions_as_the_model_was_loaded_for() {
+    let Some((engine, _)) = engine(Family::Llama, 16) else {
+        return;
+    };
+    pollster::block_on(async {
+        let mut sessions = Vec::new();
+        for _ in 0..4 {
+            sessions.push(session(&engine).await);
+        }
+        let refused = engine.session().await.map(|_| ());
+        assert_eq!(refused, Err(RunError::SessionsFull(4)));
+        sessions.pop();
+        assert!(engine.session().await.is_ok());
+    });
+}
+
+#[test]
+fn who_gives_up_waiting_for_a_token_loses_none() {
+    let Some((engine, _)) = engine(Family::Llama, 64) else {
+        return;
+    };
+    pollster::block_on(async {
+        let mut session = session(&engine).await;
+        let (whole, _) = all(&mut session, drawn(12, 4)).await;
+        session.clear();
+        let mut answer = session.answer(drawn(12, 4), None).await.expect("begins");
+        for _ in 0..12 {
+            // Made and dropped before it was looked at, and once after it was.
+            drop(answer.next());
+            {
+                let mut next = std::pin::pin!(answer.next());
+                let waker = std::task::Waker::noop();
+                let mut context = std::task::Context::from_waker(waker);
+                // Natively it has waited by then; in a browser it is pending.
+                drop(next.as_mut().poll(&mut context));
+            }
+            if answer.drawn().len() == 12 {
+                break;
+            }
+        }
+        while answer.next().await.expect("goes on").is_some() {}
+        assert_eq!(answer.drawn(), whole);
+    });
+}
+
+#[test]
 fn tuning_takes_what_is_faster_and_changes_no_answer() {
     let wish = Wish {
         is_card: true,
