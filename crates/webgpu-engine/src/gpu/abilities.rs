@@ -12,10 +12,6 @@ pub struct Wish {
 }
 
 /// What a device can do.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a thing that an adapter has or has not, in any combination"
-)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Abilities {
     /// The adapter's name, as its driver tells it.
