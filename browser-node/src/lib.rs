@@ -6,10 +6,13 @@
 //! ```
 //!
 //! What it is not: it decides nothing about jobs and opens no socket. Answers and events cross to JavaScript as JSON,
-//! whose shapes are in [`request`] and [`report`]; everything else here exists in wasm only.
+//! whose shapes are in [`request`] and [`report`]; [`turn`] keeps calls apart, [`cancel`] ends them; everything else here
+//! exists in wasm only.
 
+pub mod cancel;
 pub mod report;
 pub mod request;
+pub mod turn;
 
 #[cfg(target_arch = "wasm32")]
 mod engine;

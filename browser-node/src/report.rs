@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use webgpu_engine::gpu::{Abilities, Access, Counts, Source};
-use webgpu_engine::run::{Ended, Engine, Session};
+use webgpu_engine::run::{Ended, Engine, LogProbabilities, Session};
 
 /// The adapter and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,7 +15,7 @@ pub struct Adapter {
     pub is_software: bool,
     /// The most bytes that a kernel is lent at once.
     pub binding_bytes_max: u64,
-    /// What kernels may use beyond the language's core: `f16`, `subgroups`, `packed dot`.
+    /// What kernels may use beyond the language's core: `subgroups`, `packed dot`.
     pub features: Vec<&'static str>,
 }
 
@@ -140,6 +140,24 @@ impl Loaded {
             heap_bytes_peak,
             template: model.template().map(str::to_owned),
             tuning: None,
+        }
+    }
+}
+
+/// What is told of a token: natural logarithms of probabilities, before any rule. Null stands for one of zero.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Told {
+    /// Of the token.
+    pub log_probability: f32,
+    /// Of the likeliest tokens, likeliest first.
+    pub alternatives: Vec<(u32, f32)>,
+}
+
+impl From<LogProbabilities> for Told {
+    fn from(told: LogProbabilities) -> Self {
+        Self {
+            log_probability: told.token,
+            alternatives: told.alternatives,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What JavaScript asks for, as JSON. What is left out is as the engine has it by itself.
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use webgpu_engine::kernels::Numbers;
 use webgpu_engine::model::CacheType;
 use webgpu_engine::reference::sampling::Rules;
@@ -75,8 +76,20 @@ pub struct Generate {
     /// At least this share of the likeliest token's probability.
     #[serde(default)]
     pub min_p: f32,
-    /// What draws depend on.
+    /// Subtracted from a token's logit once per time that it was drawn.
     #[serde(default)]
+    pub frequency_penalty: f32,
+    /// Subtracted from the logit of a token that was drawn at all.
+    #[serde(default)]
+    pub presence_penalty: f32,
+    /// Added to the logits of tokens.
+    #[serde(default)]
+    pub biases: Vec<(u32, f32)>,
+    /// How many alternatives are told with each token, and its log-probability; none tells neither.
+    pub alternatives: Option<u32>,
+    /// What draws depend on: a number, or its decimal digits as a text, since JavaScript's numbers are exact up to 2⁵³
+    /// only.
+    #[serde(default, deserialize_with = "seed")]
     pub seed: u64,
     /// Tokens that share one read-back.
     pub shared: Option<u32>,
@@ -85,18 +98,35 @@ pub struct Generate {
     pub ignores_end: bool,
 }
 
+/// A number or its digits.
+fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(u64),
+        Digits(String),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Number(number) => Ok(number),
+        Written::Digits(digits) => digits.parse().map_err(D::Error::custom),
+    }
+}
+
 impl From<Generate> for Request {
     fn from(generate: Generate) -> Self {
         let request = Self::greedy(generate.tokens, generate.tokens_max);
         let rules = Rules::default();
         Self {
+            alternatives: generate.alternatives,
             given: generate.given,
             rules: Rules {
                 temperature: generate.temperature,
                 top_k: generate.top_k,
                 top_p: generate.top_p.unwrap_or(rules.top_p),
                 min_p: generate.min_p,
-                ..rules
+                frequency_penalty: generate.frequency_penalty,
+                presence_penalty: generate.presence_penalty,
+                biases: generate.biases,
             },
             seed: generate.seed,
             shared: generate.shared.unwrap_or(request.shared),
@@ -117,6 +147,38 @@ mod tests {
         let generate: Generate =
             serde_json::from_str(r#"{"tokens": [1, 2], "tokens_max": 3}"#).unwrap();
         assert_eq!(Request::from(generate), Request::greedy(vec![1, 2], 3));
+    }
+
+    #[test]
+    fn a_seed_beyond_what_a_number_of_javascript_holds_comes_whole_as_digits() {
+        let seed = |written: &str| {
+            let text = format!(r#"{{"tokens": [1], "tokens_max": 3, "seed": {written}}}"#);
+            serde_json::from_str::<Generate>(&text).map(|generate| Request::from(generate).seed)
+        };
+        assert_eq!(seed("12").unwrap(), 12);
+        assert_eq!(seed(r#""18446744073709551615""#).unwrap(), u64::MAX);
+        assert!(seed(r#""18446744073709551616""#).is_err());
+        assert!(seed(r#""twelve""#).is_err());
+        assert!(seed("-1").is_err());
+    }
+
+    #[test]
+    fn penalties_biases_and_log_probabilities_reach_the_engine() {
+        let generate: Generate = serde_json::from_str(
+            r#"{"tokens": [1], "tokens_max": 3, "frequency_penalty": 0.5, "presence_penalty": 0.25,
+                "biases": [[7, -100.0]], "alternatives": 2}"#,
+        )
+        .unwrap();
+        let request = Request::from(generate);
+        let expected = Rules {
+            temperature: 0.0,
+            frequency_penalty: 0.5,
+            presence_penalty: 0.25,
+            biases: vec![(7, -100.0)],
+            ..Rules::default()
+        };
+        assert_eq!(request.rules, expected);
+        assert_eq!(request.alternatives, Some(2));
     }
 
     #[test]

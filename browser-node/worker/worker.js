@@ -2,11 +2,13 @@
 //
 // The page says   { id, call, … }            one of CALLS, with what it takes
 //                 { id, cancel: true }       ends the call of this id; it answers with an error named AbortError
-// The worker says { id, event }              what happens meanwhile: { bytes, bytes_all } or { token, text, tokens, … }
+// The worker says { id, event }              what happens meanwhile: { bytes, bytes_all } or { token, text, tokens, … };
+//                                            the last text of an answer that ends within a character has no token
 //                 { id, result } or { id, error: { name, message } }   the end of the call
 //
 // An error named LostError says that the device is gone: open and load again, then go on with the tokens as `given`.
-// Calls overlap only where that makes sense: figures and destroy may come while an answer is being made.
+// Calls overlap only where that makes sense: figures and destroy may come while an answer is being made; a load or
+// another answer is refused then; open ends what is under way with a LostError.
 
 import init, { Engine, every_kernel } from "./browser_node.js";
 import { compile } from "./compile.js";
@@ -27,20 +29,43 @@ function opened() {
   return engine;
 }
 
-// What the browser tells of the adapter's name, in words of its own.
-async function names() {
-  const { info } = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+// What browsers call adapters that compute on the CPU.
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|software|basic render/i;
+
+// What the browser tells of the adapter, in words of its own, and whether they are those of a software adapter. The
+// engine does not get to see these words. Without an adapter its own error says so.
+async function described() {
+  const found = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  if (!found) {
+    return { adapter: "", is_software: false };
+  }
+  const { info } = found;
   const words = [info.vendor, info.architecture, info.device, info.description];
-  return { adapter: words.filter((word) => word !== "").join(" ") };
+  const adapter = words.filter((word) => word !== "").join(" ");
+  return { adapter, is_software: info.isFallbackAdapter === true || SOFTWARE.test(adapter) };
+}
+
+// The length of what a response brings. With an encoding the header counts the encoded bytes, which nobody sees.
+function bytes_of({ headers }) {
+  const length = headers.get("Content-Length");
+  const is_encoded = (headers.get("Content-Encoding") ?? "identity") !== "identity";
+  return length === null || is_encoded ? undefined : Number(length);
 }
 
 const CALLS = {
   // The adapter. `plain` keeps it to the limits that every WebGPU has.
   async open({ plain = false }) {
     await init();
-    engine?.free();
-    engine = await Engine.open(plain);
-    return { ...JSON.parse(engine.adapter()), ...(await names()) };
+    // Not freed: what is under way on it may still end. The collector takes what is left.
+    const before = engine;
+    engine = undefined;
+    before?.close();
+    const { adapter, is_software } = await described();
+    const next = await Engine.open(plain, is_software);
+    // Another open may have been quicker.
+    engine?.close();
+    engine = next;
+    return { ...JSON.parse(next.adapter()), adapter };
   },
   async figures() {
     return JSON.parse(opened().figures());
@@ -60,8 +85,7 @@ const CALLS = {
     if (!response.ok) {
       throw new Error(`${url}: status ${response.status}`);
     }
-    const length = response.headers.get("Content-Length");
-    const bytes = length === null ? undefined : Number(length);
+    const bytes = bytes_of(response);
     let told = 0;
     const progress = (bytes, bytes_all) => {
       if (bytes - told >= TELL_BYTES || bytes === bytes_all) {
@@ -75,7 +99,8 @@ const CALLS = {
   async encode({ text, whole = true, special = false }) {
     return { tokens: [...opened().encode(text, whole, special)] };
   },
-  // An answer to `tokens`, or to `prompt` as encode reads it. The rest is browser-node/src/request.rs `Generate`.
+  // An answer to `tokens`, or to `prompt` as encode reads it. The rest is browser-node/src/request.rs `Generate`; with
+  // `alternatives` events have log_probability and alternatives, as report.rs `Told` has them.
   async generate({ prompt, whole = true, special = false, ...request }, happened, signal) {
     const tokens = request.tokens ?? [...opened().encode(prompt, whole, special)];
     const text = new TextDecoder();
@@ -83,19 +108,25 @@ const CALLS = {
     let count = 0;
     let first_ms;
     const start = performance.now();
-    const drawn = (token, bytes) => {
+    const drawn = (token, bytes, told) => {
       count += 1;
       first_ms ??= performance.now() - start;
       const piece = text.decode(bytes, { stream: true });
       answer += piece;
-      happened({ token, text: piece, tokens: count, at_ms: performance.now() - start });
+      const known = told === undefined ? {} : JSON.parse(told);
+      happened({ token, text: piece, tokens: count, at_ms: performance.now() - start, ...known });
     };
     const answered = await opened().generate(JSON.stringify({ ...request, tokens }), drawn, signal);
     const ms = performance.now() - start;
-    return { ...JSON.parse(answered), text: answer + text.decode(), prompt_tokens: tokens.length, first_ms, ms };
+    const rest = text.decode();
+    if (rest !== "") {
+      answer += rest;
+      happened({ text: rest, tokens: count, at_ms: ms });
+    }
+    return { ...JSON.parse(answered), text: answer, prompt_tokens: tokens.length, first_ms, ms };
   },
   // The row of logits behind each of `tokens` (32-bit floats, little-endian, one row after another), posted to `to`.
-  async logits({ tokens, to }) {
+  async logits({ tokens, to }, _, signal) {
     let rows = [];
     let bytes = 0;
     const post = () => {
@@ -116,7 +147,7 @@ const CALLS = {
       if (bytes >= POST_BYTES) {
         post();
       }
-    });
+    }, signal);
     if (bytes > 0) {
       post();
     }

@@ -66,6 +66,28 @@ async fn a_published_model_answers_in_chromium_as_it_does_natively() -> Result<(
     Ok(())
 }
 
+#[tokio::test]
+async fn a_load_in_mid_answer_is_refused_and_one_behind_it_takes_the_models_place() -> Result<()> {
+    let mut disturbed = generate();
+    disturbed["meanwhile"] = json!([{"when": {"tokens": 4}, "call": load()}]);
+    disturbed["alternatives"] = json!(2);
+    let open = json!({"call": "open"});
+    let called = calls(&[open, load(), disturbed, load(), generate()]).await?;
+    let refused = &called[2].meanwhile[0];
+    let why = refused.error.as_ref().context("it was loaded")?;
+    assert!(why.message.contains("an answer is under way"), "{why:?}");
+    assert_eq!(tokens(called[2].result()?), ANSWER);
+    for event in &called[2].events {
+        // The likeliest token was taken.
+        assert_eq!(list(&event["alternatives"]).len(), 2, "{event}");
+        assert_eq!(event["alternatives"][0][0], event["token"], "{event}");
+        assert_eq!(event["alternatives"][0][1], event["log_probability"]);
+    }
+    called[3].result()?;
+    assert_eq!(tokens(called[4].result()?), ANSWER);
+    Ok(())
+}
+
 #[test]
 fn and_natively_it_says_the_same() -> Result<()> {
     let gpu = match pollster::block_on(Gpu::open(&Wish::default())) {
@@ -106,12 +128,17 @@ async fn a_device_lost_in_mid_answer_is_told_at_once_and_the_answer_goes_on_with
     let open = json!({"call": "open"});
     let mut lost = generate();
     lost["meanwhile"] = json!([{"when": {"tokens": 8}, "call": {"call": "destroy"}}]);
-    let first = calls(&[open.clone(), load(), lost]).await?;
+    let bandwidth = json!({"call": "bandwidth"});
+    let first = calls(&[open.clone(), load(), lost, load(), bandwidth]).await?;
     let why = first[2]
         .error
         .as_ref()
         .context("the device was lost, and nobody said so")?;
     assert_eq!(why.name, "LostError", "{why:?}");
+    for also in &first[3..] {
+        let why = also.error.as_ref().context("the device is gone")?;
+        assert_eq!(why.name, "LostError", "{why:?}");
+    }
     let said = &first[2].events;
     let given: Vec<_> = said.iter().map(|event| event["token"].clone()).collect();
     // The step that was under way, and the one ahead of it.

@@ -1,15 +1,19 @@
 //! Answers, and rows of logits.
 
+use std::sync::Arc;
+
 use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::AbortSignal;
-use webgpu_engine::run::{Request, RunError, Session};
+use webgpu_engine::run::{self, Request, Session};
 use webgpu_engine::tokenizer::Encoding;
 
-use super::{Engine, aborted, failed, heap, json};
-use crate::report::{Answered, Figures};
+use super::load::run_failed;
+use super::{Engine, cancellable, failed, heap, json};
+use crate::report::{Answered, Figures, Told};
 use crate::request::Generate;
+use crate::turn::Work;
 
 #[wasm_bindgen]
 impl Engine {
@@ -24,9 +28,9 @@ impl Engine {
         model.tokenizer().encode(text, encoding).map_err(failed)
     }
 
-    /// Answers: `request` is a [`Generate`], the result an [`Answered`]. `drawn` is called with each token and the bytes
-    /// that it writes, which need not be whole characters. One answer at a time; what the one before has read of the
-    /// same prompt is not read again.
+    /// Answers: `request` is a [`Generate`], the result an [`Answered`]. `drawn` is called with each token, the bytes
+    /// that it writes, which need not be whole characters, and a [`Told`] where that was asked for. One answer at a time;
+    /// what the one before has read of the same prompt is not read again.
     pub async fn generate(
         &self,
         request: String,
@@ -34,16 +38,23 @@ impl Engine {
         signal: AbortSignal,
     ) -> Result<String, JsValue> {
         let request: Generate = serde_json::from_str(&request).map_err(failed)?;
-        let mut session = self.take_session()?;
-        let answered = self.answer(&mut session, request.into(), &drawn, &signal);
-        let answered = answered.await;
-        self.session.replace(Some(session));
+        let _turn = self.turn.take(Work::Answer).map_err(failed)?;
+        let (model, mut session) = self.take_session()?;
+        let answered = self.answer(&model, &mut session, request.into(), &drawn);
+        let answered = cancellable(&signal, answered).await;
+        self.put_back(session);
         json(&answered?)
     }
 
     /// Reads tokens from an empty session on and gives `visit` the row of logits behind each of them.
-    pub async fn logits(&self, tokens: Vec<u32>, visit: js_sys::Function) -> Result<(), JsValue> {
-        let mut session = self.take_session()?;
+    pub async fn logits(
+        &self,
+        tokens: Vec<u32>,
+        visit: js_sys::Function,
+        signal: AbortSignal,
+    ) -> Result<(), JsValue> {
+        let _turn = self.turn.take(Work::Logits).map_err(failed)?;
+        let (_model, mut session) = self.take_session()?;
         let mut thrown = None;
         let read = session.logits(&tokens, |row| {
             if thrown.is_none() {
@@ -51,29 +62,43 @@ impl Engine {
                 thrown = visit.call1(&JsValue::NULL, &row).err();
             }
         });
-        let read = read.await;
-        self.session.replace(Some(session));
-        read.map_err(failed)?;
+        let read = async { read.await.map_err(|error| run_failed(&error)) };
+        let read = cancellable(&signal, read).await;
+        self.put_back(session);
+        read?;
         thrown.map_or(Ok(()), Err)
     }
 }
 
 impl Engine {
-    fn take_session(&self) -> Result<Session, JsValue> {
-        drop(self.model()?);
+    /// The model and its session. Who takes it has the turn.
+    fn take_session(&self) -> Result<(Arc<run::Engine>, Session), JsValue> {
+        let model = self.model()?;
         let session = self.session.take();
-        session.ok_or_else(|| failed("an answer is under way"))
+        let session = session.ok_or_else(|| failed("the model has no session"))?;
+        Ok((model, session))
+    }
+
+    /// Keeps the session for the next answer, where its model is still the one that is loaded.
+    fn put_back(&self, session: Session) {
+        let model = self.model.borrow();
+        if model
+            .as_ref()
+            .is_some_and(|model| Arc::ptr_eq(model, session.engine()))
+        {
+            self.session.replace(Some(session));
+        }
     }
 
     async fn answer(
         &self,
+        model: &run::Engine,
         session: &mut Session,
         request: Request,
         drawn: &js_sys::Function,
-        signal: &AbortSignal,
     ) -> Result<Answered, JsValue> {
-        let model = self.model()?;
-        let figures = || Figures::new(&self.gpu.counters().read(), heap::peak_bytes());
+        let gpu = self.gpu();
+        let figures = || Figures::new(&gpu.counters().read(), heap::peak_bytes());
         let mut answer = session
             .answer(request, None)
             .await
@@ -84,10 +109,9 @@ impl Engine {
             let mut bytes = Vec::new();
             model.tokenizer().write_piece(next.token, false, &mut bytes);
             let bytes = Uint8Array::from(bytes.as_slice());
-            drawn.call2(&JsValue::NULL, &next.token.into(), &bytes)?;
-            if signal.aborted() {
-                return Err(aborted());
-            }
+            let told = next.told.map(|told| json(&Told::from(told))).transpose()?;
+            let told = told.map_or(JsValue::UNDEFINED, JsValue::from);
+            drawn.call3(&JsValue::NULL, &next.token.into(), &bytes, &told)?;
         }
         Ok(Answered {
             tokens: answer.drawn().to_vec(),
@@ -96,13 +120,4 @@ impl Engine {
             at_end: figures(),
         })
     }
-}
-
-/// An error whose name says where a new device would mend it.
-fn run_failed(error: &RunError) -> JsValue {
-    let thrown = js_sys::Error::new(&error.to_string());
-    if error.is_lost() {
-        thrown.set_name("LostError");
-    }
-    thrown.into()
 }

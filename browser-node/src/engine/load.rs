@@ -5,19 +5,20 @@ use std::sync::Arc;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::{AbortSignal, ReadableStream};
-use webgpu_engine::run::{Loader, Settings, Tuning};
+use webgpu_engine::run::{LoadError, Loader, RunError, Settings, Tuning};
 
-use super::{Engine, aborted, clock, failed, heap, json};
+use super::{Engine, cancellable, clock, failed, heap, json, or_lost};
 use crate::report::Loaded;
 use crate::request::Load;
 use crate::stream::Pieces;
+use crate::turn::Work;
 
 #[wasm_bindgen]
 impl Engine {
     /// Loads the model that a stream brings, in place of the one before: `settings` is a [`Load`], the result a
     /// [`Loaded`]. `bytes` is the stream's length where that is known; `happened` is called with the bytes so far and,
     /// once the header has come, those in all. A refused model is known from its header, before its weights are asked
-    /// for; then and when `signal` says so, the stream is cancelled.
+    /// for; then and when `signal` says so, the stream is cancelled. Refused while an answer is under way.
     pub async fn load(
         &self,
         stream: ReadableStream,
@@ -26,48 +27,74 @@ impl Engine {
         happened: js_sys::Function,
         signal: AbortSignal,
     ) -> Result<String, JsValue> {
+        // First, so that whatever is refused ends the download.
+        let pieces = Pieces::of(&stream)?;
         let settings: Load = serde_json::from_str(&settings).map_err(failed)?;
+        let _turn = self.turn.take(Work::Load).map_err(failed)?;
+        let loaded = self.take_model(pieces, bytes, settings, &happened);
+        json(&cancellable(&signal, loaded).await?)
+    }
+}
+
+impl Engine {
+    async fn take_model(
+        &self,
+        mut pieces: Pieces,
+        bytes: Option<f64>,
+        settings: Load,
+        happened: &js_sys::Function,
+    ) -> Result<Loaded, JsValue> {
         drop(self.session.take());
         drop(self.model.take());
-        let gpu = Arc::clone(&self.gpu);
+        let gpu = self.empty_gpu().await;
+        let gpu = gpu.map_err(|error| load_failed(&error.into()))?;
+        let counters = Arc::clone(&gpu);
         let before = gpu.counters().read();
         let known = settings.tuning.as_deref().map(Tuning::from_text);
         let tunes = settings.tunes;
         let mut loader = Loader::new(gpu, bytes.map(whole), Settings::from(settings));
-        let mut pieces = Pieces::of(&stream)?;
         while let Some(piece) = pieces.next().await? {
-            if signal.aborted() {
-                return Err(aborted());
-            }
-            let progress = loader.push(piece).await.map_err(failed)?;
+            let progress = loader.push(piece).await;
+            let progress = progress.map_err(|error| load_failed(&error))?;
             let end = progress.end.map_or(JsValue::UNDEFINED, number);
             happened.call2(&JsValue::NULL, &number(progress.bytes), &end)?;
         }
         drop(pieces);
-        let mut model = loader.finish().await.map_err(failed)?;
+        let model = loader.finish().await;
+        let mut model = model.map_err(|error| load_failed(&error))?;
         let mut tuning = None;
         if let Some(known) = known {
             model.use_tuning(&known);
         } else if tunes {
             let clock = clock()?;
             let found = model.tune(move || clock.now() / 1000.0).await;
-            tuning = Some(found.map_err(failed)?.to_text());
+            tuning = Some(found.map_err(|error| run_failed(&error))?.to_text());
         }
         #[expect(
             clippy::arc_with_non_send_sync,
             reason = "natively it is both; a worker has one thread"
         )]
         let model = Arc::new(model);
-        let session = model.session().await.map_err(failed)?;
-        let created = self.gpu.counters().read().since(before);
+        let session = model.session().await;
+        let session = session.map_err(|error| run_failed(&error))?;
+        let created = counters.counters().read().since(before);
         let report = Loaded {
             tuning,
             ..Loaded::new(&model, &session, &created, heap::peak_bytes())
         };
         self.session.replace(Some(session));
         self.model.replace(Some(model));
-        json(&report)
+        Ok(report)
     }
+}
+
+fn load_failed(error: &LoadError) -> JsValue {
+    or_lost(error, error.is_lost())
+}
+
+/// The same for what runs on the model.
+pub(super) fn run_failed(error: &RunError) -> JsValue {
+    or_lost(error, error.is_lost())
 }
 
 /// JavaScript's numbers are floats; lengths of files are whole ones among them.

@@ -9,6 +9,8 @@ pub struct Wish {
     pub is_plain: bool,
     /// Takes the kernels of a card even where the adapter computes on the CPU. For tests of them.
     pub is_card: bool,
+    /// The caller knows that the adapter computes on the CPU; browsers tell pages more of its name than us.
+    pub is_software: bool,
 }
 
 /// What a device can do.
@@ -64,7 +66,9 @@ pub(super) async fn open(wish: &Wish) -> Result<(wgpu::Device, wgpu::Queue, Abil
     let language = instance.wgsl_language_features();
     let abilities = Abilities {
         is_software: !wish.is_card
-            && (info.device_type == wgpu::DeviceType::Cpu || is_software(&info.name)),
+            && (wish.is_software
+                || info.device_type == wgpu::DeviceType::Cpu
+                || is_software(&info.name)),
         driver: format!("{} {} ({:?})", info.driver, info.driver_info, info.backend),
         adapter: info.name,
         binding_bytes_max: limits

@@ -34,6 +34,19 @@ pub enum GpuError {
     Lost(#[from] Lost),
 }
 
+impl GpuError {
+    /// Whether a new device would mend it.
+    pub const fn is_lost(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::NoAdapter(_)
+            | Self::BufferTooLarge { .. }
+            | Self::Kernel { .. }
+            | Self::Refused(_) => false,
+        }
+    }
+}
+
 /// The device is gone: its driver was reset, the page lost it, or it was given up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the device was lost: {0}")]

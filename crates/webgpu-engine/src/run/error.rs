@@ -43,6 +43,27 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// Whether a new device would mend it.
+    pub const fn is_lost(&self) -> bool {
+        match self {
+            Self::Gpu(error) | Self::Upload(UploadError::Gpu(error)) => error.is_lost(),
+            Self::Upload(
+                UploadError::RowTooLarge { .. }
+                | UploadError::Tensor(_)
+                | UploadError::NotBlocks(_),
+            )
+            | Self::Gguf(_)
+            | Self::Refused(_)
+            | Self::WrongType(_)
+            | Self::Vocabulary(_)
+            | Self::TooLarge(_)
+            | Self::Settings(_)
+            | Self::Truncated { .. } => false,
+        }
+    }
+}
+
 /// Why a session cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
@@ -75,18 +96,27 @@ impl RunError {
     /// Whether a new device would mend it.
     pub const fn is_lost(&self) -> bool {
         match self {
-            Self::Gpu(GpuError::Lost(_)) => true,
-            Self::Gpu(
-                GpuError::NoAdapter(_)
-                | GpuError::BufferTooLarge { .. }
-                | GpuError::Kernel { .. }
-                | GpuError::Refused(_),
-            )
-            | Self::ContextFull { .. }
+            Self::Gpu(error) => error.is_lost(),
+            Self::ContextFull { .. }
             | Self::Empty
             | Self::UnknownToken(_)
             | Self::SessionsFull(_)
             | Self::Rules(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Lost;
+
+    #[test]
+    fn a_device_lost_while_a_model_comes_is_known_wherever_it_was_noticed() {
+        let lost = || GpuError::Lost(Lost("gone".to_owned()));
+        assert!(LoadError::Gpu(lost()).is_lost());
+        assert!(LoadError::Upload(UploadError::Gpu(lost())).is_lost());
+        assert!(RunError::Gpu(lost()).is_lost());
+        assert!(!LoadError::Gpu(GpuError::Refused("no room".to_owned())).is_lost());
     }
 }

@@ -102,6 +102,7 @@ fn nothing_beyond_the_default_limits_is_needed() {
     let wish = Wish {
         is_plain: true,
         is_card: true,
+        ..Wish::default()
     };
     check(wish, &[Family::Gemma3], &[QuantType::Q4K]);
 }
