@@ -13,8 +13,9 @@
 //!
 //! | product | its input is packed by |
 //! |---|---|
-//! | q, k, v; gate, up; head | `add_norm`, with [`WGSL`] |
+//! | q, k, v; gate, up | `add_norm`, with [`WGSL`] |
 //! | o | nobody: it reads the floats of `merge` |
+//! | logits | nobody: rounding states here changes most which token is likeliest |
 //! | down | [`Pack`], the tenth dispatch, behind the gated product |
 
 use super::Step;

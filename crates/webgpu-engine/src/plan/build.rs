@@ -281,7 +281,8 @@ impl<'p> Builder<'p> {
         let product = Products {
             label: "logits",
             matrices: &[matrix],
-            inputs: self.normed(),
+            // As floats in any case: of all products, rounding this one changes most which token is likeliest.
+            inputs: (&self.scratch.normed, None),
             outputs: &self.scratch.logits,
             bias: None,
             gated: false,
