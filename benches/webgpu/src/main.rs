@@ -65,6 +65,9 @@ enum Command {
         /// Tokens whose logits are made in one step; 1 takes the steps of answers instead of those of prompts
         #[arg(long, default_value_t = 32)]
         rows: u32,
+        /// Only the first so many tokens
+        #[arg(long)]
+        first: Option<usize>,
     },
     /// Measures prompts and answers, and what a token costs
     Speed(speed::Options),
@@ -123,7 +126,8 @@ fn main() -> Result<()> {
             given,
             kernels,
             rows,
-        } => compare(&given, kernels, rows),
+            first,
+        } => compare(&given, kernels, rows, first),
         Command::Speed(options) => speed::run(&options),
         Command::CompareFile { given, found } => compare_file(&given, &found),
     }
@@ -140,10 +144,11 @@ fn width(file: &GgufFile) -> Result<usize> {
     Ok(usize::try_from(Config::read(&file.header)?.vocabulary)?)
 }
 
-fn compare(given: &Given, kernels: Kernels, rows: u32) -> Result<()> {
+fn compare(given: &Given, kernels: Kernels, rows: u32, first: Option<usize>) -> Result<()> {
     let mut file = GgufFile::open(&given.model)?;
     let mut truth = Rows::open(&given.logits, width(&file)?)?;
-    let tokens = given.tokens()?;
+    let mut tokens = given.tokens()?;
+    tokens.truncate(first.unwrap_or(usize::MAX));
     let mut engine = match kernels {
         Kernels::Reference => Box::new(Reference::load(&mut file)?) as Box<dyn Engine>,
         Kernels::F32 | Kernels::PackedDot => {

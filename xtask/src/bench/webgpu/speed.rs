@@ -71,7 +71,11 @@ pub(super) fn run(stage: &Stage<'_>, models: &[Model]) -> Result<Outcome> {
                 Place::Chromium => in_chromium(stage, model, &tokens),
             };
             match measured {
-                Ok(measured) => rows.extend(measured),
+                Ok(measured) => {
+                    let missed = measured.iter().filter_map(|row| missed(model.name, row));
+                    outcome.failures.extend(missed);
+                    rows.extend(measured);
+                }
                 Err(error) => {
                     let failed = format!("{} {}: {error:#}", model.name, place.word());
                     say(&failed);
@@ -90,6 +94,30 @@ pub(super) fn run(stage: &Stage<'_>, models: &[Model]) -> Result<Outcome> {
     }
     outcome.json = json!({"models": all});
     Ok(outcome)
+}
+
+/// What a token may cost on any adapter: name, and the most.
+const COUNTS_MAX: [(&str, f64); 5] = [
+    ("dispatches_per_layer", 10.0),
+    ("submits", 1.0),
+    ("read_backs", 1.0),
+    ("created", 0.0),
+    ("bytes_ratio", 1.05),
+];
+
+/// The counts of a row that are beyond what a token may cost, in words.
+fn missed(model: &str, row: &Value) -> Option<String> {
+    let counters = row.get("counters")?;
+    let beyond = COUNTS_MAX.iter().filter_map(|(name, most)| {
+        let count = counters.get(*name)?.as_f64()?;
+        (count > *most).then(|| format!("{name} {count:.3} instead of at most {most}"))
+    });
+    let beyond: Vec<String> = beyond.collect();
+    if beyond.is_empty() {
+        return None;
+    }
+    let [place, kernels] = ["place", "kernels"].map(|name| word(row, name));
+    Some(format!("{model} {kernels} {place}: {}", beyond.join(", ")))
 }
 
 /// One row for each sort of kernels, all measured in one process and in turn.
@@ -311,4 +339,24 @@ fn word<'v>(value: &'v Value, name: &str) -> &'v str {
 pub(super) fn median(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(f64::total_cmp);
     rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_beyond_what_a_token_may_cost_are_told() {
+        let row = |layers: f64| {
+            json!({
+                "place": "native",
+                "kernels": "f32",
+                "counters": {"dispatches_per_layer": layers, "submits": 1.0, "read_backs": 1.0, "created": 0.0, "bytes_ratio": 1.02},
+            })
+        };
+        assert_eq!(missed("small", &row(10.0)), None);
+        let told = "small f32 native: dispatches_per_layer 11.000 instead of at most 10";
+        assert_eq!(missed("small", &row(11.0)).as_deref(), Some(told));
+        assert_eq!(missed("small", &json!({})), None);
+    }
 }

@@ -14,6 +14,18 @@ use crate::process::{guarded, run_openly};
 /// Threads of llama.cpp. The truth does not depend on them.
 const THREADS: &str = "2";
 
+/// Tokens that are read one at a time, by the steps that answers are made of: beyond Gemma's window of 512, and several
+/// splits of the context.
+const STEPS: &str = "704";
+
+/// What `top1` must reach and `kl` must not exceed.
+const fn bounds(kernels: Kernels) -> (f64, f64) {
+    match kernels {
+        Kernels::F32 => (0.995, 1e-4),
+        Kernels::PackedDot => (0.97, 0.01),
+    }
+}
+
 /// What a model's logits are compared with.
 struct Truth {
     tokens: Vec<u32>,
@@ -34,22 +46,16 @@ pub(super) fn run(stage: &Stage<'_>, models: &[Model]) -> Result<Outcome> {
         let truth = Truth::make(stage, model)?;
         let mut of_model = Map::new();
         for (place, kernels) in stage.variants() {
-            go_on()?;
             let key = format!("{}-{}", kernels.word(), place.word());
-            say(&format!("{}: {key}", model.name));
-            match truth.compare(stage, model, place, kernels) {
-                Ok(found) => {
-                    let line = line(model.name, &key, &found);
-                    say(line.trim_end());
-                    outcome.table.push_str(&line);
-                    of_model.insert(key, short(&found));
-                }
-                Err(error) => {
-                    say(&format!("{key}: {error:#}"));
-                    outcome
-                        .failures
-                        .push(format!("{} {key}: {error:#}", model.name));
-                }
+            let mut compared = vec![(key.clone(), truth.compare(stage, model, place, kernels))];
+            go_on()?;
+            if place == Place::Native {
+                let steps = truth.compare_steps(stage, model, kernels);
+                compared.push((format!("{key}-steps"), steps));
+                go_on()?;
+            }
+            for (key, found) in compared {
+                outcome.take((model.name, key), kernels, found, &mut of_model);
             }
         }
         all.insert(model.name.to_owned(), Value::Object(of_model));
@@ -57,6 +63,39 @@ pub(super) fn run(stage: &Stage<'_>, models: &[Model]) -> Result<Outcome> {
     }
     outcome.json = json!({"models": all});
     Ok(outcome)
+}
+
+impl Outcome {
+    /// Takes a comparison, or why there is none. One beyond the bounds is told, and counts as a failure.
+    fn take(
+        &mut self,
+        (model, key): (&str, String),
+        kernels: Kernels,
+        found: Result<Value>,
+        of_model: &mut Map<String, Value>,
+    ) {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                say(&format!("{key}: {error:#}"));
+                self.failures.push(format!("{model} {key}: {error:#}"));
+                return;
+            }
+        };
+        let line = line(model, &key, &found);
+        say(line.trim_end());
+        self.table.push_str(&line);
+        let (least, most) = bounds(kernels);
+        let of = |name: &str| found.get(name).and_then(Value::as_f64);
+        let is_near =
+            of("top1").is_some_and(|top1| top1 >= least) && of("kl").is_some_and(|kl| kl <= most);
+        if !is_near {
+            self.failures.push(format!(
+                "{model} {key} is not near enough: top-1 must be at least {least}, the mean KL at most {most}"
+            ));
+        }
+        of_model.insert(key, short(&found));
+    }
 }
 
 impl Truth {
@@ -114,6 +153,14 @@ impl Truth {
                 result
             }
         }
+    }
+
+    /// The steps of answers, natively.
+    fn compare_steps(&self, stage: &Stage<'_>, model: &Model, kernels: Kernels) -> Result<Value> {
+        let mut words = self.words("compare", model);
+        words.extend(["--kernels", kernels.word()].map(OsString::from));
+        words.extend(["--rows", "1", "--first", STEPS].map(OsString::from));
+        stage.native.ask("our engine, a token at a time", &words)
     }
 
     fn compare_chromium(
