@@ -13,14 +13,15 @@ mod build;
 mod choice;
 mod dispatch;
 mod draws;
+mod phase;
 mod reads;
 mod weights;
 
 pub use buffers::{Kept, Scratch};
-pub use build::Phase;
 pub use choice::{Choice, Shape, Tuned};
 pub use dispatch::{Dispatch, Work};
 pub use draws::Draws;
+pub use phase::Phase;
 pub use reads::Reads;
 pub use weights::{Slice, Tensor, Upload, UploadError, Weights};
 

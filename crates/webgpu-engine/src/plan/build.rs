@@ -1,21 +1,28 @@
 //! From a model to the dispatches of a step.
 
+mod products;
+
+use products::Products;
+
 use super::dispatch::Work;
-use super::{Choice, Dispatch, Kept, Reads, Scratch, Shape, Tensor, Weights};
-use crate::gpu::{Gpu, GpuError, Recorder, Source};
-use crate::kernels::{
-    AddNorm, Attend, Embed, Matrix, Numbers, Pack, Product, RopeKeep, Step, Tokens, Variant,
-};
+use super::{Choice, Dispatch, Kept, Phase, Scratch, Tensor, Weights};
+use crate::gpu::{Gpu, GpuError, Source};
+use crate::kernels::{AddNorm, Attend, Embed, Pack, RopeKeep};
 use crate::model::{
     Config, DECODE_SPLIT_TOKENS, Demand, LayerPart, ModelTensor, kept_tokens, prefill_split_tokens,
 };
 
-/// The dispatches of one kind of step, in their order.
-#[derive(Debug)]
-pub struct Phase {
-    dispatches: Vec<Dispatch>,
-    /// How many of them are the layers'.
-    of_layers: usize,
+impl Phase {
+    /// The steps of single tokens.
+    pub async fn decode(
+        gpu: &Gpu,
+        (config, demand, weights): (&Config, &Demand, &Weights),
+        buffers: (&Scratch, &Kept),
+        choice: &Choice,
+    ) -> Result<Self, GpuError> {
+        let builder = Builder::new(gpu, config, demand, weights, buffers, (choice, 1));
+        builder.phase().await
+    }
 }
 
 /// Makes a phase for steps of up to so many tokens.
@@ -29,60 +36,6 @@ pub(super) struct Builder<'p> {
     choice: &'p Choice,
     batch: u32,
     dispatches: Vec<Dispatch>,
-}
-
-impl Phase {
-    /// The steps of single tokens.
-    pub async fn decode(
-        gpu: &Gpu,
-        (config, demand, weights): (&Config, &Demand, &Weights),
-        buffers: (&Scratch, &Kept),
-        choice: &Choice,
-    ) -> Result<Self, GpuError> {
-        let builder = Builder::new(gpu, config, demand, weights, buffers, (choice, 1));
-        builder.phase().await
-    }
-
-    /// The shapes of its products, each once.
-    pub fn shapes(&self) -> Vec<Shape> {
-        let shapes = self.dispatches.iter().filter_map(|it| it.work.shape());
-        let mut shapes: Vec<Shape> = shapes.collect();
-        shapes.sort_unstable();
-        shapes.dedup();
-        shapes
-    }
-
-    /// Records the products of one shape alone.
-    pub fn record_shape(&self, recorder: &mut Recorder<'_>, step: &Step, shape: &Shape) {
-        for dispatch in &self.dispatches {
-            if dispatch.work.shape().as_ref() == Some(shape) {
-                dispatch.record(recorder, step);
-            }
-        }
-    }
-
-    /// Records all of it.
-    pub fn record(&self, recorder: &mut Recorder<'_>, step: &Step) {
-        for dispatch in &self.dispatches {
-            dispatch.record(recorder, step);
-        }
-    }
-
-    /// How many there are.
-    pub const fn dispatches(&self) -> usize {
-        self.dispatches.len()
-    }
-
-    /// How many of them are the layers'.
-    pub const fn dispatches_of_layers(&self) -> usize {
-        self.of_layers
-    }
-
-    /// What a step of this kind reads.
-    pub fn reads(&self, step: &Step) -> Reads {
-        let works = self.dispatches.iter().map(|it| it.work.reads(step));
-        works.fold(Reads::default(), Reads::and)
-    }
 }
 
 impl<'p> Builder<'p> {
@@ -334,110 +287,6 @@ impl<'p> Builder<'p> {
         self.push(&source, &storage, Work::Merge(work)).await
     }
 
-    /// One dispatch where every matrix lies in one buffer, otherwise one for each slice.
-    async fn products(&mut self, wanted: Products<'_>) -> Result<(), GpuError> {
-        let tensors = wanted.matrices.iter();
-        let tensors = tensors.map(|matrix| self.matrix(*matrix));
-        let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
-        let stride = if wanted.gated { 1 } else { tensors.len() };
-        let stride = tensors.iter().take(stride).map(|tensor| rows(tensor)).sum();
-        let is_whole = tensors.iter().all(|tensor| tensor.slices.len() == 1);
-        if wanted.gated || is_whole {
-            let slices = tensors.first().map_or(0, |tensor| tensor.slices.len());
-            for slice in 0..slices {
-                self.product(&wanted, &tensors, (slice, stride, None))
-                    .await?;
-            }
-            return Ok(());
-        }
-        let mut first = 0;
-        for tensor in &tensors {
-            for slice in 0..tensor.slices.len() {
-                self.product(&wanted, &[tensor], (slice, stride, Some(first)))
-                    .await?;
-            }
-            first += rows(tensor);
-        }
-        Ok(())
-    }
-
-    /// One dispatch of a product: of each matrix the slice of this number. `first` is the output's row of the matrix
-    /// where it is alone of several.
-    async fn product(
-        &mut self,
-        wanted: &Products<'_>,
-        tensors: &[&'p Tensor],
-        (slice, stride, first): (usize, u32, Option<u32>),
-    ) -> Result<(), GpuError> {
-        let slices: Vec<_> = tensors
-            .iter()
-            .filter_map(|tensor| Some((tensor.kind, tensor.slices.get(slice)?)))
-            .collect();
-        let first_row = slices.first().map_or(0, |(_, slice)| slice.first_row);
-        let product = Product {
-            label: wanted.label.to_owned(),
-            matrices: slices
-                .iter()
-                .map(|(kind, slice)| Matrix {
-                    kind: *kind,
-                    rows: slice.rows,
-                })
-                .collect(),
-            inputs: tensors.first().map_or(0, |tensor| tensor.columns),
-            has_bias: wanted.bias.is_some(),
-            gated: wanted.gated.then_some(self.config.activation),
-            soft_cap: self.config.final_soft_cap.filter(|_| wanted.is_output),
-            output_first: first.unwrap_or(0) + first_row,
-            output_stride: stride,
-            tokens: if wanted.is_output {
-                Tokens::Output
-            } else {
-                Tokens::All
-            },
-        };
-        let (work, source, inputs) = self.kernel_of(product, wanted);
-        let mut storage = vec![inputs];
-        storage.extend(slices.iter().map(|(_, slice)| &slice.buffer));
-        if let Some(bias) = wanted.bias {
-            storage.push(self.vector(bias)?);
-        }
-        storage.push(wanted.outputs);
-        self.push(&source, &storage, work).await
-    }
-
-    /// The kernel that computes a product, and the inputs that it reads.
-    fn kernel_of<'a>(
-        &self,
-        product: Product,
-        wanted: &Products<'a>,
-    ) -> (Work, Source, &'a wgpu::Buffer) {
-        let abilities = self.gpu.abilities();
-        let (floats, packed) = wanted.inputs;
-        if !wanted.is_output && self.choice.is_tiled(self.batch) {
-            let source = product.tiled_source(abilities);
-            return (Work::Tiled(product), source, floats);
-        }
-        let tokens = if wanted.is_output {
-            self.batch.min(self.demand.logit_rows)
-        } else {
-            self.batch
-        };
-        let variant = Variant {
-            numbers: match packed {
-                Some(_) => Numbers::PackedDot,
-                None => Numbers::Float,
-            },
-            ..self.choice.variant(&product, tokens)
-        };
-        let source = product.source(variant, abilities);
-        let work = if wanted.is_output {
-            Work::Output(product, variant)
-        } else {
-            Work::Product(product, variant)
-        };
-        (work, source, packed.unwrap_or(floats))
-    }
-
     async fn push(
         &mut self,
         source: &Source,
@@ -465,18 +314,6 @@ impl<'p> Builder<'p> {
     }
 }
 
-/// A product as the plan wants it.
-struct Products<'a> {
-    label: &'static str,
-    matrices: &'a [ModelTensor],
-    /// As floats, and in 8 bits where they were packed.
-    inputs: (&'a wgpu::Buffer, Option<&'a wgpu::Buffer>),
-    outputs: &'a wgpu::Buffer,
-    bias: Option<ModelTensor>,
-    gated: bool,
-    is_output: bool,
-}
-
 /// The attention of a layer in steps of up to so many tokens.
 pub(super) fn attend(config: &Config, demand: &Demand, layer: u32, batch: u32) -> Attend {
     let window = config.window.as_ref().filter(|_| config.has_window(layer));
@@ -497,10 +334,6 @@ pub(super) fn attend(config: &Config, demand: &Demand, layer: u32, batch: u32) -
             prefill_split_tokens(demand)
         },
     }
-}
-
-fn rows(tensor: &Tensor) -> u32 {
-    tensor.slices.iter().map(|slice| slice.rows).sum()
 }
 
 fn missing(tensor: ModelTensor) -> GpuError {
