@@ -21,7 +21,7 @@ impl Seeded {
     fn write() -> Result<Self> {
         let small = Small {
             family: Family::Llama,
-            width: 1920,
+            width: 2112,
             seed: 5,
         };
         let floats = |weights: &[f32]| {

@@ -36,6 +36,8 @@ const HEADS: u32 = 4;
 /// Heads of keys and values.
 const SHARED_HEADS: u32 = 2;
 const LAYERS: u32 = 2;
+/// Numbers of the largest heads.
+const HEAD_SIZE_MAX: u32 = 256;
 
 impl Family {
     /// All of them.
@@ -66,11 +68,16 @@ impl Small {
     /// Tokens that it was made for.
     pub const CONTEXT_TOKENS: u32 = 1024;
 
-    /// Numbers of a head.
+    /// Numbers of a head: at most as many as heads of real models have.
     pub const fn head_size(&self) -> u32 {
-        match self.family {
+        let size = match self.family {
             Family::Llama | Family::Qwen2 => self.width / HEADS,
             Family::Qwen3 | Family::Gemma3 => self.width / 2,
+        };
+        if size > HEAD_SIZE_MAX {
+            HEAD_SIZE_MAX
+        } else {
+            size
         }
     }
 
