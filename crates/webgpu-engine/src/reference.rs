@@ -25,4 +25,4 @@ pub use product::Matrix;
 pub use sampling;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,8 @@
 mod browser;
 mod engines;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -32,17 +33,7 @@ pub(crate) fn smg(places: &Places) -> Result<PathBuf> {
     let _lock = Lock::take(&places.cache.join("setup.lock"))?;
     let mut step = Step::begin(format!("SMG {SMG_VERSION}"));
     fresh_folder(&folder)?;
-    run(
-        &mut step,
-        guarded("python3").args(["-m", "venv"]).arg(&folder),
-    )?;
-    run(
-        &mut step,
-        guarded(&python)
-            .args(["-m", "pip", "install", "--disable-pip-version-check"])
-            .args(["--no-input", "--progress-bar", "off"])
-            .arg(format!("smg=={SMG_VERSION}")),
-    )?;
+    install_python(&mut step, &folder, &[format!("smg=={SMG_VERSION}").into()])?;
     mark_complete(&folder)?;
     step.done();
     Ok(python)
@@ -57,4 +48,16 @@ pub(crate) fn nginx() -> Result<PathBuf> {
         debian::install(&["nginx-light"])?;
     }
     found().context("apt installed no nginx")
+}
+
+/// A Python of its own in this folder, with what pip makes of these words.
+fn install_python(step: &mut Step, folder: &Path, packages: &[OsString]) -> Result<()> {
+    run(step, guarded("python3").args(["-m", "venv"]).arg(folder))?;
+    run(
+        step,
+        guarded(folder.join("bin/python"))
+            .args(["-m", "pip", "install", "--disable-pip-version-check"])
+            .args(["--no-input", "--progress-bar", "off"])
+            .args(packages),
+    )
 }

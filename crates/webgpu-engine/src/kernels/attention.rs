@@ -70,6 +70,7 @@ impl Attend {
         } else {
             include_str!("attention/rolled.wgsl").to_owned()
         };
+        let body = body.replace("SOFTWARE\n", include_str!("attention/software.wgsl"));
         let score = self
             .soft_cap
             .map_or_else(|| "product * SCALE".to_owned(), soft_cap);

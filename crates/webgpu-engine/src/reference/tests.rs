@@ -17,7 +17,8 @@ fn tokens() -> Vec<u32> {
     TEXT.bytes().map(|byte| u32::from(byte) + 5).collect()
 }
 
-fn bytes(family: Family, kind: QuantType) -> Vec<u8> {
+/// The file of a small seeded model whose matrices are of this type.
+pub(crate) fn bytes(family: Family, kind: QuantType) -> Vec<u8> {
     let small = Small {
         family,
         width: if kind.quant().block_weights > 64 {
@@ -46,7 +47,8 @@ fn load_as(bytes: &[u8], change: impl FnOnce(&mut Config)) -> Model {
     loaded.expect("whole")
 }
 
-fn load(bytes: &[u8]) -> Model {
+/// The model of a file.
+pub(crate) fn load(bytes: &[u8]) -> Model {
     load_as(bytes, |_| {})
 }
 

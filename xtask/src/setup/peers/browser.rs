@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::install_python;
 use crate::console::Step;
 use crate::places::Places;
 use crate::process::{guarded, run};
@@ -114,17 +115,7 @@ fn converter(places: &Places, sources: &Path) -> Result<PathBuf> {
     }
     let mut step = Step::begin("Python packages that write ONNX");
     fresh_folder(&folder)?;
-    run(
-        &mut step,
-        guarded("python3").args(["-m", "venv"]).arg(&folder),
-    )?;
-    run(
-        &mut step,
-        guarded(&python)
-            .args(["-m", "pip", "install", "--disable-pip-version-check"])
-            .args(["--no-input", "--progress-bar", "off", "-r"])
-            .arg(&requirements),
-    )?;
+    install_python(&mut step, &folder, &["-r".into(), requirements.into()])?;
     mark_complete(&folder)?;
     step.done();
     Ok(python)

@@ -1,22 +1,7 @@
 // For adapters that compute on the CPU: one thread a head of queries, no barriers. Threads of a workgroup are computed in
 // step, eight at a time, so that the heads of several splits, or of several tokens, fill one. Scores of a few tokens are
 // made before their values are read, that sums are seldom scaled and a quad of them stays in registers.
-const TILE: u32 = 32u;
-
-@compute @workgroup_size(SHARED * RANGES)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let range = thread / SHARED;
-    let token = select(group.z, group.z * RANGES + range, TOKENS_AT_ONCE > 1u);
-    let split = select(group.y, group.y * RANGES + range, TOKENS_AT_ONCE == 1u);
-    let end = step.position + token + 1u;
-    let first = end - min(WINDOW, end) + split * SPLIT_TOKENS;
-    if (token >= step.tokens || first >= end) {
-        return;
-    }
-    let last = min(first + SPLIT_TOKENS, end);
-    let head = group.x * SHARED + thread % SHARED;
-    let kv_head = head / SERVED;
-    let query = (token * (HEADS + 2u * KV_HEADS) + head) * QUADS;
+SOFTWARE
     var weighted: array<vec4<f32>, QUADS>;
     var places: array<u32, TILE>;
     var scores: array<f32, TILE>;

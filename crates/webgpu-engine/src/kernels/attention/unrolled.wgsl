@@ -1,21 +1,6 @@
 // As rolled.wgsl, for small heads: lines with a number sign stand for one line for each quad of numbers of a head, so that
 // the query and its sums stay in registers. For large ones some compilers take seconds.
-const TILE: u32 = 32u;
-
-@compute @workgroup_size(SHARED * RANGES)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let range = thread / SHARED;
-    let token = select(group.z, group.z * RANGES + range, TOKENS_AT_ONCE > 1u);
-    let split = select(group.y, group.y * RANGES + range, TOKENS_AT_ONCE == 1u);
-    let end = step.position + token + 1u;
-    let first = end - min(WINDOW, end) + split * SPLIT_TOKENS;
-    if (token >= step.tokens || first >= end) {
-        return;
-    }
-    let last = min(first + SPLIT_TOKENS, end);
-    let head = group.x * SHARED + thread % SHARED;
-    let kv_head = head / SERVED;
-    let query = (token * (HEADS + 2u * KV_HEADS) + head) * QUADS;
+SOFTWARE
     let query_# = qkv[query + #u];
     var weighted_# = vec4<f32>();
     var places: array<u32, TILE>;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::gguf;
 use crate::gpu::GpuError;
 use crate::gpu::Wish;
 use crate::gpu::tests::{gpu, open};
@@ -14,7 +15,7 @@ const PROMPT: [u32; 12] = [1, 80, 111, 37, 9, 80, 111, 37, 64, 5, 100, 23];
 
 fn engine(family: Family, context: u32) -> Option<(Arc<Engine>, Vec<u8>)> {
     let gpu = Arc::new(gpu()?);
-    let file = file(family, QuantType::Q8_0);
+    let file = bytes(family, QuantType::Q8_0);
     let settings = Settings {
         context_tokens: Some(context),
         ..settings(CacheType::F32, 1)
@@ -56,7 +57,7 @@ async fn all(session: &mut Session, request: Request) -> (Vec<u32>, Option<Ended
 
 /// What the CPU draws.
 fn expected(file: &[u8], request: &Request) -> Vec<u32> {
-    let model = on_cpu(file);
+    let model = reference::tests::load(file);
     let mut session = model.session(CacheType::F32);
     let width = model.config().vocabulary as usize;
     let mut counts = BTreeMap::new();
@@ -233,7 +234,7 @@ fn log_probabilities_are_those_of_the_row() {
     let Some((engine, file)) = engine(Family::Llama, 64) else {
         return;
     };
-    let model = on_cpu(&file);
+    let model = reference::tests::load(&file);
     let rows = model.session(CacheType::F32).read(&PROMPT).expect("fits");
     let row = &rows[rows.len() - model.config().vocabulary as usize..];
     let mut likeliest: Vec<u32> = (0..model.config().vocabulary).collect();
@@ -333,7 +334,7 @@ fn a_file_that_ends_early_and_a_model_that_does_not_fit_are_refused() {
     let Some(gpu) = gpu().map(Arc::new) else {
         return;
     };
-    let file = file(Family::Llama, QuantType::Q4_1);
+    let file = bytes(Family::Llama, QuantType::Q4_1);
     let short = load(&gpu, &file[..file.len() - 100], settings(CacheType::F16, 1));
     assert!(short.is_err(), "{short:?}");
     let small = Settings {
@@ -349,7 +350,7 @@ fn a_context_that_no_kernel_can_be_lent_is_refused_by_the_header_with_the_number
     let Some(gpu) = gpu().map(Arc::new) else {
         return;
     };
-    let mut file = file(Family::Llama, QuantType::F32);
+    let mut file = bytes(Family::Llama, QuantType::F32);
     let key = b"llama.context_length";
     let at = file.windows(key.len()).position(|part| part == key);
     // Behind the key: the type of its value, in four bytes, and the value.
@@ -380,7 +381,7 @@ fn the_memory_that_was_reckoned_is_the_memory_that_is_taken() {
     };
     for family in [Family::Llama, Family::Gemma3] {
         let before = gpu.counters().read();
-        let file = file(family, QuantType::Q6K);
+        let file = bytes(family, QuantType::Q6K);
         let settings = Settings {
             sessions: 2,
             ..settings(CacheType::F16, 1)
@@ -451,7 +452,7 @@ fn tuning_takes_what_is_faster_and_changes_no_answer() {
     let Some(gpu) = open(wish).map(Arc::new) else {
         return;
     };
-    let file = file(Family::Llama, QuantType::Q4_0);
+    let file = bytes(Family::Llama, QuantType::Q4_0);
     let mut engine = load(&gpu, &file, settings(CacheType::F32, 1)).expect("can be run");
     pollster::block_on(async {
         let (before, _) = all(&mut session(&engine).await, request(10)).await;

@@ -21,7 +21,7 @@ fn distance(one: &[f32], other: &[f32]) -> f32 {
 
 /// The largest distance of the device's rows from the reference's.
 fn farthest(gpu: &Arc<Gpu>, file: &[u8], settings: &Settings) -> f32 {
-    let model = on_cpu(file);
+    let model = reference::tests::load(file);
     let mut session = model.session(settings.cache);
     let expected = session.read(&TOKENS).expect("within the context");
     let width = model.config().vocabulary as usize;
@@ -45,7 +45,7 @@ fn check(wish: Wish, families: &[Family], kinds: &[QuantType]) {
     let gpu = Arc::new(gpu);
     for family in families {
         for kind in kinds {
-            let file = file(*family, *kind);
+            let file = bytes(*family, *kind);
             for rows in [1, 8] {
                 let far = farthest(&gpu, &file, &settings(CacheType::F32, rows));
                 assert!(far < 1e-4, "{family:?} {kind:?} {rows} at once: {far}");
@@ -90,7 +90,7 @@ fn products_of_whole_numbers_are_as_near_as_eight_bits_can_be() {
                 numbers: Some(Numbers::PackedDot),
                 ..settings(CacheType::F32, 8)
             };
-            let far = farthest(&gpu, &file(Family::Gemma3, kind), &settings);
+            let far = farthest(&gpu, &bytes(Family::Gemma3, kind), &settings);
             assert!(far > 1e-4, "{kind:?}: {far} is too near for eight bits");
             assert!(far < 0.1, "{kind:?}: {far}");
         }
