@@ -25,6 +25,8 @@ use crate::turn::Turn;
 #[derive(Debug)]
 pub struct Engine {
     wish: Wish,
+    /// What the page calls the adapter.
+    adapter: String,
     gpu: RefCell<Arc<Gpu>>,
     /// Whether a model was put on the device, or a part of one.
     is_used: Cell<bool>,
@@ -37,8 +39,8 @@ pub struct Engine {
 #[wasm_bindgen]
 impl Engine {
     /// Opens the adapter. `plain` keeps it to WebGPU's default limits and no feature; `software` says that the page knows
-    /// it to compute on the CPU.
-    pub async fn open(plain: bool, software: bool) -> Result<Self, JsValue> {
+    /// it to compute on the CPU. `adapter` is what the page calls it: findings of tuning runs are kept for this name.
+    pub async fn open(plain: bool, software: bool, adapter: String) -> Result<Self, JsValue> {
         console_error_panic_hook::set_once();
         let wish = Wish {
             is_plain: plain,
@@ -48,6 +50,7 @@ impl Engine {
         let gpu = device(&wish).await.map_err(failed)?;
         Ok(Self {
             wish,
+            adapter,
             gpu: RefCell::new(gpu),
             is_used: Cell::new(false),
             turn: Turn::default(),

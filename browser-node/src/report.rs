@@ -194,6 +194,9 @@ pub struct Answered {
     pub tokens: Vec<u32>,
     /// Why there are no more.
     pub ended: Option<Reason>,
+    /// Bytes that the device read to make a token, in the middle of the answer. By the time that a token takes, beside
+    /// what the adapter can stream, they tell a speed as a share of it.
+    pub token_bytes: u64,
     /// Figures when the first token came, …
     pub at_first: Option<Figures>,
     /// … and at the end.

@@ -23,9 +23,9 @@ pub struct Load {
     pub packed_dot: Option<bool>,
     /// Bytes that the model may take in all.
     pub room_bytes: Option<u64>,
-    /// What a tuning run on this adapter found before, in its words.
+    /// What a tuning run for this model and adapter found before, in its words.
     pub tuning: Option<String>,
-    /// Whether a tuning run is made where none was before.
+    /// Whether a tuning run is made where none was before, or only for another adapter or model.
     pub tunes: bool,
 }
 

@@ -61,7 +61,7 @@ const CALLS = {
     engine = undefined;
     before?.close();
     const { adapter, is_software } = await described();
-    const next = await Engine.open(plain, is_software);
+    const next = await Engine.open(plain, is_software, adapter);
     // Another open may have been quicker.
     engine?.close();
     engine = next;

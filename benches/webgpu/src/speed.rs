@@ -11,7 +11,6 @@ use pollster::block_on;
 use serde::Serialize;
 use webgpu_engine::gpu::{Counts, Gpu, bandwidth};
 use webgpu_engine::model::{Config, ModelTensor};
-use webgpu_engine::plan::Reads;
 use webgpu_engine::run::{Request, Session, Settings};
 
 use crate::file::GgufFile;
@@ -43,7 +42,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 64)]
     answer_tokens: u32,
     /// How often everything is run, after once for warming up
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
@@ -187,7 +186,7 @@ impl Measured {
             all.map(|(&tokens, rates)| {
                 let tokens_per_s = median(rates);
                 // In the middle of the answer.
-                let bytes = reads(session, tokens + options.answer_tokens / 2);
+                let bytes = session.decode_reads(tokens + options.answer_tokens / 2);
                 let share = tokens_per_s * float(bytes.total()) / bytes_per_second;
                 Rate {
                     tokens,
@@ -223,7 +222,7 @@ impl Measured {
         let layers = session.engine().config().layers;
         let of_layers = float(u64::try_from(session.layer_dispatches())?);
         let position = options.contexts.iter().copied().max().unwrap_or(length);
-        let bytes_read = reads(session, position).total();
+        let bytes_read = session.decode_reads(position).total();
         let bytes_needed = needed(session, weight_bytes(&options.model)?, position);
         Ok(Counters {
             layers,
@@ -274,15 +273,6 @@ fn timed(session: &mut Session, prompt: &[u32], answer_tokens: u32) -> Result<(f
     Ok((first, last))
 }
 
-/// What a decode step reads at this position, the draw included: a greedy one reads the logits once.
-fn reads(session: &Session, position: u32) -> Reads {
-    let logits = u64::from(session.engine().config().vocabulary) * 4;
-    session.decode_reads(position).and(Reads {
-        between: logits,
-        ..Reads::default()
-    })
-}
-
 /// What a token cannot do without: the weights (of embeddings that are no output only its own row, which is nothing
 /// beside them), and the keys and values that it sees.
 fn needed(session: &Session, weight_bytes: u64, position: u32) -> u64 {
@@ -308,7 +298,8 @@ fn weight_bytes(model: &Path) -> Result<u64> {
 fn median(rates: &[f64]) -> f64 {
     let mut rates = rates.to_vec();
     rates.sort_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |place: usize| rates.get(place).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(rates.len().saturating_sub(1) / 2), at(rates.len() / 2))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2⁵³")]

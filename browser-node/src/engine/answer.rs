@@ -98,6 +98,7 @@ impl Engine {
         drawn: &js_sys::Function,
     ) -> Result<Answered, JsValue> {
         let gpu = self.gpu();
+        let prompt_tokens = request.prompt.len() + request.given.len();
         let figures = || Figures::new(&gpu.counters().read(), heap::peak_bytes());
         let mut answer = session
             .answer(request, None)
@@ -113,9 +114,13 @@ impl Engine {
             let told = told.map_or(JsValue::UNDEFINED, JsValue::from);
             drawn.call3(&JsValue::NULL, &next.token.into(), &bytes, &told)?;
         }
+        let (tokens, ended) = (answer.drawn().to_vec(), answer.ended());
+        drop(answer);
+        let middle = u32::try_from(prompt_tokens + tokens.len() / 2).unwrap_or(u32::MAX);
         Ok(Answered {
-            tokens: answer.drawn().to_vec(),
-            ended: answer.ended().map(Into::into),
+            tokens,
+            ended: ended.map(Into::into),
+            token_bytes: session.decode_reads(middle).total(),
             at_first: first,
             at_end: figures(),
         })

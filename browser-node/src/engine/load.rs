@@ -50,8 +50,7 @@ impl Engine {
         let gpu = gpu.map_err(|error| load_failed(&error.into()))?;
         let counters = Arc::clone(&gpu);
         let before = gpu.counters().read();
-        let known = settings.tuning.as_deref().map(Tuning::from_text);
-        let tunes = settings.tunes;
+        let (known, tunes) = (settings.tuning.clone(), settings.tunes);
         let mut loader = Loader::new(gpu, bytes.map(whole), Settings::from(settings));
         while let Some(piece) = pieces.next().await? {
             let progress = loader.push(piece).await;
@@ -63,12 +62,15 @@ impl Engine {
         let model = loader.finish().await;
         let mut model = model.map_err(|error| load_failed(&error))?;
         let mut tuning = None;
+        let key = format!("{}; {}", self.adapter, model.tuning_key());
+        let known = known.and_then(|text| Tuning::from_text(&text, &key));
         if let Some(known) = known {
             model.use_tuning(&known);
         } else if tunes {
             let clock = clock()?;
             let found = model.tune(move || clock.now() / 1000.0).await;
-            tuning = Some(found.map_err(|error| run_failed(&error))?.to_text());
+            let found = found.map_err(|error| run_failed(&error))?;
+            tuning = Some(found.to_text(&key));
         }
         #[expect(
             clippy::arc_with_non_send_sync,

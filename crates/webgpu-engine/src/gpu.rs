@@ -14,6 +14,7 @@ mod error;
 mod program;
 mod read_back;
 mod recorder;
+mod subgroups;
 
 pub use abilities::{Abilities, Wish};
 pub use bandwidth::{Bandwidth, bandwidth};
@@ -27,6 +28,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use error::Faults;
+
+/// The kernels that ask a device something, to be compiled by tests.
+pub(crate) fn every() -> Vec<Source> {
+    vec![subgroups::source()]
+}
 
 /// A device with its queue.
 #[derive(Debug)]
@@ -45,14 +51,18 @@ impl Gpu {
         let (device, queue, abilities) = abilities::open(wish).await?;
         let faults = Arc::new(Faults::default());
         faults.listen(&device);
-        Ok(Self {
+        let mut gpu = Self {
             device,
             queue,
             abilities,
             counters: Counters::default(),
             faults,
             programs: Mutex::new(BTreeMap::new()),
-        })
+        };
+        if gpu.abilities.has_subgroups {
+            gpu.abilities.has_subgroups = subgroups::are_in_order(&gpu).await?;
+        }
+        Ok(gpu)
     }
 
     /// What the device can do.

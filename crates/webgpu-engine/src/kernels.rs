@@ -31,11 +31,12 @@ pub use sampling::{
     SamplingStage, Told,
 };
 pub use step::{Flags, STEP_BYTES, Step};
-pub use tiled::TILE_TOKENS;
+pub use tiled::{TILE_TOKENS, Tile};
 
-/// Kernels of all roles, types and variants, for tests that compile them.
+/// Kernels of all roles, types and variants, and those that ask a device something, for tests that compile them.
 pub fn every() -> Vec<crate::gpu::Source> {
     [
+        crate::gpu::every(),
         attention::every(),
         embed::every(),
         norm::every(),
@@ -58,6 +59,7 @@ const fn all_abilities() -> crate::gpu::Abilities {
         has_subgroups: true,
         subgroup_threads: 4,
         has_packed_dot: true,
+        has_half: true,
         workgroup_bytes: 16 << 10,
         workgroup_threads: 256,
     }

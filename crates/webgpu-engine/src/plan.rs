@@ -46,11 +46,8 @@ impl Plan {
         buffers: (&Scratch, &Kept),
         choice: &Choice,
     ) -> Result<Self, GpuError> {
-        let phase = async |batch: u32| {
-            build::Builder::new(gpu, config, demand, weights, buffers, (choice, batch))
-                .phase()
-                .await
-        };
+        let parts = (config, demand, weights);
+        let phase = async |batch: u32| Phase::build(gpu, parts, buffers, (choice, batch)).await;
         Ok(Self {
             decode: phase(1).await?,
             prefill: phase(demand.batch_tokens).await?,

@@ -32,6 +32,7 @@ fn header(variable: &str) -> Option<(Header, u64)> {
 }
 
 const DEMAND: Demand = Demand {
+    has_packed: false,
     context_tokens: 2048,
     sessions: 1,
     batch_tokens: 256,

@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum, num_args = 0.., value_delimiter = ',', default_values = ["wllama", "transformers-js"])]
     peers: Vec<PeerEngine>,
     /// How often speeds are measured, after once for warming up
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Little of everything, to see that all of it runs; the figures mean little
     #[arg(long)]
@@ -147,7 +147,7 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
 /// What came of it.
 #[derive(Debug, Default)]
 struct Outcome {
-    /// For people.
+    /// For people, as far as it was not printed when it came.
     table: String,
     /// One line.
     json: serde_json::Value,

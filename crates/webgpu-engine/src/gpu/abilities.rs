@@ -14,6 +14,10 @@ pub struct Wish {
 }
 
 /// What a device can do.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "abilities come in any combination"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Abilities {
     /// The adapter's name, as its driver tells it.
@@ -24,12 +28,14 @@ pub struct Abilities {
     pub is_software: bool,
     /// The most bytes of a buffer that a kernel is lent.
     pub binding_bytes_max: u64,
-    /// Whether kernels may use operations of subgroups.
+    /// Whether kernels may use operations of subgroups, and their threads lie in order.
     pub has_subgroups: bool,
     /// The fewest threads of a subgroup, where there are any.
     pub subgroup_threads: u32,
     /// Whether `dot4I8Packed` and its like compile.
     pub has_packed_dot: bool,
+    /// Whether kernels may have 16-bit floats.
+    pub has_half: bool,
     /// Bytes that a workgroup may share.
     pub workgroup_bytes: u32,
     /// Threads of a workgroup.
@@ -78,6 +84,7 @@ pub(super) async fn open(wish: &Wish) -> Result<(wgpu::Device, wgpu::Queue, Abil
         subgroup_threads: info.subgroup_min_size,
         has_packed_dot: !wish.is_plain
             && language.contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct),
+        has_half: features.contains(wgpu::Features::SHADER_F16),
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroup_threads: limits
             .max_compute_invocations_per_workgroup
@@ -93,7 +100,7 @@ fn wanted(adapter: &wgpu::Adapter, wish: Wish) -> (wgpu::Features, wgpu::Limits)
         return (wgpu::Features::empty(), defaults);
     }
     let offered = adapter.limits();
-    let features = adapter.features() & wgpu::Features::SUBGROUP;
+    let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
     let limits = wgpu::Limits {
         max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
         max_buffer_size: offered.max_buffer_size,

@@ -26,7 +26,12 @@ pub enum GpuError {
         /// What the compiler says.
         message: String,
     },
-    /// The device refused something, such as memory.
+    /// There is no memory left on the device.
+    #[error(
+        "the device has no memory left: close what else uses it, or take a smaller model or a shorter context ({0})"
+    )]
+    OutOfMemory(String),
+    /// The device refused something else.
     #[error("the device refuses: {0}")]
     Refused(String),
     /// The device is gone; a new one must be opened.
@@ -42,7 +47,19 @@ impl GpuError {
             Self::NoAdapter(_)
             | Self::BufferTooLarge { .. }
             | Self::Kernel { .. }
+            | Self::OutOfMemory(_)
             | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl From<wgpu::Error> for GpuError {
+    fn from(error: wgpu::Error) -> Self {
+        match error {
+            wgpu::Error::OutOfMemory { .. } => Self::OutOfMemory(error.to_string()),
+            wgpu::Error::Validation { .. } | wgpu::Error::Internal { .. } => {
+                Self::Refused(error.to_string())
+            }
         }
     }
 }
@@ -73,7 +90,7 @@ impl Faults {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             // The first one is the cause of the others.
-            refused.get_or_insert(GpuError::Refused(error.to_string()));
+            refused.get_or_insert_with(|| GpuError::from(error));
         }));
     }
 

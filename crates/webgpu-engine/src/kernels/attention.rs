@@ -2,7 +2,7 @@
 //! sum of their exponentials and the values weighted with those; `merge` joins the splits of a head.
 
 use super::total::bindings;
-use crate::gpu::{Abilities, Access, Source};
+use crate::gpu::{Access, Source};
 use crate::model::CacheType;
 
 /// A layer's attention.
@@ -33,6 +33,8 @@ pub struct Attend {
     pub split_tokens: u32,
     /// Tokens of the steps that it is for, or a few more: those of a prompt can share what is read.
     pub batch_tokens: u32,
+    /// Whether it is for an adapter that computes on the CPU.
+    pub is_software: bool,
 }
 
 /// Queries that a workgroup serves at once: their sums must stay in registers.
@@ -45,12 +47,8 @@ const QUERY_NUMBERS_MAX: u32 = 1024;
 const QUADS_UNROLLED: u32 = 16;
 
 impl Attend {
-    /// The text of the splits for a device.
-    pub fn source(&self, abilities: &Abilities) -> Source {
-        self.variant(abilities.is_software)
-    }
-
-    fn variant(&self, is_software: bool) -> Source {
+    /// The text of the splits.
+    pub fn source(&self) -> Source {
         let kept = match self.cache {
             CacheType::F16 => "vec2<u32>",
             CacheType::F32 => "vec4<f32>",
@@ -62,7 +60,7 @@ impl Attend {
             ("partials", "vec4<f32>", Access::Write),
         ]);
         let quads = self.head_size / 4;
-        let body = if !is_software {
+        let body = if !self.is_software {
             let queries = self.heads_at_once() * self.tokens_at_once();
             repeated(include_str!("attention/parallel.wgsl"), queries)
         } else if quads <= QUADS_UNROLLED {
@@ -87,23 +85,22 @@ impl Attend {
         }
     }
 
+    /// The same for a card.
+    fn for_card(&self) -> Self {
+        Self {
+            is_software: false,
+            ..self.clone()
+        }
+    }
+
     fn constants(&self) -> String {
-        let (heads, tokens) = (self.heads_at_once(), self.tokens_at_once());
         let numbers = [
             ("HEADS", self.heads),
             ("KV_HEADS", self.kv_heads),
             ("SERVED", self.heads / self.kv_heads.max(1)),
-            ("SHARED", heads),
-            ("TOKENS_AT_ONCE", tokens),
-            // Of threads without barriers, how many times the heads that share something.
-            (
-                "RANGES",
-                if tokens > 1 {
-                    tokens
-                } else {
-                    QUERIES_MAX / heads
-                },
-            ),
+            ("SHARED", self.heads_at_once()),
+            ("TOKENS_AT_ONCE", self.tokens_at_once()),
+            ("RANGES", self.ranges()),
             ("QUADS", self.head_size / 4),
             ("WINDOW", self.window.unwrap_or(u32::MAX)),
             ("KEPT_TOKENS", self.kept_tokens),
@@ -121,11 +118,25 @@ impl Attend {
 
     /// Its workgroups, for so many tokens from a position on: only as many splits as the longest range that is seen has.
     pub fn groups(&self, position: u32, tokens: u32) -> [u32; 3] {
+        let splits = self.splits(position, tokens);
+        let groups = if self.is_software && self.tokens_at_once() == 1 {
+            splits.div_ceil(self.ranges())
+        } else {
+            splits
+        };
         [
             self.heads / self.heads_at_once(),
-            self.splits(position, tokens),
+            groups,
             tokens.div_ceil(self.tokens_at_once()),
         ]
+    }
+
+    /// Of threads without barriers, how many tokens a workgroup has, or splits of one token.
+    fn ranges(&self) -> u32 {
+        match self.tokens_at_once() {
+            1 => (QUERIES_MAX / self.heads_at_once()).max(1),
+            tokens => tokens,
+        }
     }
 
     /// Heads of queries that a workgroup serves from one reading of keys and values: those of a head of keys, or an even
@@ -246,6 +257,7 @@ pub(super) fn every() -> Vec<Source> {
         cache: CacheType::F16,
         split_tokens: 128,
         batch_tokens: 1,
+        is_software: true,
     };
     let prompt = Attend {
         batch_tokens: 64,
@@ -263,12 +275,12 @@ pub(super) fn every() -> Vec<Source> {
     };
     // The text for a step of one token has nothing that the one for a prompt has not.
     vec![
-        plain.variant(true),
+        plain.source(),
         plain.merge_source(),
-        prompt.variant(true),
-        prompt.variant(false),
-        gemma.variant(true),
-        gemma.variant(false),
+        prompt.source(),
+        prompt.for_card().source(),
+        gemma.source(),
+        gemma.for_card().source(),
         gemma.merge_source(),
     ]
 }

@@ -9,6 +9,10 @@
 //! ```
 //!
 //! The same [`Product`] with the same bindings as by its other kernels, and the same results but for the order of sums.
+//! What lies in shared memory can have 16 bits ([`Tile::Halves`]): half as much is moved there, which is what bounds the
+//! inner loop, while products and sums still have 32. Where that is faster is for a tuning run to tell. Not where inputs
+//! may be beyond what 16 bits hold.
+//!
 //! Of gated matrices a workgroup has 32 rows each. Not for software adapters, where barriers cost ten times what they
 //! save.
 
@@ -40,12 +44,53 @@ const ROW_STRIDE: u32 = TILE_ROWS / ROWS;
 /// Tokens between two of a thread.
 const TOKEN_STRIDE: u32 = TILE_TOKENS / COLUMNS;
 
+/// What weights and states are in the memory that a workgroup shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tile {
+    /// 32-bit floats.
+    #[default]
+    Floats,
+    /// 16-bit floats. Only with [`Abilities::has_half`]; without it they are [`Tile::Floats`].
+    Halves,
+}
+
+impl Tile {
+    /// What begins a text that has such tiles.
+    const fn wgsl(self) -> &'static str {
+        match self {
+            Self::Floats => {
+                "alias Quad = vec4<f32>;
+
+fn quad_of(numbers: vec4<f32>) -> Quad {
+    return numbers;
+}
+
+"
+            }
+            // What is beyond the largest number of 16 bits would become an infinity, and sums of those no number.
+            Self::Halves => {
+                "alias Quad = vec4<f16>;
+
+fn quad_of(numbers: vec4<f32>) -> Quad {
+    return Quad(clamp(numbers, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
+}
+
+"
+            }
+        }
+    }
+}
+
 impl Product {
     /// The kernel for many tokens. It multiplies floats, whatever the device can do besides.
-    pub fn tiled_source(&self, abilities: &Abilities) -> Source {
+    pub fn tiled_source(&self, tile: Tile, abilities: &Abilities) -> Source {
+        let tile = match tile {
+            Tile::Halves if abilities.has_half => Tile::Halves,
+            Tile::Floats | Tile::Halves => Tile::Floats,
+        };
         Source {
             label: format!("{}, tiled", self.label),
-            wgsl: wgsl(self, abilities),
+            wgsl: wgsl(self, tile, abilities),
             storage: self.storage(),
         }
     }
@@ -82,10 +127,16 @@ fn tiles(product: &Product) -> Vec<u32> {
     firsts
 }
 
-fn wgsl(product: &Product, abilities: &Abilities) -> String {
+fn wgsl(product: &Product, tile: Tile, abilities: &Abilities) -> String {
     let text = Text::new(product, Variant::PLAIN, abilities);
+    let enable = match tile {
+        Tile::Floats => "",
+        Tile::Halves => "enable f16;\n",
+    };
     [
+        enable.to_owned(),
         text.bindings(),
+        tile.wgsl().to_owned(),
         WEIGHTS_WGSL.to_owned(),
         text.tokens(),
         include_str!("tiled/tile.wgsl").to_owned(),
@@ -255,14 +306,18 @@ fn results(product: &Product) -> String {
     text
 }
 
-/// Each type, and each thing that a product can do besides, to be compiled by tests.
+/// Each type, and each thing that a product can do besides, to be compiled by tests; with halves only the last, since what
+/// reads a type is the same.
 pub(super) fn every() -> Vec<Source> {
     let abilities = super::all_abilities();
     let products = product::samples();
-    let sources = products
-        .iter()
-        .map(|product| product.tiled_source(&abilities));
-    sources.collect()
+    let source = |tile| {
+        let abilities = &abilities;
+        move |product: &Product| product.tiled_source(tile, abilities)
+    };
+    let floats = products.iter().map(source(Tile::Floats));
+    let halves = products.iter().rev().take(4).map(source(Tile::Halves));
+    floats.chain(halves).collect()
 }
 
 #[cfg(test)]

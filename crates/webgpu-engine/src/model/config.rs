@@ -1,22 +1,13 @@
-//! The hyper-parameters of a model, every one of them explicit, and its check against the index of tensors.
+//! The hyper-parameters of a model, every one of them explicit.
+
+mod check;
 
 use super::keys::Keys;
 use super::{ModelTensor, Refusal, Rope};
 use crate::gguf::{Header, Value};
-use crate::quant::QuantType;
 
 /// llama.cpp's own limit. Checked before anything is done for each of them.
 const LAYERS_MAX: u32 = 512;
-
-/// Numbers that kernels read at once.
-const WIDTH_STEP: u64 = 32;
-
-/// Heads are read in vectors of four numbers, and a workgroup keeps those of several queries.
-const HEAD_STEP: u32 = 4;
-const HEAD_MAX: u32 = 256;
-
-/// A workgroup turns a head, and WebGPU has so many in one direction.
-const HEADS_MAX: u64 = 65_535;
 
 /// Of an architecture's name in a sentence: the longest known has some twenty letters, the file may have anything.
 const NAME_CHARACTERS_MAX: usize = 64;
@@ -222,75 +213,6 @@ impl Config {
             },
             has_tied_output: !has(&ModelTensor::Output.name()),
         })
-    }
-
-    /// Holds the index of tensors against what the model needs.
-    fn check(&self, header: &Header) -> Result<(), Refusal> {
-        self.check_sizes()?;
-        let mut known = 0;
-        for tensor in self.tensors() {
-            let name = tensor.name();
-            let Some(found) = header.tensor(&name) else {
-                return Err(Refusal::MissingTensor(name));
-            };
-            let wanted = self.shape(tensor);
-            if !found.dimensions.is(&wanted) {
-                return Err(Refusal::TensorShape {
-                    name,
-                    found: found.dimensions,
-                    wanted,
-                });
-            }
-            let can_run = match QuantType::of(found.kind) {
-                Some(QuantType::F32) => true,
-                Some(_) => tensor.is_matrix(),
-                None => false,
-            };
-            if !can_run {
-                return Err(Refusal::TensorType {
-                    name,
-                    kind: found.kind.name,
-                });
-            }
-            known += 1;
-        }
-        if known == header.tensors().len() {
-            return Ok(());
-        }
-        let names: std::collections::BTreeSet<String> =
-            self.tensors().map(ModelTensor::name).collect();
-        let mut others = header.tensors().iter();
-        match others.find(|tensor| !names.contains(&tensor.name)) {
-            Some(other) => Err(Refusal::UnknownTensor(other.name.clone())),
-            None => Ok(()),
-        }
-    }
-
-    /// What kernels take for granted about sizes.
-    fn check_sizes(&self) -> Result<(), Refusal> {
-        let is_whole = |width: u64| width.is_multiple_of(WIDTH_STEP);
-        if !is_whole(self.embedding.into()) || !is_whole(self.feed_forward.into()) {
-            return Err(Refusal::Unsupported(
-                "states or a feed-forward layer whose numbers are no multiple of 32",
-            ));
-        }
-        if !is_whole(self.query_width()) {
-            return Err(Refusal::Unsupported(
-                "queries whose numbers are no multiple of 32",
-            ));
-        }
-        if !self.head_size.is_multiple_of(HEAD_STEP) || self.head_size > HEAD_MAX {
-            return Err(Refusal::Unsupported(
-                "heads of other sizes than multiples of 4 up to 256",
-            ));
-        }
-        let heads = u64::from(self.heads) + 2 * u64::from(self.kv_heads);
-        if heads > HEADS_MAX {
-            return Err(Refusal::Unsupported(
-                "more heads than a dispatch has workgroups",
-            ));
-        }
-        Ok(())
     }
 
     /// Whether a layer sees only the last tokens.

@@ -25,6 +25,8 @@ pub struct Demand {
     pub logit_rows: u32,
     /// How keys and values are kept.
     pub cache: CacheType,
+    /// Whether there is room for activations in 8 bits.
+    pub has_packed: bool,
 }
 
 /// Lengths of what is computed in, in words of 32 bits.
@@ -42,6 +44,10 @@ pub struct Lengths {
     pub gated: u64,
     /// Splits of attention: for each its maximum, its sum and its values.
     pub partials: u64,
+    /// States in 8 bits, …
+    pub packed_states: u64,
+    /// … and the inner side of the feed-forward layer; nothing where activations are not packed.
+    pub packed_gated: u64,
     /// Rows of logits.
     pub logits: u64,
     /// Cosines and sines.
@@ -71,6 +77,9 @@ const PREFILL_SPLITS_MAX: u32 = 4;
 /// kernels hold both against what they ask for).
 const SAMPLING_RESULT_WORDS: u64 = 16 * 44;
 const SAMPLING_WORDS: u64 = 4096;
+
+/// Words of 32 activations in 8 bits, with what belongs to them (held against the kernels by a test of theirs).
+const PACKED_GROUP_WORDS: u64 = 12;
 
 /// The memory of a model, in bytes. Sums that 64 bits do not hold stay at the most that they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +153,13 @@ impl Lengths {
             let splits = u64::from(context.div_ceil(split).max(1));
             product([splits, u64::from(config.heads), u64::from(tokens), head])
         };
+        let packed = |width: u32| {
+            if demand.has_packed {
+                of(u64::from(width.div_ceil(32)) * PACKED_GROUP_WORDS)
+            } else {
+                0
+            }
+        };
         let turns = of(u64::from(config.rope.dimensions));
         let vocabulary = u64::from(config.vocabulary);
         Self {
@@ -156,6 +172,8 @@ impl Lengths {
             gated: of(u64::from(config.feed_forward)),
             partials: splits(DECODE_SPLIT_TOKENS, 1)
                 .max(splits(prefill_split_tokens(demand), demand.batch_tokens)),
+            packed_states: packed(config.embedding),
+            packed_gated: packed(config.feed_forward),
             logits: product([u64::from(config.vocabulary), u64::from(demand.logit_rows)]),
             turns,
             window_turns: config.window.as_ref().map_or(1, |_| turns),
@@ -228,6 +246,8 @@ fn scratch(config: &Config, demand: &Demand) -> u64 {
         lengths.queries,
         lengths.gated,
         lengths.partials,
+        lengths.packed_states,
+        lengths.packed_gated,
         lengths.logits,
         lengths.turns,
         lengths.window_turns,

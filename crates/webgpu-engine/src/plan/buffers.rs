@@ -2,7 +2,7 @@
 //! what [`crate::model::MemoryNeed`] adds up.
 
 use crate::gpu::{Gpu, GpuError};
-use crate::kernels::{STEP_BYTES, Sampling, SamplingBuffer, packed};
+use crate::kernels::{STEP_BYTES, Sampling, SamplingBuffer};
 use crate::model::{Config, Demand, Lengths, kept_bytes};
 
 /// What is computed in. One step runs at a time, so all sessions share it.
@@ -22,7 +22,8 @@ pub struct Scratch {
     pub addend: wgpu::Buffer,
     /// Inside of the feed-forward layer.
     pub gated: wgpu::Buffer,
-    /// The states behind a norm, and the inside of the feed-forward layer, in 8 bits, where products are of whole numbers.
+    /// The states behind a norm, and the inside of the feed-forward layer, in 8 bits, where products may be of whole
+    /// numbers.
     pub packed: Option<[wgpu::Buffer; 2]>,
     /// Logits of as many tokens as are wanted at once.
     pub logits: wgpu::Buffer,
@@ -53,21 +54,14 @@ pub struct Kept {
 
 impl Scratch {
     /// For a model and what it is to be used for.
-    pub fn new(
-        gpu: &Gpu,
-        config: &Config,
-        demand: &Demand,
-        is_packed: bool,
-    ) -> Result<Self, GpuError> {
+    pub fn new(gpu: &Gpu, config: &Config, demand: &Demand) -> Result<Self, GpuError> {
         let lengths = Lengths::of(config, demand);
-        let tokens = u32::try_from(lengths.tokens).unwrap_or(u32::MAX);
         let words = |label: &str, words: u64| gpu.storage(label, words.saturating_mul(4));
-        let packed = |label: &str, inputs: u32| gpu.storage(label, packed::bytes(inputs, tokens));
         Ok(Self {
-            packed: if is_packed {
+            packed: if demand.has_packed {
                 Some([
-                    packed("normed, packed", config.embedding)?,
-                    packed("gated, packed", config.feed_forward)?,
+                    words("normed, packed", lengths.packed_states)?,
+                    words("gated, packed", lengths.packed_gated)?,
                 ])
             } else {
                 None

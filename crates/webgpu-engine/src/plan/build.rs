@@ -13,14 +13,14 @@ use crate::model::{
 };
 
 impl Phase {
-    /// The steps of single tokens.
-    pub async fn decode(
+    /// The steps of up to so many tokens.
+    pub async fn build(
         gpu: &Gpu,
         (config, demand, weights): (&Config, &Demand, &Weights),
         buffers: (&Scratch, &Kept),
-        choice: &Choice,
+        choice: (&Choice, u32),
     ) -> Result<Self, GpuError> {
-        let builder = Builder::new(gpu, config, demand, weights, buffers, (choice, 1));
+        let builder = Builder::new(gpu, config, demand, weights, buffers, choice);
         builder.phase().await
     }
 }
@@ -120,7 +120,7 @@ impl<'p> Builder<'p> {
         }
         storage.push(self.vector(norm)?);
         storage.push(&self.scratch.normed);
-        if let Some([normed, _]) = &self.scratch.packed {
+        if let Some([normed, _]) = self.packed() {
             storage.push(normed);
         }
         let source = work.source(self.gpu.abilities());
@@ -140,6 +140,7 @@ impl<'p> Builder<'p> {
             bias,
             gated: false,
             is_output: false,
+            is_tame: true,
         };
         self.products(product).await?;
         self.rope_keep(layer).await?;
@@ -153,6 +154,7 @@ impl<'p> Builder<'p> {
             bias: has_bias.then_some(part(LayerPart::AttentionOutputBias)),
             gated: false,
             is_output: false,
+            is_tame: true,
         };
         self.products(product).await?;
         let post = (
@@ -177,10 +179,11 @@ impl<'p> Builder<'p> {
             bias: None,
             gated: true,
             is_output: false,
+            is_tame: true,
         };
         self.products(product).await?;
         self.pack_gated().await?;
-        let packed = self.scratch.packed.as_ref().map(|[_, gated]| gated);
+        let packed = self.packed().map(|[_, gated]| gated);
         let product = Products {
             label: "down",
             matrices: &[part(LayerPart::Down)],
@@ -189,6 +192,7 @@ impl<'p> Builder<'p> {
             bias: None,
             gated: false,
             is_output: false,
+            is_tame: false,
         };
         self.products(product).await?;
         let post = (
@@ -205,13 +209,20 @@ impl<'p> Builder<'p> {
 
     /// The states behind a norm.
     fn normed(&self) -> (&'p wgpu::Buffer, Option<&'p wgpu::Buffer>) {
+        let packed = self.packed().map(|[normed, _]| normed);
+        (&self.scratch.normed, packed)
+    }
+
+    /// Activations in 8 bits, where products are of whole numbers: the states behind a norm, and the inside of the
+    /// feed-forward layer.
+    fn packed(&self) -> Option<&'p [wgpu::Buffer; 2]> {
         let packed = self.scratch.packed.as_ref();
-        (&self.scratch.normed, packed.map(|[normed, _]| normed))
+        packed.filter(|_| self.choice.is_packed())
     }
 
     /// Packs the inside of the feed-forward layer, unless products read floats.
     async fn pack_gated(&mut self) -> Result<(), GpuError> {
-        let Some([_, gated]) = &self.scratch.packed else {
+        let Some([_, gated]) = self.packed() else {
             return Ok(());
         };
         if self.choice.is_tiled(self.batch) {
@@ -240,6 +251,7 @@ impl<'p> Builder<'p> {
             bias: None,
             gated: false,
             is_output: true,
+            is_tame: true,
         };
         self.products(product).await
     }
@@ -276,15 +288,39 @@ impl<'p> Builder<'p> {
     }
 
     async fn attend(&mut self, layer: u32) -> Result<(), GpuError> {
-        let work = attend(self.config, self.demand, layer, self.batch);
+        let work = self.attention_of(layer);
         let [keys, values] = self.kept_of(layer)?;
         let storage = [&self.scratch.qkv, keys, values, &self.scratch.partials];
-        let source = work.source(self.gpu.abilities());
+        let source = work.source();
         self.push(&source, &storage, Work::Attend(work.clone()))
             .await?;
         let storage = [&self.scratch.partials, &self.scratch.attended];
         let source = work.merge_source();
         self.push(&source, &storage, Work::Merge(work)).await
+    }
+
+    /// The attention of a layer.
+    fn attention_of(&self, layer: u32) -> Attend {
+        let (config, demand) = (self.config, self.demand);
+        let window = config.window.as_ref().filter(|_| config.has_window(layer));
+        Attend {
+            label: "attend".to_owned(),
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_size: config.head_size,
+            scale: config.attention_scale,
+            soft_cap: config.attention_soft_cap,
+            window: window.map(|window| window.tokens),
+            kept_tokens: kept_tokens(config, layer, demand),
+            cache: demand.cache,
+            batch_tokens: self.batch,
+            split_tokens: if self.batch == 1 {
+                DECODE_SPLIT_TOKENS
+            } else {
+                prefill_split_tokens(demand)
+            },
+            is_software: self.gpu.abilities().is_software,
+        }
     }
 
     async fn push(
@@ -311,28 +347,6 @@ impl<'p> Builder<'p> {
         let index = usize::try_from(layer).ok();
         let kept = index.and_then(|index| self.kept.layers.get(index));
         kept.ok_or_else(|| missing(ModelTensor::Layer(layer, LayerPart::Key)))
-    }
-}
-
-/// The attention of a layer in steps of up to so many tokens.
-pub(super) fn attend(config: &Config, demand: &Demand, layer: u32, batch: u32) -> Attend {
-    let window = config.window.as_ref().filter(|_| config.has_window(layer));
-    Attend {
-        label: "attend".to_owned(),
-        heads: config.heads,
-        kv_heads: config.kv_heads,
-        head_size: config.head_size,
-        scale: config.attention_scale,
-        soft_cap: config.attention_soft_cap,
-        window: window.map(|window| window.tokens),
-        kept_tokens: kept_tokens(config, layer, demand),
-        cache: demand.cache,
-        batch_tokens: batch,
-        split_tokens: if batch == 1 {
-            DECODE_SPLIT_TOKENS
-        } else {
-            prefill_split_tokens(demand)
-        },
     }
 }
 

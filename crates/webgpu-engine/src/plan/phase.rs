@@ -1,6 +1,6 @@
 //! The dispatches of one kind of step: recorded, timed by shape, counted.
 
-use super::{Dispatch, Reads, Shape};
+use super::{Dispatch, Reads, Shape, Work};
 use crate::gpu::Recorder;
 use crate::kernels::Step;
 
@@ -26,6 +26,15 @@ impl Phase {
     pub fn record_shape(&self, recorder: &mut Recorder<'_>, step: &Step, shape: &Shape) {
         for dispatch in &self.dispatches {
             if dispatch.work.shape().as_ref() == Some(shape) {
+                dispatch.record(recorder, step);
+            }
+        }
+    }
+
+    /// Records the products in tiles alone.
+    pub fn record_tiles(&self, recorder: &mut Recorder<'_>, step: &Step) {
+        for dispatch in &self.dispatches {
+            if matches!(dispatch.work, Work::Tiled(_)) {
                 dispatch.record(recorder, step);
             }
         }

@@ -181,6 +181,7 @@ mod tests {
             cache: CacheType::F16,
             split_tokens: 128,
             batch_tokens: 1,
+            is_software: false,
         };
         let kept = |attend: &Attend, step: Step| Work::Attend(attend.clone()).reads(&step).kept;
         let token = 2 * 2 * 64 * 2;

@@ -1,11 +1,14 @@
 //! Where the weights lie on the device: matrices in slices of rows that fit a binding, vectors as they are. And the way
 //! there: bytes of a tensor come in pieces of any size, and go on block by block.
 
+mod places;
+
 use std::collections::BTreeMap;
 
 use crate::gpu::{Gpu, GpuError};
 use crate::model::{Config, LayerPart, ModelTensor};
 use crate::quant::{NotBlocks, QuantType};
+use places::{cut_alike, offset, owner};
 
 /// Rows of slices are a multiple of this, so that a workgroup's rows never lie in two.
 const SLICE_ROWS: u32 = 64;
@@ -333,50 +336,6 @@ impl Upload {
             bodies: Vec::new(),
             scales: Vec::new(),
         }
-    }
-}
-
-/// The matrices whose rows one kernel reads in step with this one's, itself among them.
-fn cut_alike(tensor: ModelTensor) -> Vec<ModelTensor> {
-    match tensor {
-        ModelTensor::Layer(layer, LayerPart::Gate | LayerPart::Up) => vec![
-            ModelTensor::Layer(layer, LayerPart::Gate),
-            ModelTensor::Layer(layer, LayerPart::Up),
-        ],
-        ModelTensor::Layer(..)
-        | ModelTensor::TokenEmbedding
-        | ModelTensor::Output
-        | ModelTensor::OutputNorm
-        | ModelTensor::RopeFactors => vec![tensor],
-    }
-}
-
-/// Under which name a vector's buffer is kept; none for what stays with the host.
-fn owner(tensor: ModelTensor) -> Option<ModelTensor> {
-    match tensor {
-        ModelTensor::RopeFactors => None,
-        ModelTensor::Layer(layer, LayerPart::KeyBias | LayerPart::ValueBias) => {
-            Some(ModelTensor::Layer(layer, LayerPart::QueryBias))
-        }
-        ModelTensor::Layer(..)
-        | ModelTensor::TokenEmbedding
-        | ModelTensor::Output
-        | ModelTensor::OutputNorm => Some(tensor),
-    }
-}
-
-/// Where a vector begins in its buffer, in bytes.
-fn offset(config: &Config, tensor: ModelTensor) -> u64 {
-    match tensor {
-        ModelTensor::Layer(_, LayerPart::KeyBias) => 4 * config.query_width(),
-        ModelTensor::Layer(_, LayerPart::ValueBias) => {
-            4 * (config.query_width() + config.kv_width())
-        }
-        ModelTensor::Layer(..)
-        | ModelTensor::TokenEmbedding
-        | ModelTensor::Output
-        | ModelTensor::OutputNorm
-        | ModelTensor::RopeFactors => 0,
     }
 }
 

@@ -52,7 +52,7 @@ impl Engine {
             settings,
         } = parts;
         let choice = Choice::new(gpu.abilities(), settings.numbers);
-        let scratch = Scratch::new(&gpu, &about.config, &about.demand, choice.is_packed())?;
+        let scratch = Scratch::new(&gpu, &about.config, &about.demand)?;
         let factors = weights.factors();
         let turns = [false, true].map(|window| Turns::new(&about.config.rope, window, factors));
         Ok(Self {

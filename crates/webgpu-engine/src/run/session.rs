@@ -100,7 +100,8 @@ impl Session {
         self.plan.phase(1).dispatches_of_layers()
     }
 
-    /// What a decode step reads that begins with so many tokens kept, before a token is drawn.
+    /// What a decode step reads that begins with so many tokens kept, the draw included: a greedy one reads the logits
+    /// once.
     pub fn decode_reads(&self, position: u32) -> Reads {
         let step = Step {
             position,
@@ -108,7 +109,10 @@ impl Session {
             output_tokens: 1,
             ..Step::default()
         };
-        self.plan.phase(1).reads(&step)
+        self.plan.phase(1).reads(&step).and(Reads {
+            between: u64::from(self.engine.config().vocabulary) * 4,
+            ..Reads::default()
+        })
     }
 
     /// Forgets everything.

@@ -4,6 +4,7 @@ use super::LoadError;
 use crate::gpu::Abilities;
 use crate::kernels::Numbers;
 use crate::model::{CacheType, Config, DECODE_SPLIT_TOKENS, Demand};
+use crate::plan::Choice;
 
 /// Where nobody says otherwise: long enough for chats, and little memory for small models.
 const CONTEXT_TOKENS: u32 = 4096;
@@ -37,7 +38,7 @@ pub struct Settings {
     /// How keys and values are kept.
     pub cache: CacheType,
     /// How products are computed. Where nobody says: of whole numbers where the adapter computes on the CPU, which is twice
-    /// as fast there, and of floats elsewhere.
+    /// as fast there, and of floats elsewhere, unless a tuning run has found whole numbers to be much faster.
     pub numbers: Option<Numbers>,
     /// Bytes that the model may take in all, where that is known.
     pub room_bytes: Option<u64>,
@@ -89,6 +90,7 @@ impl Settings {
             batch_tokens: batch_tokens.min(context_tokens),
             logit_rows: self.logit_rows.min(context_tokens),
             cache: self.cache,
+            has_packed: Choice::new(abilities, self.numbers).may_be_packed(),
         })
     }
 }

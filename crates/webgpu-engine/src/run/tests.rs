@@ -2,6 +2,7 @@
 
 mod answers;
 mod models;
+mod tuning;
 
 use std::sync::Arc;
 

@@ -1,19 +1,20 @@
-//! A short tuning run: which variant of the products runs fastest on this adapter, for the shapes of this model. What is
-//! found can be kept as text and given to the next load on the same adapter.
+//! What a short tuning run has found: which variants of the kernels run fastest on this adapter, for the shapes of this
+//! model. It can be kept as text and given to the next load of the model on the same adapter.
+//!
+//! ```text
+//! for KEY                             version, adapter and model ([`Engine::tuning_key`])
+//! tile halves                         where they are faster than floats
+//! numbers packed-dot                  where they are much faster than floats
+//! 12,12,14 576 960 16 2 subgroups     types, columns, rows of all matrices: threads a row, rows a thread, reduction
+//! ```
+
+mod measure;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use super::{Engine, RunError};
-use crate::gpu::Gpu;
-use crate::kernels::Step;
-use crate::plan::{Choice, Kept, Phase, Shape, Tuned};
-
-/// A variant must be this much faster than what would be taken without tuning: less is noise.
-const GAIN_MIN: f64 = 0.03;
-
-/// How often each is timed. The best counts, since everything else only slows it down.
-const ROUNDS: u32 = 3;
+use super::Engine;
+use crate::kernels::{Numbers, Reduce, Tile};
+use crate::plan::{Choice, Shape, Tuned};
 
 /// The most shapes that a kept text may have; a model has five or six.
 const SHAPES_MAX: usize = 64;
@@ -23,39 +24,70 @@ const SHAPES_MAX: usize = 64;
 pub struct Tuning {
     /// The variant of each shape that is better than the default.
     pub shapes: Vec<(Shape, Tuned)>,
+    /// What tiles are made of.
+    pub tile: Tile,
+    /// What products are of, where it is not what was taken without tuning.
+    pub numbers: Option<Numbers>,
 }
 
 impl Tuning {
-    /// For a file: a line for each shape.
-    pub fn to_text(&self) -> String {
-        let mut text = String::new();
+    /// For a file, with what it holds for.
+    pub fn to_text(&self, key: &str) -> String {
+        let mut text = first_line(key) + "\n";
+        match self.tile {
+            Tile::Floats => {}
+            Tile::Halves => text.push_str("tile halves\n"),
+        }
+        match self.numbers {
+            None | Some(Numbers::Float) => {}
+            Some(Numbers::PackedDot) => text.push_str("numbers packed-dot\n"),
+        }
         for (shape, tuned) in &self.shapes {
             let kinds: Vec<String> = shape.kinds.iter().map(u32::to_string).collect();
             // Writing into a text cannot fail.
             writeln!(
                 text,
-                "{} {} {} {} {}",
+                "{} {} {} {} {} {}",
                 kinds.join(","),
                 shape.inputs,
                 shape.rows,
                 tuned.lanes,
-                tuned.rows
+                tuned.rows,
+                match tuned.reduce {
+                    Reduce::Memory => "memory",
+                    Reduce::Subgroups => "subgroups",
+                }
             )
             .ok();
         }
         text
     }
 
-    /// What [`Tuning::to_text`] gave; lines that mean nothing are left out, since a new tuning run mends it.
-    pub fn from_text(text: &str) -> Self {
-        let lines = text.lines().take(SHAPES_MAX);
-        Self {
-            shapes: lines.filter_map(line).collect(),
+    /// What [`Tuning::to_text`] gave for this key; nothing where it was another, since what is fast there may be slow
+    /// here. Lines that mean nothing are left out.
+    pub fn from_text(text: &str, key: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        if lines.next() != Some(first_line(key).as_str()) {
+            return None;
         }
+        let mut tuning = Self::default();
+        for line in lines.take(SHAPES_MAX) {
+            match line {
+                "tile halves" => tuning.tile = Tile::Halves,
+                "numbers packed-dot" => tuning.numbers = Some(Numbers::PackedDot),
+                line => tuning.shapes.extend(shape(line)),
+            }
+        }
+        Some(tuning)
     }
 }
 
-fn line(line: &str) -> Option<(Shape, Tuned)> {
+/// One line, whatever the driver calls itself.
+fn first_line(key: &str) -> String {
+    format!("for {}", key.replace(['\r', '\n'], " "))
+}
+
+fn shape(line: &str) -> Option<(Shape, Tuned)> {
     let mut words = line.split(' ');
     let kinds = words.next()?.split(',').map(|kind| kind.parse().ok());
     let kinds = kinds.collect::<Option<Vec<u32>>>()?;
@@ -65,85 +97,45 @@ fn line(line: &str) -> Option<(Shape, Tuned)> {
         inputs: number()?,
         rows: number()?,
     };
+    let (lanes, rows) = (number()?, number()?);
+    let reduce = match words.next()? {
+        "memory" => Reduce::Memory,
+        "subgroups" => Reduce::Subgroups,
+        _ => return None,
+    };
     let tuned = Tuned {
-        lanes: number()?,
-        rows: number()?,
+        lanes,
+        rows,
+        reduce,
     };
     Choice::is_known(tuned).then_some((shape, tuned))
 }
 
 impl Engine {
-    /// Times the variants of this model's products and takes the fastest, for the sessions that are begun from now on.
-    /// Takes about a second on a card and nothing where there is only one variant. `seconds` is a clock, of which only
-    /// differences count.
-    pub async fn tune(&mut self, seconds: impl Fn() -> f64) -> Result<Tuning, RunError> {
-        let candidates = self.choice.candidates();
-        if candidates.len() < 2 {
-            return Ok(Tuning::default());
-        }
-        let kept = Kept::new(&self.gpu, self.config(), self.demand())?;
-        let mut best: Vec<(Shape, Option<Tuned>, f64)> = Vec::new();
-        for candidate in std::iter::once(None).chain(candidates.into_iter().map(Some)) {
-            let mut choice = self.choice.clone();
-            choice.every = candidate;
-            let phase = self.decode_phase(&kept, &choice).await?;
-            for shape in phase.shapes() {
-                let took = time(&self.gpu, &phase, &shape, &seconds).await?;
-                match best.iter_mut().find(|(known, ..)| *known == shape) {
-                    None => best.push((shape, candidate, took)),
-                    Some((_, tuned, least)) => {
-                        if took < *least * (1.0 - GAIN_MIN) {
-                            (*tuned, *least) = (candidate, took);
-                        }
-                    }
-                }
-            }
-        }
-        let found = best.into_iter();
-        let shapes = found.filter_map(|(shape, tuned, _)| Some((shape, tuned?)));
-        let tuning = Tuning {
-            shapes: shapes.collect(),
-        };
-        self.use_tuning(&tuning);
-        Ok(tuning)
+    /// What findings hold for: a version of this engine, an adapter and what it can do, a model's shape and size. Browsers
+    /// do not name the adapter; who knows more of it adds that.
+    pub fn tuning_key(&self) -> String {
+        let (abilities, config) = (self.gpu().abilities(), self.config());
+        format!(
+            "{}; {}, {}, subgroups {} of {}, packed dot {}, halves {}, {} bytes shared; {} {} x {}, {} of weights",
+            env!("CARGO_PKG_VERSION"),
+            abilities.adapter,
+            abilities.driver,
+            abilities.has_subgroups,
+            abilities.subgroup_threads,
+            abilities.has_packed_dot,
+            abilities.has_half,
+            abilities.workgroup_bytes,
+            config.architecture.name(),
+            config.layers,
+            config.embedding,
+            self.need().weights,
+        )
     }
 
     /// Takes what an earlier run has found on this adapter, for the sessions that are begun from now on.
     pub fn use_tuning(&mut self, tuning: &Tuning) {
-        self.choice.tuned = tuning.shapes.iter().cloned().collect();
+        let shapes = tuning.shapes.iter().cloned().collect();
+        self.choice.tune(shapes, tuning.tile, tuning.numbers);
     }
-
-    async fn decode_phase(&self, kept: &Kept, choice: &Choice) -> Result<Phase, RunError> {
-        let buffers = (&self.scratch, kept);
-        let parts = (self.config(), self.demand(), &self.weights);
-        Ok(Phase::decode(&self.gpu, parts, buffers, choice).await?)
-    }
-}
-
-/// Seconds that all products of a shape take together, one after another as in a step, so that no cache holds them.
-async fn time(
-    gpu: &Arc<Gpu>,
-    phase: &Phase,
-    shape: &Shape,
-    seconds: &impl Fn() -> f64,
-) -> Result<f64, RunError> {
-    let step = Step {
-        tokens: 1,
-        output_tokens: 1,
-        ..Step::default()
-    };
-    let mut least = f64::INFINITY;
-    // The first round only warms up.
-    for round in 0..=ROUNDS {
-        gpu.finish().await?;
-        let start = seconds();
-        let mut recorder = gpu.record();
-        phase.record_shape(&mut recorder, &step, shape);
-        recorder.submit();
-        gpu.finish().await?;
-        if round > 0 {
-            least = least.min(seconds() - start);
-        }
-    }
-    Ok(least)
 }

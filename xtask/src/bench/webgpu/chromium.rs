@@ -138,30 +138,36 @@ pub(super) fn speed(
     let answered: Vec<(&Asked, &Value)> = asked.iter().zip(results.by_ref()).collect();
     let streamed = results.next().context("no bandwidth")?;
     let figures = results.next().context("no figures")?;
-    let rates = |tokens: u32, answer_tokens: u32| -> Result<Value> {
+    let streamed = number(streamed, "bytes_per_second")?;
+    let of = |tokens: u32, answer_tokens: u32| {
         let wanted = Asked {
             tokens,
             answer_tokens,
             counts: true,
         };
-        let found = answered.iter().filter(|(asked, _)| **asked == wanted);
-        let rates = found.map(|(_, answer)| {
-            let first_ms = number(answer, "first_ms")?;
-            Ok(match answer_tokens {
-                1 => f64::from(tokens) * 1000.0 / first_ms,
-                _ => f64::from(answer_tokens - 1) * 1000.0 / (number(answer, "ms")? - first_ms),
-            })
-        });
-        let rate = median(rates.collect::<Result<_>>()?);
-        Ok(json!({"tokens": tokens, "tokens_per_s": rate}))
+        let found = answered.iter().filter(move |(asked, _)| **asked == wanted);
+        found.map(|(_, answer)| *answer)
     };
-    let prefill = lengths.prompts.iter().map(|tokens| rates(*tokens, 1));
-    let contexts = lengths.contexts.iter();
-    let decode = contexts.map(|tokens| rates(*tokens, lengths.answer_tokens + 1));
+    let prefill = lengths.prompts.iter().map(|&tokens| {
+        let rate = |answer| Ok(f64::from(tokens) * 1000.0 / number(answer, "first_ms")?);
+        let rates = of(tokens, 1).map(rate).collect::<Result<_>>()?;
+        Ok(json!({"tokens": tokens, "tokens_per_s": median(rates)}))
+    });
+    let decode = lengths.contexts.iter().map(|&tokens| {
+        let answers: Vec<&Value> = of(tokens, lengths.answer_tokens + 1).collect();
+        let rate = |answer: &&Value| {
+            let ms = number(answer, "ms")? - number(answer, "first_ms")?;
+            Ok(f64::from(lengths.answer_tokens) * 1000.0 / ms)
+        };
+        let rate = median(answers.iter().map(rate).collect::<Result<_>>()?);
+        let bytes = number(answers.first().context("no answer")?, "token_bytes")?;
+        let share = rate * bytes / streamed;
+        Ok(json!({"tokens": tokens, "tokens_per_s": rate, "share_of_bandwidth": share}))
+    });
     Ok(json!({
         "kernels": kernels.word(),
         "adapter": adapter,
-        "bytes_per_second": number(streamed, "bytes_per_second")?,
+        "bytes_per_second": streamed,
         "prefill": prefill.collect::<Result<Vec<_>>>()?,
         "decode": decode.collect::<Result<Vec<_>>>()?,
         "heap_bytes_peak": number(figures, "heap_bytes_peak")?,

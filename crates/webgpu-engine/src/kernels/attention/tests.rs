@@ -1,8 +1,8 @@
 //! Both variants, with the splits joined, against the reference.
 
 use super::Attend;
+use crate::gpu::Gpu;
 use crate::gpu::tests::{gpu, to_bytes, to_floats};
-use crate::gpu::{Gpu, Source};
 use crate::kernels::Step;
 use crate::kernels::tests::{assert_close, noise, run};
 use crate::model::CacheType;
@@ -46,13 +46,7 @@ fn rounded(cache: CacheType, numbers: Vec<f32>) -> Vec<f32> {
 }
 
 /// What both kernels make of it, one after the other.
-fn attended(
-    gpu: &Gpu,
-    kernel: &Attend,
-    source: &Source,
-    buffers: [Vec<u8>; 3],
-    at: At,
-) -> Vec<f32> {
+fn attended(gpu: &Gpu, kernel: &Attend, buffers: [Vec<u8>; 3], at: At) -> Vec<f32> {
     let At { position, tokens } = at;
     let step = Step {
         position,
@@ -66,7 +60,7 @@ fn attended(
     let buffers = [qkv, keys, values, partials];
     let partials = run(
         gpu,
-        source,
+        &kernel.source(),
         &buffers,
         step,
         kernel.groups(position, tokens),
@@ -105,14 +99,18 @@ fn check(gpu: &Gpu, kernel: &Attend, at: At) {
     }
     for is_software in [true, false] {
         let buffers = [to_bytes(&qkv), ring(kernel, &keys), ring(kernel, &values)];
-        let source = kernel.variant(is_software);
-        let found = attended(gpu, kernel, &source, buffers, at);
+        let kernel = Attend {
+            is_software,
+            ..kernel.clone()
+        };
+        let found = attended(gpu, &kernel, buffers, at);
         assert_close(&found, &wanted, 1e-5);
     }
 }
 
 fn kernel(heads: u32, kv_heads: u32, head_size: u32) -> Attend {
     Attend {
+        is_software: false,
         label: "attend".to_owned(),
         heads,
         kv_heads,
@@ -225,6 +223,13 @@ fn a_step_has_splits_for_what_is_seen_and_not_for_what_could_be_kept() {
     assert_eq!(all.groups(63, 1), [3, 1, 1]);
     assert_eq!(all.groups(64, 1), [3, 2, 1]);
     assert_eq!(all.groups(60, 8), [3, 2, 8]);
+    // One thread a head: as many splits in a workgroup as fill it.
+    let software = Attend {
+        is_software: true,
+        ..all.clone()
+    };
+    assert_eq!(software.groups(127, 1), [3, 1, 1]);
+    assert_eq!(software.groups(128, 1), [3, 2, 1]);
     let window = Attend {
         window: Some(100),
         ..all

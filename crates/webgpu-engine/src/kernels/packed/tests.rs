@@ -1,11 +1,14 @@
 //! Packing and products of packed numbers, against the CPU's.
 
+use gguf_writer::seeded::family::Family;
+
 use super::super::tests::run;
 use super::{Pack, bytes};
 use crate::gpu::Gpu;
 use crate::gpu::tests::{gpu, to_bytes, to_floats};
 use crate::kernels::product::tests::{Case, Random, TOLERANCE, UNTOUCHED, assert_close, single};
 use crate::kernels::{Matrix, Numbers, Product, Reduce, Step, Tokens, Variant};
+use crate::model::{CacheType, Config, Demand, Lengths};
 use crate::quant::QuantType;
 use crate::reference::packed::{GROUP, Packed};
 
@@ -182,4 +185,24 @@ fn what_8_bits_lose_is_little() {
         let lost = lost.filter(|((seen, it), size)| (*seen - *it).abs() > TOLERANCE * *size);
         assert!(lost.count() > 0, "{kind:?}: nothing was rounded");
     }
+}
+
+#[test]
+fn there_is_room_for_what_is_packed() {
+    let file = crate::reference::tests::bytes(Family::Llama, QuantType::F32);
+    let header = crate::gguf::read(&file, None).expect("a header");
+    let config = Config::read(&header).expect("can be run");
+    let demand = Demand {
+        context_tokens: 100,
+        sessions: 1,
+        batch_tokens: 70,
+        logit_rows: 1,
+        cache: CacheType::F16,
+        has_packed: true,
+    };
+    let lengths = Lengths::of(&config, &demand);
+    let tokens = u32::try_from(lengths.tokens).expect("small");
+    let words = [lengths.packed_states, lengths.packed_gated];
+    let wanted = [config.embedding, config.feed_forward].map(|width| bytes(width, tokens));
+    assert_eq!(words.map(|words| words * 4), wanted);
 }

@@ -1,10 +1,11 @@
 //! The text of a product's kernel. Accumulators have names: what is indexed would lie in slow memory.
 
+mod reduce;
+
 use std::fmt::Write as _;
 
 use super::{
-    Abilities, Access, LOAD_WEIGHTS, Numbers, Product, Reduce, THREADS, Tokens, Variant, binding,
-    step,
+    Abilities, Access, LOAD_WEIGHTS, Numbers, Product, Reduce, Tokens, Variant, binding, step,
 };
 use crate::kernels::packed;
 use crate::model::Activation;
@@ -284,19 +285,6 @@ fn sums_{name}(row: u32, lane: u32, token: u32) -> Sums {{
         self.variant.rows * self.variant.columns * matrices
     }
 
-    /// The names of a thread's sums.
-    fn sum_names(&self) -> Vec<String> {
-        let of = |name: &'static str| {
-            let rows = 0..self.variant.rows;
-            rows.flat_map(move |row| {
-                let columns = 0..self.variant.columns;
-                columns.map(move |column| format!("{name}.of_{row}_{column}"))
-            })
-        };
-        let second = self.product.gated.map(|_| of("second"));
-        of("sums").chain(second.into_iter().flatten()).collect()
-    }
-
     fn main(&self) -> String {
         let (variant, product) = (self.variant, self.product);
         let [wide, high] = product.grid(variant);
@@ -304,16 +292,6 @@ fn sums_{name}(row: u32, lane: u32, token: u32) -> Sums {{
             format!("group.x + group.y * {wide}u")
         } else {
             "group.x".to_owned()
-        };
-        let shared = if self.needs_memory() {
-            format!(
-                "var<workgroup> shared_sums: array<f32, {}>;
-
-",
-                self.sum_count() * THREADS
-            )
-        } else {
-            String::new()
         };
         let last = product.firsts(variant).last().copied().unwrap_or(0);
         let results = (0..variant.rows).map(|row| {
@@ -341,6 +319,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let of_group = thread / {lanes}u;
 {rows}{reduce}{results}}}
 ",
+            shared = self.shared(),
             threads = variant.threads(),
             columns = variant.columns,
             lanes = variant.lanes,
@@ -395,50 +374,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 left(matrix.rows)
             );
             before += matrix.rows;
-        }
-        text
-    }
-
-    /// Whether sums go through shared memory.
-    const fn needs_memory(&self) -> bool {
-        self.variant.lanes > self.subgroup
-    }
-
-    /// Makes one sum of those of a row's threads: the upper half of them is added to the lower half until one remains.
-    fn reduce(&self) -> String {
-        let names = self.sum_names();
-        let mut text = String::new();
-        let mut offset = self.variant.lanes / 2;
-        let at = |index: usize, offset: u32| {
-            let first = index * THREADS as usize + offset as usize;
-            format!("shared_sums[thread + {first}u]")
-        };
-        let each = |line: &dyn Fn(usize, &String) -> String| -> String {
-            let lines = names.iter().enumerate();
-            lines.map(|(index, name)| line(index, name)).collect()
-        };
-        if self.needs_memory() {
-            text += &each(&|index, name| format!("    {} = {name};\n", at(index, 0)));
-        }
-        while offset >= self.subgroup && offset > 0 {
-            let sums =
-                each(&|index, _| format!("        {} += {};\n", at(index, 0), at(index, offset)));
-            let _infallible = write!(
-                text,
-                "    workgroupBarrier();
-    if (lane < {offset}u) {{
-{sums}    }}
-"
-            );
-            offset /= 2;
-        }
-        if self.needs_memory() {
-            text += &each(&|index, name| format!("    {name} = {};\n", at(index, 0)));
-        }
-        while offset > 0 {
-            text +=
-                &each(&|_, name| format!("    {name} += subgroupShuffleXor({name}, {offset}u);\n"));
-            offset /= 2;
         }
         text
     }

@@ -2,15 +2,19 @@
 
 use crate::gpu::Gpu;
 use crate::gpu::tests::{gpu, to_bytes};
-use crate::kernels::product::tests::{Case, Random, UNTOUCHED, assert_close, single};
-use crate::kernels::{Matrix, Product, Tokens};
+use crate::kernels::product::tests::{Case, Random, TOLERANCE, UNTOUCHED, assert_close, single};
+use crate::kernels::{Matrix, Product, Tile, Tokens};
 use crate::model::Activation;
 use crate::quant::QuantType;
 use crate::reference::activation::{add, gated, soft_cap};
 
 /// The whole output, with room for so many tokens.
 fn run(case: &Case, gpu: &Gpu, room: u32) -> Vec<f32> {
-    let source = case.product.tiled_source(gpu.abilities());
+    run_with(Tile::Floats, case, gpu, room)
+}
+
+fn run_with(tile: Tile, case: &Case, gpu: &Gpu, room: u32) -> Vec<f32> {
+    let source = case.product.tiled_source(tile, gpu.abilities());
     let groups = case.product.tiled_groups(room);
     case.run_as(gpu, &source, groups, to_bytes(&case.states), room)
 }
@@ -30,17 +34,51 @@ fn tiles_of_every_type_are_the_products_of_the_cpu() {
         let (rows, tokens) = shapes[turn % 3];
         let product = single(kind, rows, 3 * block.max(32));
         let case = Case::new(product, tokens, turn as u64);
-        let seen = run(&case, &gpu, tokens + 1);
-        let expected = case.expected(0);
-        for (index, number) in seen.iter().enumerate() {
-            match expected.numbers.get(index) {
-                Some(it) => {
-                    assert_close(*number, *it, expected.magnitudes[index], &(kind, index));
-                }
-                None => assert_untouched(*number),
-            }
+        check(Tile::Floats, &case, &gpu, 1.0);
+    }
+}
+
+#[test]
+fn tiles_of_halves_are_products_of_rounded_numbers() {
+    let Some(gpu) = gpu().filter(|gpu| gpu.abilities().has_half) else {
+        return;
+    };
+    for (turn, kind) in (0..).zip(QuantType::ALL) {
+        let inputs = u32::try_from(kind.quant().block_weights).expect("small");
+        let inputs = 2 * inputs.max(32);
+        let mut case = Case::new(single(kind, 67, inputs), 20, turn);
+        // Of the size that weights have.
+        let weights = Random(turn + 100).numbers(67 * inputs as usize);
+        case.blocks[0] = kind.encode(&weights).expect("whole");
+        // Both factors of a product are rounded to 11 bits.
+        check(Tile::Halves, &case, &gpu, 1.0 + 2f32.powi(-10) / TOLERANCE);
+    }
+}
+
+/// Holds tiles against the products of the CPU: errors may be so many times as large as those of 32 bits.
+fn check(tile: Tile, case: &Case, gpu: &Gpu, slack: f32) {
+    let expected = case.expected(0);
+    let seen = run_with(tile, case, gpu, case.step.tokens + 1);
+    for (index, number) in seen.iter().enumerate() {
+        let what = (&case.product.label, tile, index);
+        match expected.numbers.get(index) {
+            Some(it) => assert_close(*number, *it, slack * expected.magnitudes[index], &what),
+            None => assert_untouched(*number),
         }
     }
+}
+
+#[test]
+fn halves_of_numbers_that_are_too_large_stay_numbers() {
+    let Some(gpu) = gpu().filter(|gpu| gpu.abilities().has_half) else {
+        return;
+    };
+    let mut case = Case::new(single(QuantType::F32, 3, 64), 16, 4);
+    case.states = case.states.iter().map(|state| state * 1e6).collect();
+    let seen = run_with(Tile::Halves, &case, &gpu, 16);
+    assert!(seen.iter().all(|number| number.is_finite()), "{seen:?}");
+    let floats = run(&case, &gpu, 16);
+    assert_ne!(seen, floats);
 }
 
 #[test]
@@ -154,7 +192,7 @@ fn more_tiles_than_workgroups_of_one_direction_go_in_two() {
     assert_eq!([wide, high, deep], [32_768, 2, 2]);
     assert!(
         product
-            .tiled_source(&super::super::all_abilities())
+            .tiled_source(Tile::Floats, &super::super::all_abilities())
             .wgsl
             .contains("group.y")
     );

@@ -3,6 +3,7 @@
 use super::*;
 
 const DEMAND: Demand = Demand {
+    has_packed: false,
     context_tokens: 1000,
     sessions: 3,
     batch_tokens: 128,

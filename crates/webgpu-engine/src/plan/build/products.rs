@@ -3,7 +3,7 @@
 
 use super::Builder;
 use crate::gpu::{GpuError, Source};
-use crate::kernels::{Matrix, Numbers, Product, Tokens, Variant};
+use crate::kernels::{Matrix, Numbers, Product, Tile, Tokens, Variant};
 use crate::model::ModelTensor;
 use crate::plan::Tensor;
 use crate::plan::dispatch::Work;
@@ -18,6 +18,8 @@ pub(super) struct Products<'a> {
     pub(super) bias: Option<ModelTensor>,
     pub(super) gated: bool,
     pub(super) is_output: bool,
+    /// Whether its inputs are of a size that 16 bits hold: behind a norm, or averages. Others grow with the model.
+    pub(super) is_tame: bool,
 }
 
 impl<'p> Builder<'p> {
@@ -101,7 +103,12 @@ impl<'p> Builder<'p> {
         let abilities = self.gpu.abilities();
         let (floats, packed) = wanted.inputs;
         if !wanted.is_output && self.choice.is_tiled(self.batch) {
-            let source = product.tiled_source(abilities);
+            let tile = if wanted.is_tame {
+                self.choice.tile
+            } else {
+                Tile::Floats
+            };
+            let source = product.tiled_source(tile, abilities);
             return (Work::Tiled(product), source, floats);
         }
         let tokens = if wanted.is_output {

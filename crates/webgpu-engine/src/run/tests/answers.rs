@@ -7,9 +7,8 @@ use crate::gguf;
 use crate::gpu::GpuError;
 use crate::gpu::Wish;
 use crate::gpu::tests::{gpu, open};
-use crate::plan::Tuned;
 use crate::reference::sampling::{Rules, draw, log_probability};
-use crate::run::{Drawn, Ended, Request, RunError, Session, Tuning};
+use crate::run::{Drawn, Ended, Request, RunError, Session};
 
 const PROMPT: [u32; 12] = [1, 80, 111, 37, 9, 80, 111, 37, 64, 5, 100, 23];
 
@@ -24,7 +23,7 @@ fn engine(family: Family, context: u32) -> Option<(Arc<Engine>, Vec<u8>)> {
     Some((engine, file))
 }
 
-fn request(tokens: u32) -> Request {
+pub(super) fn request(tokens: u32) -> Request {
     Request {
         ignores_end: true,
         ..Request::greedy(PROMPT.to_vec(), tokens)
@@ -45,11 +44,11 @@ fn drawn(tokens: u32, seed: u64) -> Request {
     }
 }
 
-async fn session(engine: &Arc<Engine>) -> Session {
+pub(super) async fn session(engine: &Arc<Engine>) -> Session {
     engine.session().await.expect("fits")
 }
 
-async fn all(session: &mut Session, request: Request) -> (Vec<u32>, Option<Ended>) {
+pub(super) async fn all(session: &mut Session, request: Request) -> (Vec<u32>, Option<Ended>) {
     let mut answer = session.answer(request, None).await.expect("begins");
     while answer.next().await.expect("goes on").is_some() {}
     (answer.drawn().to_vec(), answer.ended())
@@ -376,14 +375,26 @@ fn a_context_that_no_kernel_can_be_lent_is_refused_by_the_header_with_the_number
 
 #[test]
 fn the_memory_that_was_reckoned_is_the_memory_that_is_taken() {
-    let Some(gpu) = gpu().map(Arc::new) else {
-        return;
-    };
-    for family in [Family::Llama, Family::Gemma3] {
+    let all = [
+        (false, Family::Llama, Some(Numbers::Float)),
+        (false, Family::Gemma3, Some(Numbers::Float)),
+        (false, Family::Llama, Some(Numbers::PackedDot)),
+        // With room for a tuning run that takes whole numbers.
+        (true, Family::Llama, None),
+    ];
+    for (is_card, family, numbers) in all {
+        let wish = Wish {
+            is_card,
+            ..Wish::default()
+        };
+        let Some(gpu) = open(wish).map(Arc::new) else {
+            return;
+        };
         let before = gpu.counters().read();
         let file = bytes(family, QuantType::Q6K);
         let settings = Settings {
             sessions: 2,
+            numbers,
             ..settings(CacheType::F16, 1)
         };
         let engine = load(&gpu, &file, settings).expect("can be run");
@@ -440,37 +451,5 @@ fn who_gives_up_waiting_for_a_token_loses_none() {
         }
         while answer.next().await.expect("goes on").is_some() {}
         assert_eq!(answer.drawn(), whole);
-    });
-}
-
-#[test]
-fn tuning_takes_what_is_faster_and_changes_no_answer() {
-    let wish = Wish {
-        is_card: true,
-        ..Wish::default()
-    };
-    let Some(gpu) = open(wish).map(Arc::new) else {
-        return;
-    };
-    let file = bytes(Family::Llama, QuantType::Q4_0);
-    let mut engine = load(&gpu, &file, settings(CacheType::F32, 1)).expect("can be run");
-    pollster::block_on(async {
-        let (before, _) = all(&mut session(&engine).await, request(10)).await;
-        // A clock by which everything that is measured later takes less time than what came before it.
-        let time = std::cell::Cell::new((0.0, 1.0));
-        let clock = || {
-            let (now, pace) = time.get();
-            time.set((now + pace, pace / 1.01));
-            now
-        };
-        let own = Arc::get_mut(&mut engine).expect("no session has it");
-        let tuning = own.tune(clock).await.expect("is measured");
-        assert!(!tuning.shapes.is_empty());
-        let last = |tuned: &Tuned| (tuned.lanes, tuned.rows) == (64, 4);
-        assert!(tuning.shapes.iter().all(|(_, tuned)| last(tuned)));
-        assert_eq!(Tuning::from_text(&tuning.to_text()), tuning);
-        assert_eq!(Tuning::from_text("1,2 3 4 5 6\nno"), Tuning::default());
-        let (after, _) = all(&mut session(&engine).await, request(10)).await;
-        assert_eq!(before, after);
     });
 }

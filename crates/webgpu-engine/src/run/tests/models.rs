@@ -21,11 +21,16 @@ fn distance(one: &[f32], other: &[f32]) -> f32 {
 
 /// The largest distance of the device's rows from the reference's.
 fn farthest(gpu: &Arc<Gpu>, file: &[u8], settings: &Settings) -> f32 {
+    let engine = load(gpu, file, settings.clone()).expect("can be run");
+    farthest_of(&engine, file)
+}
+
+/// The same of a model that is loaded.
+pub(super) fn farthest_of(engine: &Arc<Engine>, file: &[u8]) -> f32 {
     let model = reference::tests::load(file);
-    let mut session = model.session(settings.cache);
+    let mut session = model.session(engine.demand().cache);
     let expected = session.read(&TOKENS).expect("within the context");
     let width = model.config().vocabulary as usize;
-    let engine = load(gpu, file, settings.clone()).expect("can be run");
     let mut distances = Vec::new();
     let mut rows = expected.chunks_exact(width);
     pollster::block_on(async {
