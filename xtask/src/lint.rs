@@ -13,7 +13,7 @@ use crate::setup::{Purpose, setup};
 use crate::tidy;
 
 /// What compiles natively in the dev profile.
-const NATIVE: [&str; 20] = [
+const NATIVE: [&str; 21] = [
     "benches",
     "browser-node",
     "echo",
@@ -24,6 +24,7 @@ const NATIVE: [&str; 20] = [
     "openai-api",
     "catalog",
     "chat-format",
+    "gguf",
     "gguf-writer",
     "model-files",
     "sampling",
@@ -37,7 +38,7 @@ const NATIVE: [&str; 20] = [
 ];
 
 /// What runs in the Worker or in a page.
-const WASM: [&str; 12] = [
+const WASM: [&str; 13] = [
     "browser-node",
     "echo",
     "protocol",
@@ -46,6 +47,7 @@ const WASM: [&str; 12] = [
     "client-session",
     "openai-api",
     "catalog",
+    "gguf",
     "sampling",
     "webgpu-engine",
     "edge-relay",

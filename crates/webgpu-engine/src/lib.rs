@@ -8,7 +8,6 @@
 //! Dependencies point one way, from `run` over `model`, `kernels`, `gpu`, `quant` and `tokenizer` to `gguf`. What it is
 //! not: it fetches nothing, reads no file and has no clock; the caller brings the bytes.
 
-pub mod gguf;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
@@ -17,3 +16,5 @@ pub mod quant;
 pub mod reference;
 pub mod run;
 pub mod tokenizer;
+
+pub use gguf;

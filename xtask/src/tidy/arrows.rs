@@ -9,7 +9,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("wire", &["protocol"]),
     (
         "data",
-        &["catalog", "chat-format", "gguf-writer", "sampling"],
+        &["catalog", "chat-format", "gguf", "gguf-writer", "sampling"],
     ),
     (
         "brains",

@@ -2,7 +2,9 @@
 
 use std::io::Read;
 
-use super::{GgufError, Metadata, Source, Value};
+use gguf::Metadata;
+
+use super::{GgufError, number, parse};
 
 /// Encoders that bring every picture, or each piece of one, to the same size, and are plain vision transformers: CLIP as
 /// in `LLaVA`, and `SigLIP` as in Gemma 3 and `SmolVLM`.
@@ -28,19 +30,15 @@ pub struct Encoder {
 
 /// Reads the header of an encoder; `None` where it is of another kind, whose pictures have many sizes.
 pub fn read_encoder(file: impl Read) -> Result<Option<Encoder>, GgufError> {
-    let (metadata, _) = Source::new(file).metadata()?;
-    Ok(encoder(&metadata))
+    Ok(encoder(&parse(file)?.metadata))
 }
 
 fn encoder(metadata: &Metadata) -> Option<Encoder> {
-    let text = |key: &str| match metadata.get(key)? {
-        Value::Text(text) => Some(text.as_str()),
-        Value::Number(_) | Value::Numbers(_) | Value::Count(_) => None,
-    };
+    let text = |key: &str| metadata.text(key).ok().flatten();
     let kind = text("clip.projector_type").or_else(|| text("clip.vision.projector_type"))?;
-    let number = |name: &str| match metadata.get(&format!("clip.vision.{name}"))? {
-        Value::Number(number) => Some(*number).filter(|number| *number > 0),
-        Value::Text(_) | Value::Numbers(_) | Value::Count(_) => None,
+    let number = |name: &str| {
+        let number = number(metadata, &format!("clip.vision.{name}"));
+        number.filter(|number| *number > 0)
     };
     let side = |name: &str| number(name).filter(|side| *side <= SIDE_MAX);
     let encoder = Encoder {

@@ -1,16 +1,9 @@
-//! Which tensors a GGUF file holds: their types and dimensions, which stand behind the metadata. Of interest are those
-//! that numbers are multiplied with, since a processor may keep these a second time, in an order that suits it.
+//! Which tensors of a GGUF file numbers are multiplied with: their types and dimensions. A processor may keep these a
+//! second time, in an order that suits it.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
-use super::{GgufError, Source};
-
-/// Tensors of a file; the largest known models have some two thousand.
-pub(super) const TENSORS_MAX: u64 = 1 << 16;
-
-/// Dimensions of a tensor, as ggml has them.
-const DIMENSIONS_MAX: u32 = 4;
+use gguf::TensorInfo;
 
 /// Makes embeddings of tokens, and where there is no [`OUTPUT`] is multiplied with as well.
 const TOKEN_EMBEDDING: &str = "token_embd.weight";
@@ -42,34 +35,24 @@ pub struct Matrix {
 /// How often there is a matrix like this.
 pub type Matrices = BTreeMap<Matrix, u64>;
 
-/// Reads the list of tensors, which has so many entries. `is_encoder`: no logits are made.
-pub(super) fn read<R: Read>(
-    source: &mut Source<R>,
-    tensors: u64,
-    is_encoder: bool,
-) -> Result<Matrices, GgufError> {
+/// Counts the matrices of a file. `is_encoder`: no logits are made.
+pub(super) fn matrices(tensors: &[TensorInfo], is_encoder: bool) -> Matrices {
     let mut matrices = Matrices::new();
     let mut embedding = None;
     let mut has_output = is_encoder;
-    for _ in 0..tensors {
-        let name = source.text()?.unwrap_or_default();
-        let count = u32::from_le_bytes(source.bytes()?);
-        if count > DIMENSIONS_MAX {
-            return Err(GgufError::Damaged);
-        }
-        let mut dimensions = [1; DIMENSIONS_MAX as usize];
-        for dimension in dimensions.iter_mut().take(count as usize) {
-            *dimension = u64::from_le_bytes(source.bytes()?);
-        }
-        let kind = u32::from_le_bytes(source.bytes()?);
-        let _offset = u64::from_le_bytes(source.bytes()?);
-        let [columns, rows, depth, more] = dimensions;
+    for tensor in tensors {
+        let name = tensor.name.as_str();
+        let (columns, rows, depth) = match *tensor.dimensions.as_slice() {
+            [columns, rows] => (columns, rows, 1),
+            [columns, rows, depth] | [columns, rows, depth, 1] => (columns, rows, depth),
+            _ => continue,
+        };
         let is_looked_up = LOOKED_UP.iter().any(|start| name.starts_with(start));
-        if count < 2 || more != 1 || is_looked_up || !name.ends_with(".weight") {
+        if is_looked_up || !name.ends_with(".weight") {
             continue;
         }
         let matrix = Matrix {
-            kind,
+            kind: tensor.kind.id,
             columns,
             rows,
             depth,
@@ -85,5 +68,5 @@ pub(super) fn read<R: Read>(
     if let Some(embedding) = embedding.filter(|_| !has_output) {
         *matrices.entry(embedding).or_default() += 1;
     }
-    Ok(matrices)
+    matrices
 }

@@ -302,7 +302,7 @@ fn window(keys: &Keys<'_>, layers: u32) -> Result<Option<Window>, Refusal> {
     let name = "attention.sliding_window_pattern";
     let key = keys.key(name);
     let flags: Vec<bool> = if let Some(Value::Numbers(flags)) = keys.metadata.value(&key) {
-        let is_set = |flag: crate::gguf::Scalar| match flag.flag() {
+        let is_set = |flag: gguf::Scalar| match flag.flag() {
             None => flag.signed().is_some_and(|number| number != 0),
             Some(flag) => flag,
         };

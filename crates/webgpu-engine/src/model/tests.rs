@@ -330,3 +330,16 @@ fn the_largest_gemma_scales_attention_by_its_width() {
     let other = small("gemma3").config().attention_scale;
     assert_eq!(other.to_bits(), (1.0 / 32.0f32.sqrt()).to_bits());
 }
+
+#[test]
+fn weights_lie_where_the_header_says() {
+    let mut writer = GgufWriter::default();
+    writer.set("general.architecture", Value::Text("llama".to_owned()));
+    writer.tensor("t", &[3, 2], vec![1.0; 6]).expect("fits");
+    let bytes = writer.to_bytes();
+    let header = gguf::read(&bytes, Some(bytes.len() as u64)).expect("a header");
+    let range = header.range(header.tensor("t").expect("is there"));
+    let range =
+        usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small");
+    assert_eq!(bytes[range], 1.0f32.to_le_bytes().repeat(6));
+}

@@ -190,7 +190,7 @@ fn what_8_bits_lose_is_little() {
 #[test]
 fn there_is_room_for_what_is_packed() {
     let file = crate::reference::tests::bytes(Family::Llama, QuantType::F32);
-    let header = crate::gguf::read(&file, None).expect("a header");
+    let header = gguf::read(&file, None).expect("a header");
     let config = Config::read(&header).expect("can be run");
     let demand = Demand {
         context_tokens: 100,

@@ -68,7 +68,7 @@ pub enum GgufError {
     /// A tensor that comes twice.
     #[error("the GGUF file has two tensors called `{0}`")]
     TensorTwice(String),
-    /// No dimension, more than four, one of nothing, or a product beyond 64 bits.
+    /// More than four dimensions, one of nothing, or a product beyond 64 bits.
     #[error("tensor `{0}` of the GGUF file has an impossible shape")]
     Shape(String),
     /// A type that ggml does not have, or no longer.

@@ -69,9 +69,14 @@ impl TensorType {
     pub fn from_id(id: u32) -> Option<Self> {
         TYPES.iter().find(|kind| kind.id == id).copied()
     }
+
+    /// A type that is not known: as if its weights took no bytes, since nobody knows how many they take.
+    pub const fn unknown(id: u32) -> Self {
+        kind(id, "unknown", 1, 0)
+    }
 }
 
-/// A shape of one to four dimensions. As in ggml, the one that changes quickest comes first: a matrix's first dimension
+/// A shape of up to four dimensions; a single number has none. As in ggml, the one that changes quickest comes first: a matrix's first dimension
 /// is the length of its rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Dimensions {
@@ -80,7 +85,7 @@ pub struct Dimensions {
 }
 
 impl Dimensions {
-    /// None where there are none or too many, where one is zero, or where their product is beyond 64 bits.
+    /// None where there are too many, where one is zero, or where their product is beyond 64 bits.
     pub fn new(lengths: &[u64]) -> Option<Self> {
         let mut all = [1; DIMENSIONS_MAX as usize];
         let (filled, _) = all.split_at_mut_checked(lengths.len())?;
@@ -88,7 +93,7 @@ impl Dimensions {
         let product = lengths
             .iter()
             .try_fold(1u64, |product, length| product.checked_mul(*length))?;
-        (!lengths.is_empty() && product > 0).then_some(Self {
+        (product > 0).then_some(Self {
             lengths: all,
             count: lengths.len(),
         })
@@ -103,7 +108,7 @@ impl Dimensions {
     }
 
     /// The shape of a matrix. Its two lengths are below 2³², so that their product has 64 bits.
-    pub(crate) const fn matrix(row: u64, rows: u64) -> Self {
+    pub const fn matrix(row: u64, rows: u64) -> Self {
         Self {
             lengths: [row, rows, 1, 1],
             count: 2,
@@ -161,7 +166,7 @@ pub struct TensorInfo {
     pub kind: TensorType,
     /// Where it begins, in bytes after [`super::Header::data_offset`].
     pub offset: u64,
-    /// How many bytes it takes.
+    /// How many bytes it takes; none where its type is not known.
     pub bytes: u64,
 }
 
@@ -170,11 +175,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shape_has_one_to_four_dimensions_of_something() {
+    fn a_shape_has_up_to_four_dimensions_of_something() {
         let shape = Dimensions::new(&[64, 3]).expect("a matrix");
         assert_eq!((shape.row(), shape.rows(), shape.weights()), (64, 3, 192));
         assert_eq!(shape.to_string(), "[64, 3]");
-        assert_eq!(Dimensions::new(&[]), None);
+        let number = Dimensions::new(&[]).expect("a number");
+        assert_eq!((number.as_slice(), number.weights()), (&[][..], 1));
         assert_eq!(Dimensions::new(&[1; 5]), None);
         assert_eq!(Dimensions::new(&[7, 0]), None);
         assert_eq!(Dimensions::new(&[1 << 32, 1 << 32]), None);

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use webgpu_engine::gguf::{GgufError, Parser, Progress, limits};
+use gguf::{GgufError, Parser, Progress, limits};
 
 thread_local! {
     // Each test runs on a thread of its own, and so does what it counts.

@@ -9,7 +9,7 @@ use super::limits::{
     HEADER_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, TENSORS_MAX, TEXT_BYTES_MAX,
 };
 use super::metadata::{Metadata, Numbers, ScalarKind, Texts, Value};
-use super::{GgufError, Header};
+use super::{GgufError, Header, TensorType};
 
 /// GGUF's numbers for types that are not of one size.
 const TEXT: u32 = 8;
@@ -33,6 +33,7 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Parser {
     file_bytes: Option<u64>,
+    takes_unknown_types: bool,
     /// Where the field that is awaited begins in the file.
     position: u64,
     field: Field,
@@ -83,6 +84,7 @@ impl Parser {
     pub const fn new(file_bytes: Option<u64>) -> Self {
         Self {
             file_bytes,
+            takes_unknown_types: false,
             position: 0,
             field: Field::Magic,
             wanted: 4,
@@ -94,6 +96,14 @@ impl Parser {
             metadata: Metadata::EMPTY,
             index: Index::EMPTY,
         }
+    }
+
+    /// Takes tensors of types that ggml does not have, or not yet, as [`TensorType::unknown`] instead of refusing the
+    /// file: for those who want to know of the tensors but not to read them.
+    #[must_use]
+    pub const fn with_unknown_types(mut self) -> Self {
+        self.takes_unknown_types = true;
+        self
     }
 
     /// Takes the next bytes of the file. After the header, or an error, there is nothing more to take.
@@ -303,8 +313,13 @@ impl Parser {
         let lengths = dimensions.chunks_exact(8).map(|length| u64_at(length, 0));
         let lengths: Vec<u64> = lengths.collect();
         let name = std::mem::take(&mut self.key);
-        self.index
-            .add(name, &lengths, u32_at(rest, 0), u64_at(rest, 4))?;
+        let id = u32_at(rest, 0);
+        let kind = match TensorType::from_id(id) {
+            Some(kind) => kind,
+            None if self.takes_unknown_types => TensorType::unknown(id),
+            None => return Err(GgufError::TensorType { name, kind: id }),
+        };
+        self.index.add(name, &lengths, kind, u64_at(rest, 4))?;
         self.next()
     }
 

@@ -42,14 +42,11 @@ impl Index {
         &mut self,
         name: String,
         lengths: &[u64],
-        kind: u32,
+        kind: TensorType,
         offset: u64,
     ) -> Result<(), GgufError> {
         let Some(dimensions) = Dimensions::new(lengths) else {
             return Err(GgufError::Shape(name));
-        };
-        let Some(kind) = TensorType::from_id(kind) else {
-            return Err(GgufError::TensorType { name, kind });
         };
         if !dimensions.row().is_multiple_of(kind.block_weights) {
             return Err(GgufError::PartialBlock {

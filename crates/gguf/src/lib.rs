@@ -4,8 +4,8 @@
 //! pieces of any size ─▶ Parser::push ─▶ More … ─▶ Whole { taken, header }
 //! ```
 //!
-//! What it is not: a judge of models. Whether one can be run is said by [`crate::model`]; here a file is refused only
-//! where it breaks its format or a limit. Everything in a header was written by somebody else: each length has a limit
+//! What it is not: a judge of models. Whether one can be run, and in how much memory, is said by whoever reads the
+//! header; here a file is refused only where it breaks its format or a limit. Everything in a header was written by somebody else: each length has a limit
 //! ([`limits`]), nothing is allocated beyond what has come, and what is not understood is an error, never a guess.
 //!
 //! The format is described in `docs/gguf.md` of the ggml project.
