@@ -68,6 +68,7 @@ fuzz_target!(|input: (bool, bool, &[u8])| {
             batch_tokens: u32::MAX,
             logit_rows: u32::MAX,
             cache: CacheType::F32,
+            has_packed: true,
         };
         let need = MemoryNeed::of(&config, &header, &demand);
         assert!(need.total() >= need.weights);
