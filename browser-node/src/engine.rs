@@ -1,6 +1,7 @@
 //! What JavaScript holds: a device, and the model on it.
 
 mod answer;
+mod chat;
 mod load;
 
 use std::cell::{Cell, RefCell};
@@ -66,8 +67,7 @@ impl Engine {
 
     /// What was done on this device so far: [`Figures`].
     pub fn figures(&self) -> Result<String, JsValue> {
-        let counts = self.gpu().counters().read();
-        json(&Figures::new(&counts, heap::peak_bytes()))
+        json(&self.figures_now())
     }
 
     /// Bytes a second that the adapter can stream.
@@ -97,6 +97,10 @@ impl Engine {
 impl Engine {
     fn gpu(&self) -> Arc<Gpu> {
         Arc::clone(&self.gpu.borrow())
+    }
+
+    fn figures_now(&self) -> Figures {
+        Figures::new(&self.gpu().counters().read(), heap::peak_bytes())
     }
 
     /// The device for a model. Browsers free the buffers of the one before when their collector comes, which may be long

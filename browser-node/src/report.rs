@@ -1,8 +1,10 @@
 //! What crosses to JavaScript, as JSON.
 
+use chat_format::logprobs::TokenLogprob;
+use protocol::answer::PieceKind;
 use serde::Serialize;
 use webgpu_engine::gpu::{Abilities, Access, Counts, Source};
-use webgpu_engine::run::{Ended, Engine, LogProbabilities, Session};
+use webgpu_engine::run::{Ended, Engine, LogProbabilities, Session, TextEnded, TextPiece};
 
 /// The adapter and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -168,6 +170,10 @@ impl From<LogProbabilities> for Told {
 pub enum Reason {
     /// The model says so.
     EndOfText,
+    /// A stop string came.
+    StopString,
+    /// All calls of tools that there may be were made.
+    CallsMade,
     /// As many tokens as were asked for.
     TokensMax,
     /// The context is full.
@@ -187,6 +193,21 @@ impl From<Ended> for Reason {
     }
 }
 
+impl Reason {
+    /// Of an answer as text; none where somebody wanted no more of it.
+    pub const fn of_text(ended: TextEnded) -> Option<Self> {
+        match ended {
+            TextEnded::EndOfText => Some(Self::EndOfText),
+            TextEnded::StopString => Some(Self::StopString),
+            TextEnded::CallsMade => Some(Self::CallsMade),
+            TextEnded::TokensMax => Some(Self::TokensMax),
+            TextEnded::ContextFull => Some(Self::ContextFull),
+            TextEnded::NothingAllowed => Some(Self::NothingAllowed),
+            TextEnded::Cancelled => None,
+        }
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answered {
@@ -198,6 +219,61 @@ pub struct Answered {
     /// what the adapter can stream, they tell a speed as a share of it.
     pub token_bytes: u64,
     /// Figures when the first token came, …
+    pub at_first: Option<Figures>,
+    /// … and at the end.
+    pub at_end: Figures,
+}
+
+/// An answer as text begins: its prompt is about to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Begun {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+}
+
+/// A piece of an answer as text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Said {
+    /// What the text is.
+    pub kind: PieceKind,
+    /// Whole characters.
+    pub text: String,
+    /// The tokens that it stands for.
+    pub ids: Vec<u32>,
+    /// Tokens of the answer so far, those whose text is not decided and the given ones among them.
+    pub tokens: u32,
+    /// Of tokens of text, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+impl Said {
+    /// Puts it together.
+    pub fn new(piece: TextPiece, tokens: u32) -> Self {
+        Self {
+            kind: piece.kind.into(),
+            text: piece.text,
+            ids: piece.tokens,
+            tokens,
+            logprobs: piece.logprobs,
+        }
+    }
+}
+
+/// The end of an answer as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Chatted {
+    /// All tokens of the answer as the model reads them, given ones and a stop string's among them.
+    pub tokens: Vec<u32>,
+    /// Why there are no more.
+    pub ended: Option<Reason>,
+    /// Tokens of the prompt, …
+    pub prompt_tokens: u32,
+    /// … and how many of them were not read again.
+    pub cached_tokens: u32,
+    /// Tokens of the answer, as a client counts them.
+    pub answer_tokens: u32,
+    /// Figures when the first piece came, …
     pub at_first: Option<Figures>,
     /// … and at the end.
     pub at_end: Figures,

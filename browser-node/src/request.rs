@@ -1,5 +1,9 @@
 //! What JavaScript asks for, as JSON. What is left out is as the engine has it by itself.
 
+mod chat;
+
+pub use chat::{Chat, Given, Part};
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use webgpu_engine::kernels::Numbers;
@@ -65,72 +69,81 @@ pub struct Generate {
     pub given: Vec<u32>,
     /// Tokens of the answer, the given ones among them.
     pub tokens_max: u32,
-    /// Left out, the likeliest token is taken.
+    /// Whether the end of the text is a token as any other.
     #[serde(default)]
+    pub ignores_end: bool,
+    /// How they are drawn.
+    #[serde(flatten)]
+    pub drawing: Drawing,
+}
+
+/// How the tokens of an answer are drawn.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Drawing {
+    /// Left out, the likeliest token is taken.
     pub temperature: f32,
     /// So many of the likeliest tokens; 0 means all.
-    #[serde(default)]
     pub top_k: u32,
     /// The likeliest tokens that sum up to this.
     pub top_p: Option<f32>,
     /// At least this share of the likeliest token's probability.
-    #[serde(default)]
     pub min_p: f32,
     /// Subtracted from a token's logit once per time that it was drawn.
-    #[serde(default)]
     pub frequency_penalty: f32,
     /// Subtracted from the logit of a token that was drawn at all.
-    #[serde(default)]
     pub presence_penalty: f32,
     /// Added to the logits of tokens.
-    #[serde(default)]
     pub biases: Vec<(u32, f32)>,
     /// How many alternatives are told with each token, and its log-probability; none tells neither.
     pub alternatives: Option<u32>,
     /// What draws depend on: a number, or its decimal digits as a text, since JavaScript's numbers are exact up to 2⁵³
     /// only.
-    #[serde(default, deserialize_with = "seed")]
-    pub seed: u64,
+    #[serde(deserialize_with = "seed")]
+    pub seed: Option<u64>,
     /// Tokens that share one read-back.
     pub shared: Option<u32>,
-    /// Whether the end of the text is a token as any other.
-    #[serde(default)]
-    pub ignores_end: bool,
+}
+
+impl From<Drawing> for Rules {
+    fn from(drawing: Drawing) -> Self {
+        Self {
+            temperature: drawing.temperature,
+            top_k: drawing.top_k,
+            top_p: drawing.top_p.unwrap_or(Self::default().top_p),
+            min_p: drawing.min_p,
+            frequency_penalty: drawing.frequency_penalty,
+            presence_penalty: drawing.presence_penalty,
+            biases: drawing.biases,
+        }
+    }
 }
 
 /// A number or its digits.
-fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Written {
         Number(u64),
         Digits(String),
     }
-    match Written::deserialize(deserializer)? {
-        Written::Number(number) => Ok(number),
-        Written::Digits(digits) => digits.parse().map_err(D::Error::custom),
+    match Option::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Written::Number(number)) => Ok(Some(number)),
+        Some(Written::Digits(digits)) => digits.parse().map(Some).map_err(D::Error::custom),
     }
 }
 
 impl From<Generate> for Request {
     fn from(generate: Generate) -> Self {
         let request = Self::greedy(generate.tokens, generate.tokens_max);
-        let rules = Rules::default();
         Self {
-            alternatives: generate.alternatives,
+            alternatives: generate.drawing.alternatives,
             given: generate.given,
-            rules: Rules {
-                temperature: generate.temperature,
-                top_k: generate.top_k,
-                top_p: generate.top_p.unwrap_or(rules.top_p),
-                min_p: generate.min_p,
-                frequency_penalty: generate.frequency_penalty,
-                presence_penalty: generate.presence_penalty,
-                biases: generate.biases,
-            },
-            seed: generate.seed,
-            shared: generate.shared.unwrap_or(request.shared),
+            seed: generate.drawing.seed.unwrap_or(0),
+            shared: generate.drawing.shared.unwrap_or(request.shared),
             ignores_end: generate.ignores_end,
+            rules: generate.drawing.into(),
             ..request
         }
     }
@@ -184,5 +197,7 @@ mod tests {
     #[test]
     fn a_field_that_nobody_knows_is_refused() {
         assert!(serde_json::from_str::<Load>(r#"{"contekst_tokens": 5}"#).is_err());
+        let wrong = r#"{"tokens": [1], "tokens_max": 3, "temprature": 1}"#;
+        assert!(serde_json::from_str::<Generate>(wrong).is_err());
     }
 }

@@ -2,11 +2,14 @@
 //
 // The page says   { id, call, … }            one of CALLS, with what it takes
 //                 { id, cancel: true }       ends the call of this id; it answers with an error named AbortError
-// The worker says { id, event }              what happens meanwhile: { bytes, bytes_all } or { token, text, tokens, … };
-//                                            the last text of an answer that ends within a character has no token
+// The worker says { id, event }              what happens meanwhile. A load: { bytes, bytes_all }. A chat, whose texts
+//                                            are whole characters: { prompt_tokens }, then { kind, text, ids, tokens,
+//                                            at_ms }. An answer in tokens: { token, text, tokens, at_ms }; the last
+//                                            text of one that ends within a character has no token
 //                 { id, result } or { id, error: { name, message } }   the end of the call
 //
-// An error named LostError says that the device is gone: open and load again, then go on with the tokens as `given`.
+// An error named LostError says that the device is gone: open and load again, then go on with the tokens, or the chat's
+// events, as `given`.
 // Calls overlap only where that makes sense: figures and destroy may come while an answer is being made; a load or
 // another answer is refused then; open ends what is under way with a LostError.
 
@@ -99,7 +102,29 @@ const CALLS = {
   async encode({ text, whole = true, special = false }) {
     return { tokens: [...opened().encode(text, whole, special)] };
   },
-  // An answer to `tokens`, or to `prompt` as encode reads it. The rest is browser-node/src/request.rs `Generate`; with
+  // An answer as text, to `messages` in the words of the file's template or to a plain `prompt`; the rest is
+  // browser-node/src/request/chat.rs `Chat`. `kind` of an event is text, reasoning or tool_call, `ids` are the tokens that
+  // its text stands for, `tokens` counts all so far; with `alternatives` there are `logprobs`. The result's `text` is what
+  // was said in this call.
+  async chat(request, happened, signal) {
+    let text = "";
+    let first_ms;
+    const start = performance.now();
+    const came = (written) => {
+      const event = JSON.parse(written);
+      const at_ms = performance.now() - start;
+      if (event.ids !== undefined) {
+        first_ms ??= at_ms;
+      }
+      if (event.kind === "text") {
+        text += event.text;
+      }
+      happened({ ...event, at_ms });
+    };
+    const chatted = await opened().chat(JSON.stringify(request), came, signal);
+    return { ...JSON.parse(chatted), text, first_ms, ms: performance.now() - start };
+  },
+  // An answer in tokens, to `tokens`, or to `prompt` as encode reads it. The rest is browser-node/src/request.rs `Generate`; with
   // `alternatives` events have log_probability and alternatives, as report.rs `Told` has them.
   async generate({ prompt, whole = true, special = false, ...request }, happened, signal) {
     const tokens = request.tokens ?? [...opened().encode(prompt, whole, special)];

@@ -1,6 +1,7 @@
 //! The engine for WebGPU in a worker of a real Chromium: the same kernels, the same answers as natively, little memory.
 
 mod answers;
+mod chats;
 mod kernels;
 mod memory;
 

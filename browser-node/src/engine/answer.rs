@@ -6,12 +6,12 @@ use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::AbortSignal;
-use webgpu_engine::run::{self, Request, Session};
+use webgpu_engine::run::{Request, Session};
 use webgpu_engine::tokenizer::Encoding;
 
 use super::load::run_failed;
-use super::{Engine, cancellable, failed, heap, json};
-use crate::report::{Answered, Figures, Told};
+use super::{Engine, cancellable, failed, json};
+use crate::report::{Answered, Told};
 use crate::request::Generate;
 use crate::turn::Work;
 
@@ -38,12 +38,10 @@ impl Engine {
         signal: AbortSignal,
     ) -> Result<String, JsValue> {
         let request: Generate = serde_json::from_str(&request).map_err(failed)?;
-        let _turn = self.turn.take(Work::Answer).map_err(failed)?;
-        let (model, mut session) = self.take_session()?;
-        let answered = self.answer(&model, &mut session, request.into(), &drawn);
-        let answered = cancellable(&signal, answered).await;
-        self.put_back(session);
-        json(&answered?)
+        let answered = self.in_turn(Work::Answer, &signal, async |session| {
+            self.answer(session, request.into(), &drawn).await
+        });
+        json(&answered.await?)
     }
 
     /// Reads tokens from an empty session on and gives `visit` the row of logits behind each of them.
@@ -53,30 +51,37 @@ impl Engine {
         visit: js_sys::Function,
         signal: AbortSignal,
     ) -> Result<(), JsValue> {
-        let _turn = self.turn.take(Work::Logits).map_err(failed)?;
-        let (_model, mut session) = self.take_session()?;
-        let mut thrown = None;
-        let read = session.logits(&tokens, |row| {
-            if thrown.is_none() {
-                let row = Float32Array::from(row);
-                thrown = visit.call1(&JsValue::NULL, &row).err();
-            }
+        let read = self.in_turn(Work::Logits, &signal, async |session| {
+            let mut thrown = None;
+            let read = session.logits(&tokens, |row| {
+                if thrown.is_none() {
+                    let row = Float32Array::from(row);
+                    thrown = visit.call1(&JsValue::NULL, &row).err();
+                }
+            });
+            read.await.map_err(|error| run_failed(&error))?;
+            thrown.map_or(Ok(()), Err)
         });
-        let read = async { read.await.map_err(|error| run_failed(&error)) };
-        let read = cancellable(&signal, read).await;
-        self.put_back(session);
-        read?;
-        thrown.map_or(Ok(()), Err)
+        read.await
     }
 }
 
 impl Engine {
-    /// The model and its session. Who takes it has the turn.
-    fn take_session(&self) -> Result<(Arc<run::Engine>, Session), JsValue> {
-        let model = self.model()?;
+    /// Does work on the session, unless something else is under way, until it is over or the signal says that nobody wants
+    /// it any more.
+    pub(super) async fn in_turn<T>(
+        &self,
+        what: Work,
+        signal: &AbortSignal,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, JsValue>,
+    ) -> Result<T, JsValue> {
+        let _turn = self.turn.take(what).map_err(failed)?;
+        self.model()?;
         let session = self.session.take();
-        let session = session.ok_or_else(|| failed("the model has no session"))?;
-        Ok((model, session))
+        let mut session = session.ok_or_else(|| failed("the model has no session"))?;
+        let done = cancellable(signal, work(&mut session)).await;
+        self.put_back(session);
+        done
     }
 
     /// Keeps the session for the next answer, where its model is still the one that is loaded.
@@ -92,21 +97,19 @@ impl Engine {
 
     async fn answer(
         &self,
-        model: &run::Engine,
         session: &mut Session,
         request: Request,
         drawn: &js_sys::Function,
     ) -> Result<Answered, JsValue> {
-        let gpu = self.gpu();
+        let model = Arc::clone(session.engine());
         let prompt_tokens = request.prompt.len() + request.given.len();
-        let figures = || Figures::new(&gpu.counters().read(), heap::peak_bytes());
         let mut answer = session
             .answer(request, None)
             .await
             .map_err(|error| run_failed(&error))?;
         let mut first = None;
         while let Some(next) = answer.next().await.map_err(|error| run_failed(&error))? {
-            first.get_or_insert_with(figures);
+            first.get_or_insert_with(|| self.figures_now());
             let mut bytes = Vec::new();
             model.tokenizer().write_piece(next.token, false, &mut bytes);
             let bytes = Uint8Array::from(bytes.as_slice());
@@ -122,7 +125,7 @@ impl Engine {
             ended: ended.map(Into::into),
             token_bytes: session.decode_reads(middle).total(),
             at_first: first,
-            at_end: figures(),
+            at_end: self.figures_now(),
         })
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn run_failed(error: &RunError) -> JsValue {
     clippy::cast_sign_loss,
     reason = "a float beyond the range becomes its end, which no file reaches"
 )]
-const fn whole(number: f64) -> u64 {
+pub(super) const fn whole(number: f64) -> u64 {
     number as u64
 }
 
