@@ -11,6 +11,9 @@ const TILED_TOKENS_MIN: u32 = 16;
 /// Tokens that one thread multiplies a row with, of which it loads the weights once.
 const COLUMNS_MAX: u32 = 8;
 
+/// Browsers' adapters in software gain nothing by whole numbers (`SwiftShader`, docs/benchmarks.md).
+const IN_BROWSER: bool = cfg!(target_family = "wasm");
+
 /// Rows of a thread that has them alone.
 const ROWS_ALONE: u32 = 4;
 
@@ -80,7 +83,9 @@ impl Choice {
     pub const fn new(abilities: &Abilities, wanted: Option<Numbers>) -> Self {
         let numbers = match wanted {
             Some(Numbers::PackedDot) if abilities.has_packed_dot => Numbers::PackedDot,
-            None if abilities.has_packed_dot && abilities.is_software => Numbers::PackedDot,
+            None if abilities.has_packed_dot && abilities.is_software && !IN_BROWSER => {
+                Numbers::PackedDot
+            }
             Some(Numbers::Float | Numbers::PackedDot) | None => Numbers::Float,
         };
         Self {
@@ -89,7 +94,7 @@ impl Choice {
             tuned: BTreeMap::new(),
             every: None,
             numbers_default: numbers,
-            may_pack: wanted.is_none() && abilities.has_packed_dot,
+            may_pack: wanted.is_none() && abilities.has_packed_dot && !abilities.is_software,
             is_software: abilities.is_software,
             has_subgroups: abilities.has_subgroups,
             has_half: abilities.has_half,

@@ -37,8 +37,9 @@ pub struct Settings {
     pub logit_rows: u32,
     /// How keys and values are kept.
     pub cache: CacheType,
-    /// How products are computed. Where nobody says: of whole numbers where the adapter computes on the CPU, which is twice
-    /// as fast there, and of floats elsewhere, unless a tuning run has found whole numbers to be much faster.
+    /// How products are computed. Where nobody says: of whole numbers natively where the adapter computes on the CPU, which
+    /// reads prompts a third faster there (docs/benchmarks.md), and of floats elsewhere, unless a tuning run has found
+    /// whole numbers to be much faster.
     pub numbers: Option<Numbers>,
     /// Bytes that the model may take in all, where that is known.
     pub room_bytes: Option<u64>,
