@@ -27,7 +27,7 @@ pub use packed::Pack;
 pub use product::{Matrix, Numbers, Product, Reduce, Tokens, Variant};
 pub use rope_keep::RopeKeep;
 pub use sampling::{
-    ALTERNATIVES_MAX, Choice, RECORD_WORDS, RECORDS, Record, Sampling, SamplingBuffer,
+    ALTERNATIVES_MAX, RECORD_WORDS, RECORDS, Record, Sampling, SamplingBuffer, SamplingMethod,
     SamplingStage, Told,
 };
 pub use step::{Flags, STEP_BYTES, Step};

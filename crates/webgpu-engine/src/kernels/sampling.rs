@@ -28,10 +28,10 @@ pub struct Sampling {
 
 /// Which list of stages a step takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
+pub enum SamplingMethod {
     /// The likeliest token: two stages.
     Greedy,
-    /// Any rules, those of [`Choice::Greedy`] as well: four stages.
+    /// Any rules, those of [`SamplingMethod::Greedy`] as well: four stages.
     Draw,
 }
 
@@ -66,7 +66,7 @@ pub struct SamplingStage {
     pub buffers: Vec<SamplingBuffer>,
 }
 
-impl Choice {
+impl SamplingMethod {
     /// The shorter list that the temperature allows.
     #[must_use]
     pub fn of(temperature: f32) -> Self {
@@ -80,10 +80,10 @@ impl Choice {
 
 impl Sampling {
     /// The dispatches of a step, in their order.
-    pub fn stages(&self, choice: Choice, abilities: &Abilities) -> Vec<SamplingStage> {
+    pub fn stages(&self, method: SamplingMethod, abilities: &Abilities) -> Vec<SamplingStage> {
         // Devices want many threads. Software has few, and every barrier costs it a switch for each.
         let is_small = abilities.is_software || abilities.workgroup_threads < 256;
-        text::Shape::new(*self, is_small).stages(choice)
+        text::Shape::new(*self, is_small).stages(method)
     }
 
     /// The words of 4 bytes that a buffer has.
@@ -105,8 +105,8 @@ pub(super) fn every() -> Vec<Source> {
     for vocabulary in [1000, 262_144] {
         for is_small in [false, true] {
             let shape = text::Shape::new(Sampling { vocabulary }, is_small);
-            for choice in [Choice::Greedy, Choice::Draw] {
-                let stages = shape.stages(choice);
+            for method in [SamplingMethod::Greedy, SamplingMethod::Draw] {
+                let stages = shape.stages(method);
                 sources.extend(stages.into_iter().map(|stage| stage.source));
             }
         }

@@ -3,7 +3,7 @@
 use super::dispatch::Drawing;
 use super::{Kept, Scratch};
 use crate::gpu::{Gpu, GpuError, Recorder};
-use crate::kernels::{self, Sampling, SamplingBuffer};
+use crate::kernels::{Sampling, SamplingBuffer, SamplingMethod};
 use crate::model::Config;
 
 /// Both lists, on the buffers of one session.
@@ -23,9 +23,9 @@ impl Draws {
         let sampling = Sampling {
             vocabulary: config.vocabulary,
         };
-        let list = async |choice: kernels::Choice| {
+        let list = async |method: SamplingMethod| {
             let mut list = Vec::new();
-            for stage in sampling.stages(choice, gpu.abilities()) {
+            for stage in sampling.stages(method, gpu.abilities()) {
                 let buffers = stage.buffers.iter().map(|buffer| match buffer {
                     SamplingBuffer::Logits => &scratch.logits,
                     SamplingBuffer::Scratch => &scratch.sampling,
@@ -46,16 +46,16 @@ impl Draws {
             Ok::<_, GpuError>(list)
         };
         Ok(Self {
-            greedy: list(kernels::Choice::Greedy).await?,
-            drawn: list(kernels::Choice::Draw).await?,
+            greedy: list(SamplingMethod::Greedy).await?,
+            drawn: list(SamplingMethod::Draw).await?,
         })
     }
 
     /// Records the list that the temperature asks for.
     pub fn record(&self, recorder: &mut Recorder<'_>, temperature: f32) {
-        let list = match kernels::Choice::of(temperature) {
-            kernels::Choice::Greedy => &self.greedy,
-            kernels::Choice::Draw => &self.drawn,
+        let list = match SamplingMethod::of(temperature) {
+            SamplingMethod::Greedy => &self.greedy,
+            SamplingMethod::Draw => &self.drawn,
         };
         for drawing in list {
             recorder.dispatch(&drawing.bound, drawing.groups);

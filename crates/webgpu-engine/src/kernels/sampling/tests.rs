@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use ::sampling::Rules;
 
 use super::text::Shape;
-use super::{Choice, RECORD_WORDS, RECORDS, Record, Sampling, SamplingBuffer, SamplingStage};
+use super::{
+    RECORD_WORDS, RECORDS, Record, Sampling, SamplingBuffer, SamplingMethod, SamplingStage,
+};
 use crate::gpu::{Bound, Gpu};
 use crate::kernels::{Flags, STEP_BYTES, Step};
 
@@ -72,8 +74,16 @@ impl<'g> Bench<'g> {
             (bound, stage.groups)
         };
         Self {
-            greedy: shape.stages(Choice::Greedy).into_iter().map(bind).collect(),
-            draw: shape.stages(Choice::Draw).into_iter().map(bind).collect(),
+            greedy: shape
+                .stages(SamplingMethod::Greedy)
+                .into_iter()
+                .map(bind)
+                .collect(),
+            draw: shape
+                .stages(SamplingMethod::Draw)
+                .into_iter()
+                .map(bind)
+                .collect(),
             gpu,
             step,
             buffers,
@@ -99,7 +109,7 @@ impl<'g> Bench<'g> {
     }
 
     /// Submits a step whose logits and counts are there already.
-    fn submit(&self, asked: &Asked, choice: Choice) {
+    fn submit(&self, asked: &Asked, method: SamplingMethod) {
         let rules = &asked.rules;
         let mut flags = Flags::default();
         if !rules.biases.is_empty() {
@@ -136,9 +146,9 @@ impl<'g> Bench<'g> {
         };
         self.gpu.write(&self.step, 0, &step.to_bytes());
         let mut recorder = self.gpu.record();
-        let stages = match choice {
-            Choice::Greedy => &self.greedy,
-            Choice::Draw => &self.draw,
+        let stages = match method {
+            SamplingMethod::Greedy => &self.greedy,
+            SamplingMethod::Draw => &self.draw,
         };
         for (bound, groups) in stages {
             recorder.dispatch(bound, *groups);
@@ -169,7 +179,7 @@ impl<'g> Bench<'g> {
     /// A whole step, with the stages that the temperature asks for.
     fn sample(&self, row: &[f32], asked: &Asked) -> Record {
         self.set_logits(row);
-        self.submit(asked, Choice::of(asked.rules.temperature));
+        self.submit(asked, SamplingMethod::of(asked.rules.temperature));
         self.record(asked.draw)
     }
 }

@@ -4,7 +4,7 @@
 use ::sampling::GREEDY_BELOW;
 
 use super::record::{ALTERNATIVES_MAX, HEAD_WORDS, NONE, RECORD_WORDS, RECORDS};
-use super::{Choice, Sampling, SamplingBuffer, SamplingStage};
+use super::{Sampling, SamplingBuffer, SamplingMethod, SamplingStage};
 use crate::gpu::{Access, Source};
 use crate::kernels::{Flags, Step};
 
@@ -73,22 +73,22 @@ impl Shape {
         }
     }
 
-    pub(super) fn stages(&self, choice: Choice) -> Vec<SamplingStage> {
-        match choice {
-            Choice::Greedy => vec![self.correct(choice), self.choose(choice)],
-            Choice::Draw => vec![
-                self.correct(choice),
+    pub(super) fn stages(&self, method: SamplingMethod) -> Vec<SamplingStage> {
+        match method {
+            SamplingMethod::Greedy => vec![self.correct(method), self.choose(method)],
+            SamplingMethod::Draw => vec![
+                self.correct(method),
                 self.weigh(),
                 self.race(),
-                self.choose(choice),
+                self.choose(method),
             ],
         }
     }
 
-    fn correct(&self, choice: Choice) -> SamplingStage {
-        let draws = match choice {
-            Choice::Greedy => "const DRAWS = false;\n",
-            Choice::Draw => "const DRAWS = true;\n",
+    fn correct(&self, method: SamplingMethod) -> SamplingStage {
+        let draws = match method {
+            SamplingMethod::Greedy => "const DRAWS = false;\n",
+            SamplingMethod::Draw => "const DRAWS = true;\n",
         };
         let buffers = [
             (SamplingBuffer::Logits, Access::Read),
@@ -115,7 +115,7 @@ impl Shape {
         self.stage("race", &buffers, Shared::List, &parts, self.groups)
     }
 
-    fn choose(&self, choice: Choice) -> SamplingStage {
+    fn choose(&self, method: SamplingMethod) -> SamplingStage {
         let bins =
             format!("const TALLY_BINS = {DIGIT_VALUES}u;\nconst FIND_BINS = {DIGIT_VALUES}u;\n");
         let buffers = [
@@ -125,9 +125,9 @@ impl Shape {
             (SamplingBuffer::Results, Access::Write),
             (SamplingBuffer::Scratch, Access::Read),
         ];
-        let own: &[&str] = match choice {
-            Choice::Greedy => &[CHOOSE_LIKELIEST],
-            Choice::Draw => &[&bins, RULES, TALLY, FIND, NEED, RANDOMNESS, CHOOSE_WINNER],
+        let own: &[&str] = match method {
+            SamplingMethod::Greedy => &[CHOOSE_LIKELIEST],
+            SamplingMethod::Draw => &[&bins, RULES, TALLY, FIND, NEED, RANDOMNESS, CHOOSE_WINNER],
         };
         let parts = [&[ORDER, SUMS, LOGARITHM], own, &[CHOOSE]].concat();
         self.stage("choose", &buffers, Shared::Nothing, &parts, 1)

@@ -6,7 +6,7 @@ use ::sampling::Rules;
 
 use super::rules::is_same;
 use super::{Asked, Bench, Numbers};
-use crate::kernels::sampling::{Choice, RECORDS, SamplingBuffer};
+use crate::kernels::sampling::{RECORDS, SamplingBuffer, SamplingMethod};
 
 fn normal_row(vocabulary: u32) -> Vec<f32> {
     let mut numbers = Numbers(11);
@@ -59,7 +59,7 @@ fn counts_go_from_draw_to_draw_and_several_share_a_reading() {
     for first in [0, RECORDS] {
         for draw in first..first + RECORDS {
             asked.draw = draw;
-            bench.submit(&asked, Choice::Draw);
+            bench.submit(&asked, SamplingMethod::Draw);
         }
         // The ring holds the last ones; the last one's token is what is gathered next.
         let last = bench.record(first + RECORDS - 1).token;
@@ -95,7 +95,7 @@ fn greedy_by_the_stages_of_a_draw_is_the_likeliest_token_too() {
             ..Rules::default()
         });
         asked.draw = draw;
-        bench.submit(&asked, Choice::Draw);
+        bench.submit(&asked, SamplingMethod::Draw);
         assert_eq!(bench.record(draw).token, Some(20));
         assert_eq!(bench.sample(&row, &asked).token, Some(20));
     }
@@ -243,7 +243,7 @@ fn biases_and_penalties_move_logits_by_exactly_what_they_say() {
             asked.draw = draw;
             bench.write(SamplingBuffer::Counts, counts.iter().copied());
             bench.set_logits(&row);
-            let lists = [Choice::Greedy, Choice::Draw];
+            let lists = [SamplingMethod::Greedy, SamplingMethod::Draw];
             bench.submit(&asked, lists[draw as usize]);
             assert_eq!(bench.record(draw).token, Some(chosen));
         }

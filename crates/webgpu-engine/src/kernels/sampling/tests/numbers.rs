@@ -3,7 +3,7 @@
 use crate::gpu::Access;
 use crate::gpu::Source;
 use crate::kernels::Step;
-use crate::kernels::sampling::{Choice, Sampling, text::Shape};
+use crate::kernels::sampling::{Sampling, SamplingMethod, text::Shape};
 use crate::kernels::tests::run;
 
 /// `-ln(-ln(u))` with `u = (number / 2¹¹ + 1/2) / 2⁵³`. Near 1 by the distance to 1: the sum in the CPU's rules needs a
@@ -34,7 +34,7 @@ pub(super) fn mix(number: u64) -> u64 {
 
 /// Functions of the race, with another entry: for each number, it mixed and its Gumbel number.
 fn source() -> Source {
-    let stages = Shape::new(Sampling { vocabulary: 64 }, true).stages(Choice::Draw);
+    let stages = Shape::new(Sampling { vocabulary: 64 }, true).stages(SamplingMethod::Draw);
     let race = &stages[2].source.wgsl;
     let functions = race.split("@compute").next().expect("an entry");
     let functions = functions.replace("@binding(0)", "@binding(2)");
