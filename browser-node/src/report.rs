@@ -224,7 +224,7 @@ pub struct Answered {
     pub at_end: Figures,
 }
 
-/// An answer as text begins: its prompt is about to be read.
+/// An answer as text begins: its prompt fits, and is read next. What was given of the answer may still be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Begun {
     /// Tokens of the prompt.
@@ -263,7 +263,8 @@ impl Said {
 /// The end of an answer as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Chatted {
-    /// All tokens of the answer as the model reads them, given ones and a stop string's among them.
+    /// All tokens of the answer as the model reads them, given ones and a stop string's among them; none where the given
+    /// text held a stop string already, and so was over.
     pub tokens: Vec<u32>,
     /// Why there are no more.
     pub ended: Option<Reason>,

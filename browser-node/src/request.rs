@@ -11,6 +11,21 @@ use webgpu_engine::model::CacheType;
 use webgpu_engine::reference::sampling::Rules;
 use webgpu_engine::run::{Request, Settings};
 
+/// Bytes of a request. An answer as long as can be carried, 65,536 tokens, is about 8 MiB of events; a conversation is 1
+/// MiB at most. What is parsed takes several times as much of the module's memory, which browsers never take back.
+pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// Reads a request, unless it is too long.
+pub fn read<'w, T: Deserialize<'w>>(written: &'w str) -> serde_json::Result<T> {
+    if written.len() > REQUEST_BYTES_MAX {
+        return Err(serde_json::Error::custom(format_args!(
+            "a request of {} bytes is longer than {REQUEST_BYTES_MAX}",
+            written.len()
+        )));
+    }
+    serde_json::from_str(written)
+}
+
 /// How a model is to be run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -160,6 +175,18 @@ mod tests {
         let generate: Generate =
             serde_json::from_str(r#"{"tokens": [1, 2], "tokens_max": 3}"#).unwrap();
         assert_eq!(Request::from(generate), Request::greedy(vec![1, 2], 3));
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_is_refused_before_it_is_parsed() {
+        let written = |bytes: usize| {
+            let request = r#"{"tokens": [1], "tokens_max": 3}"#;
+            request.to_owned() + &" ".repeat(bytes - request.len())
+        };
+        assert!(read::<Generate>(&written(REQUEST_BYTES_MAX)).is_ok());
+        let refused = read::<Generate>(&written(REQUEST_BYTES_MAX + 1)).unwrap_err();
+        let why = refused.to_string();
+        assert!(why.contains("16777217 bytes is longer"), "{why}");
     }
 
     #[test]

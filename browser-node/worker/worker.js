@@ -8,8 +8,9 @@
 //                                            text of one that ends within a character has no token
 //                 { id, result } or { id, error: { name, message } }   the end of the call
 //
-// An error named LostError says that the device is gone: open and load again, then go on with the tokens, or the chat's
-// events, as `given`.
+// An error named LostError says that the device is gone: open and load again, then make the same call with `given`: of
+// an answer in tokens all tokens so far; of a chat the events of all attempts, in order. Where the first attempt of a
+// chat was itself given events, those come first; where it was given a text, that: [{ text }, ...events].
 // Calls overlap only where that makes sense: figures and destroy may come while an answer is being made; a load or
 // another answer is refused then; open ends what is under way with a LostError.
 
@@ -102,10 +103,10 @@ const CALLS = {
   async encode({ text, whole = true, special = false }) {
     return { tokens: [...opened().encode(text, whole, special)] };
   },
-  // An answer as text, to `messages` in the words of the file's template or to a plain `prompt`; the rest is
-  // browser-node/src/request/chat.rs `Chat`. `kind` of an event is text, reasoning or tool_call, `ids` are the tokens that
-  // its text stands for, `tokens` counts all so far; with `alternatives` there are `logprobs`. The result's `text` is what
-  // was said in this call.
+  // An answer as text, either to `messages` in the words of the file's template or to a plain `prompt`, not to both;
+  // `stop` is a list of texts; the rest is browser-node/src/request/chat.rs `Chat`. `kind` of an event is text,
+  // reasoning or tool_call, `ids` are the tokens that its text stands for, `tokens` counts all so far; with
+  // `alternatives` there are `logprobs`. The result's `text` is what was said in this call.
   async chat(request, happened, signal) {
     let text = "";
     let first_ms;
@@ -124,8 +125,8 @@ const CALLS = {
     const chatted = await opened().chat(JSON.stringify(request), came, signal);
     return { ...JSON.parse(chatted), text, first_ms, ms: performance.now() - start };
   },
-  // An answer in tokens, to `tokens`, or to `prompt` as encode reads it. The rest is browser-node/src/request.rs `Generate`; with
-  // `alternatives` events have log_probability and alternatives, as report.rs `Told` has them.
+  // An answer in tokens, to `tokens`, or to `prompt` as encode reads it. The rest is browser-node/src/request.rs
+  // `Generate`; with `alternatives` events have log_probability and alternatives, as report.rs `Told` has them.
   async generate({ prompt, whole = true, special = false, ...request }, happened, signal) {
     const tokens = request.tokens ?? [...opened().encode(prompt, whole, special)];
     const text = new TextDecoder();

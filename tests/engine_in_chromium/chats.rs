@@ -16,6 +16,9 @@ const QUESTION: &str = "Name three rivers of Europe.";
 /// Where answers end.
 const STOP: &str = "through the heart";
 
+/// Tokens of it, the one with the space before it among them.
+const STOP_TOKENS: usize = 3;
+
 /// What SmolLM2-135M says before that, computed with floats, the likeliest token each time.
 const TEXT: &str = "1. Danube: The largest river in Europe, it flows ";
 
@@ -68,6 +71,7 @@ async fn a_conversation_is_answered_in_chromium_with_the_text_that_the_engine_sa
     let mut sure = chat();
     sure["alternatives"] = json!(1);
     let called = calls(&[open(), load(), chat(), sure]).await?;
+    assert_eq!(called.len(), 4);
     for (chat, has_logprobs) in [(&called[2], false), (&called[3], true)] {
         let chatted = chat.result()?;
         assert_eq!(chatted["text"], TEXT);
@@ -86,8 +90,14 @@ async fn a_conversation_is_answered_in_chromium_with_the_text_that_the_engine_sa
         assert_eq!(chatted["answer_tokens"], ids.len());
         let last = parts.last().context("nothing was said")?;
         assert_eq!(last["tokens"], ids.len());
-        let logprobs = parts.iter().map(|part| list(&part["logprobs"]).len());
-        assert_eq!(logprobs.sum::<usize>() > 0, has_logprobs);
+        let logprobs = parts
+            .iter()
+            .flat_map(|part| list(&part["logprobs"]).to_vec());
+        let sure: Vec<Value> = logprobs.map(|entry| entry["id"].clone()).collect();
+        // The tokens of a stop string have none.
+        let textual = ids.len().checked_sub(STOP_TOKENS).context("it is short")?;
+        let expected = if has_logprobs { &ids[..textual] } else { &[] };
+        assert_eq!(sure, expected);
     }
     Ok(())
 }
@@ -122,69 +132,149 @@ fn and_natively_it_says_the_same() -> Result<()> {
 #[tokio::test]
 async fn a_device_lost_in_mid_chat_is_told_and_the_chat_goes_on_from_what_there_is_of_it()
 -> Result<()> {
-    let lost = disturbed(chat(), "tokens", 8, &json!({"call": "destroy"}));
-    let first = calls(&[open(), load(), lost]).await?;
-    assert_eq!(name_of_error(&first[2])?, "LostError");
-    let so_far = told(&first[2]);
-    assert!(!so_far.is_empty() && so_far.len() < TEXT.len(), "{so_far}");
     // In the middle of a word, as another model may have ended.
-    let (text, _) = TEXT.split_at(TEXT.find("iver").context("a river")?);
-    let called = calls(&[
-        open(),
-        load(),
-        rest(&json!(first[2].events)),
-        rest(&json!(so_far)),
-        rest(&json!(text)),
-        rest(&json!(TEXT)),
-    ])
-    .await?;
-    for (given, called) in [&so_far, &so_far, text, TEXT].into_iter().zip(&called[2..]) {
+    let cut =
+        |word: &str| Ok::<_, anyhow::Error>(TEXT.split_at(TEXT.find(word).context("no cut")?).0);
+    let (text, begun) = (cut("iver")?, cut("nube")?);
+    let lost = |call| disturbed(call, "tokens", 1, &json!({"call": "destroy"}));
+    let (afresh, behind) = (lost(chat()), lost(rest(&json!(begun))));
+    let first = calls(&[open(), load(), afresh, open(), load(), behind]).await?;
+    assert_eq!(first.len(), 6);
+    let mut attempts = Vec::new();
+    for (called, given) in [(&first[2], ""), (&first[5], begun)] {
+        assert_eq!(name_of_error(called)?, "LostError");
+        let new = told(called);
+        let so_far = given.to_owned() + &new;
+        assert!(!new.is_empty() && so_far.len() < TEXT.len(), "{so_far}");
+        attempts.push(so_far);
+    }
+    let [so_far, behind] = attempts.as_slice() else {
+        panic!("two were lost");
+    };
+    // Lost once more: what there is of it came in two attempts.
+    let again = lost(rest(&json!(first[2].events)));
+    let second = calls(&[open(), load(), again]).await?;
+    assert_eq!(name_of_error(&second[2])?, "LostError");
+    let twice = so_far.to_owned() + &told(&second[2]);
+    assert!(
+        so_far.len() < twice.len() && twice.len() < TEXT.len(),
+        "{twice}"
+    );
+    let events = [first[2].events.clone(), second[2].events.clone()].concat();
+    let mut behind_text = vec![json!({"text": begun})];
+    behind_text.extend_from_slice(&first[5].events);
+    let givens = [
+        (so_far.as_str(), json!(first[2].events)),
+        (so_far, json!(so_far)),
+        (text, json!(text)),
+        (TEXT, json!(TEXT)),
+        (&twice, json!(events)),
+        (behind, json!(behind_text)),
+    ];
+    let mut wanted = vec![open(), load()];
+    wanted.extend(givens.iter().map(|(_, given)| rest(given)));
+    let called = calls(&wanted).await?;
+    assert_eq!(called.len(), wanted.len());
+    for ((given, _), called) in givens.iter().zip(&called[2..]) {
         let chatted = called.result()?;
-        assert_eq!(given.to_owned() + &told(called), TEXT, "{chatted}");
+        assert_eq!((*given).to_owned() + &told(called), TEXT, "{chatted}");
         assert_eq!(chatted["ended"], "stop_string");
     }
+    // From the events of both attempts each token is told once.
+    let all = [events, called[6].events.clone()].concat();
+    let ids = all.iter().flat_map(|event| list(&event["ids"]).to_vec());
+    let chatted = called[6].result()?;
+    assert_eq!(chatted["tokens"], json!(ids.collect::<Vec<Value>>()));
+    // Those of the text are counted, too.
+    let chatted = called[7].result()?;
+    let count = chatted["answer_tokens"].as_u64();
+    assert!(
+        count >= Some(list(&chatted["tokens"]).len().try_into()?),
+        "{chatted}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn a_chat_can_be_cancelled_while_its_prompt_is_read_and_in_mid_answer() -> Result<()> {
     let mut small = load();
-    small["settings"]["context_tokens"] = json!(256);
+    small["settings"]["context_tokens"] = json!(512);
     small["settings"]["batch_tokens"] = json!(BATCH_TOKENS);
-    let mut long = chat();
     let content = format!(
         "{}{QUESTION}",
         "The sky is blue and the sea is deep. ".repeat(12)
     );
-    long["messages"] = json!([{"role": "user", "content": content}]);
-    long["tokens_max"] = json!(8);
+    let mut short = chat();
+    short["messages"] = json!([{"role": "user", "content": content}]);
+    short["stop"] = json!([]);
+    short["tokens_max"] = json!(8);
+    // So long that it is not over before the page hears of its first token, and is heard.
+    let long = with(short.clone(), "tokens_max", json!(60));
     let unread = disturbed(long.clone(), "prompt_tokens", 1, &json!("cancel"));
-    let unsaid = disturbed(long.clone(), "tokens", 3, &json!("cancel"));
-    let mut afresh = long.clone();
-    afresh["seed"] = json!(1);
-    let called = calls(&[open(), small, unread, long.clone(), unsaid, long, afresh]).await?;
-    let [_, _, unread, behind, unsaid, again, afresh] = called.as_slice() else {
-        panic!("seven calls were made: {called:?}");
+    let unsaid = disturbed(long, "tokens", 1, &json!("cancel"));
+    let seeded = with(short.clone(), "seed", json!(1));
+    let wanted = [
+        open(),
+        small,
+        unread,
+        short.clone(),
+        unsaid,
+        short,
+        seeded.clone(),
+        seeded,
+    ];
+    let called = calls(&wanted).await?;
+    let [_, _, unread, behind, unsaid, again, afresh, twin] = called.as_slice() else {
+        panic!("eight calls were made: {called:?}");
     };
     assert_eq!(name_of_error(unread)?, "AbortError");
     let [begun] = unread.events.as_slice() else {
         panic!("its prompt was read: {:?}", unread.events);
     };
-    // The next one knows how far it had come.
-    let read = behind.result()?["cached_tokens"].as_u64();
-    let all = begun["prompt_tokens"].as_u64();
-    assert!(
-        read > Some(0) && read.map(|read| read + 1) < all,
-        "{read:?}"
-    );
+    let all = begun["prompt_tokens"].as_u64().context("not told")?;
     assert_eq!(name_of_error(unsaid)?, "AbortError");
-    let said = told(unsaid);
-    let afresh = afresh.result()?;
-    assert_eq!(afresh["cached_tokens"], 0);
-    let text = afresh["text"].as_str().context("no text")?;
-    assert!(!said.is_empty() && said.len() < text.len(), "{said}");
-    assert!(text.starts_with(&said));
-    assert_eq!(behind.result()?["text"], text);
-    assert_eq!(again.result()?["text"], text);
+    assert!(!told(unsaid).is_empty());
+    let mut cached = Vec::new();
+    for chat in [behind, again, afresh, twin] {
+        let chatted = chat.result()?;
+        assert_eq!(chatted["ended"], "tokens_max", "{chatted}");
+        assert_eq!(chatted["answer_tokens"], 8, "{chatted}");
+        cached.push(chatted["cached_tokens"].as_u64().context("not told")?);
+    }
+    // The first one knows how far the cancelled reading had come, the next one has the whole prompt but for its last
+    // token, and a seed reads all of it again.
+    assert!(cached[0] > 0 && cached[0] + 1 < all, "{cached:?} of {all}");
+    assert_eq!(cached[1..], [all - 1, 0, 0]);
+    // What is kept was read in other pieces, which can change last digits: only those that read alike say the same.
+    assert_eq!(afresh.result()?["text"], twin.result()?["text"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_chat_that_cannot_be_is_refused_unread_and_the_next_one_is_answered() -> Result<()> {
+    let both = with(chat(), "prompt", json!("Once upon"));
+    let cold = with(chat(), "temperature", json!(-1));
+    let disturbed = disturbed(chat(), "tokens", 1, &chat());
+    let called = calls(&[open(), load(), both, cold, chat(), disturbed]).await?;
+    let [_, _, both, cold, behind, disturbed] = called.as_slice() else {
+        panic!("six calls were made: {called:?}");
+    };
+    for (refused, why) in [(both, "not both"), (cold, "a temperature")] {
+        let error = refused.error.as_ref().context("it was answered")?;
+        assert!(error.message.contains(why), "{error:?}");
+        assert!(refused.events.is_empty(), "{:?}", refused.events);
+    }
+    assert_eq!(behind.result()?["text"], TEXT);
+    // One at a time; who was first comes to the end.
+    let [busy] = disturbed.meanwhile.as_slice() else {
+        panic!("there was another chat: {disturbed:?}");
+    };
+    let error = busy.error.as_ref().context("it was answered")?;
+    assert!(
+        error.message.contains("an answer is under way"),
+        "{error:?}"
+    );
+    assert_eq!(disturbed.result()?["ended"], "stop_string");
+    assert_eq!(told(disturbed), TEXT);
     Ok(())
 }

@@ -12,7 +12,7 @@ use webgpu_engine::tokenizer::Encoding;
 use super::load::run_failed;
 use super::{Engine, cancellable, failed, json};
 use crate::report::{Answered, Told};
-use crate::request::Generate;
+use crate::request::{self, Generate};
 use crate::turn::Work;
 
 #[wasm_bindgen]
@@ -37,7 +37,7 @@ impl Engine {
         drawn: js_sys::Function,
         signal: AbortSignal,
     ) -> Result<String, JsValue> {
-        let request: Generate = serde_json::from_str(&request).map_err(failed)?;
+        let request: Generate = request::read(&request).map_err(failed)?;
         let answered = self.in_turn(Work::Answer, &signal, async |session| {
             self.answer(session, request.into(), &drawn).await
         });

@@ -9,20 +9,20 @@ use webgpu_engine::run::{Session, TextError};
 use super::load::{run_failed, whole};
 use super::{Engine, failed, json};
 use crate::report::{Begun, Chatted, Reason, Said};
-use crate::request::Chat;
+use crate::request::{self, Chat};
 use crate::turn::Work;
 
 #[wasm_bindgen]
 impl Engine {
     /// Answers as text: `request` is a [`Chat`], the result a [`Chatted`]. `happened` is called with a [`Begun`] once it is
-    /// known how long the prompt is, then with each [`Said`]. Answers take turns with those of [`Engine::generate`].
+    /// known that the prompt can be read, then with each [`Said`]. Answers take turns with those of [`Engine::generate`].
     pub async fn chat(
         &self,
         request: String,
         happened: js_sys::Function,
         signal: AbortSignal,
     ) -> Result<String, JsValue> {
-        let request: Chat = serde_json::from_str(&request).map_err(failed)?;
+        let request: Chat = request::read(&request).map_err(failed)?;
         let chatted = self.in_turn(Work::Answer, &signal, async |session| {
             self.answer_text(session, request, &happened).await
         });
@@ -42,8 +42,10 @@ impl Engine {
         let begun = Begun {
             prompt_tokens: prompt.tokens().len(),
         };
-        happened.call1(&JsValue::NULL, &json(&begun)?.into())?;
         let request = request.request(prompt, js_sys::Math::random().to_bits());
+        let checked = request.check(session.engine());
+        checked.map_err(|error| text_failed(&error))?;
+        happened.call1(&JsValue::NULL, &json(&begun)?.into())?;
         let answer = session.answer_text(request).await;
         let mut answer = answer.map_err(|error| text_failed(&error))?;
         let mut first = None;

@@ -30,17 +30,21 @@ pub struct Chat {
 
 /// What there is of an answer.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "given is a text, a list of token ids, or a list of events"
+)]
 pub enum Given {
     /// Text, by whatever model.
     Text(String),
     /// All tokens that this very model has drawn. What their text leaves open is told.
     Tokens(Vec<u32>),
-    /// The events that came of this very model's attempt: goes on to the byte where they end.
+    /// The events of all attempts in order, all of this very model: goes on at the byte where they end. Text that was
+    /// there before the first of them is an event of its own, without ids.
     Events(Vec<Part>),
 }
 
-/// An event of an answer. Those without text count for nothing.
+/// An event of an answer. Those with neither text nor ids nor log-probabilities count for nothing.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Part {
@@ -102,45 +106,29 @@ impl From<Given> for run::Given {
         match given {
             Given::Text(text) => Self::Text(text),
             Given::Tokens(tokens) => Self::Tokens(tokens),
-            Given::Events(parts) => Self::Answer {
-                has_ids: parts.iter().any(|part| !part.ids.is_empty()),
-                answer: carried(parts),
-            },
+            Given::Events(parts) => carried(parts),
         }
     }
 }
 
-/// Events as the wire carries them: those of a kind in one piece. Of log-probabilities only their count matters.
-fn carried(parts: Vec<Part>) -> protocol::Answer {
-    let told: Vec<u8> = parts
-        .iter()
-        .flat_map(|part| part.logprobs.iter().map(|_| 0))
-        .collect();
-    let mut pieces: Vec<Piece> = Vec::new();
-    for mut part in parts {
-        match pieces.last_mut() {
-            Some(last) if last.kind == part.kind => {
-                last.text.push_str(&part.text);
-                last.tokens.append(&mut part.ids);
-            }
-            Some(_) | None => pieces.push(Piece {
-                kind: part.kind,
-                text: part.text,
-                tokens: part.ids,
-            }),
-        }
-    }
-    if !told.is_empty() {
-        pieces.push(Piece {
-            kind: PieceKind::Logprobs,
-            text: serde_json::json!(told).to_string(),
-            tokens: Vec::new(),
-        });
-    }
-    protocol::Answer {
-        model: None,
-        pieces,
-    }
+/// Events as the wire carries them. Of log-probabilities only their count matters.
+fn carried(parts: Vec<Part>) -> run::Given {
+    let has_ids = parts.iter().any(|part| !part.ids.is_empty());
+    let told: usize = parts.iter().map(|part| part.logprobs.len()).sum();
+    let logprobs = told.checked_sub(1).map(|others| Piece {
+        kind: PieceKind::Logprobs,
+        text: format!("[{}0]", "0,".repeat(others)),
+        tokens: Vec::new(),
+    });
+    let parts = parts
+        .into_iter()
+        .filter(|part| !part.text.is_empty() || !part.ids.is_empty());
+    let pieces = parts.map(|part| Piece {
+        kind: part.kind,
+        text: part.text,
+        tokens: part.ids,
+    });
+    run::Given::of_parts(pieces.chain(logprobs), has_ids)
 }
 
 fn both() -> Failure {
@@ -201,6 +189,7 @@ mod tests {
         let events = r#"[{"prompt_tokens": 3},
             {"kind": "reasoning", "text": "h", "ids": [1], "tokens": 1, "at_ms": 0.5},
             {"kind": "text", "text": "a", "ids": [2], "tokens": 2, "logprobs": [{"id": 2}]},
+            {"prompt_tokens": 3}, {"kind": "tool_call", "text": "", "ids": []},
             {"kind": "text", "text": "bc", "ids": [3, 4], "tokens": 4, "logprobs": [{"id": 3}, {"id": 4}]}]"#;
         let run::Given::Answer { answer, has_ids } = given(events) else {
             panic!("they are pieces");
@@ -211,7 +200,6 @@ mod tests {
             tokens: tokens.to_vec(),
         };
         let expected = [
-            piece(PieceKind::Text, "", &[]),
             piece(PieceKind::Reasoning, "h", &[1]),
             piece(PieceKind::Text, "abc", &[2, 3, 4]),
             piece(PieceKind::Logprobs, "[0,0,0]", &[]),
@@ -220,6 +208,28 @@ mod tests {
         assert!(has_ids);
         let texts = given(r#"[{"text": "abc"}]"#);
         assert!(matches!(texts, run::Given::Answer { has_ids: false, .. }));
+        // Text, and what an attempt said behind it.
+        let both = given(r#"[{"text": "abc"}, {"prompt_tokens": 3}, {"text": "d", "ids": [5]}]"#);
+        let run::Given::Answer { answer, has_ids } = both else {
+            panic!("they are pieces");
+        };
+        let expected = [
+            piece(PieceKind::Text, "abc", &[]),
+            piece(PieceKind::Text, "d", &[5]),
+        ];
+        assert_eq!(answer.pieces, expected);
+        assert!(has_ids);
+    }
+
+    #[test]
+    fn what_nobody_can_go_on_from_is_refused_in_words() {
+        for wrong in ["5", r#"["a"]"#, r#"[{"ids": ["a"]}]"#] {
+            let written = format!(r#"{{"prompt": "", "given": {wrong}}}"#);
+            let why = serde_json::from_str::<Chat>(&written)
+                .unwrap_err()
+                .to_string();
+            assert!(why.contains("a list of token ids"), "{why}");
+        }
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chat_format::logprobs::TokenLogprob;
-use protocol::limits::{STOP_BYTES_MAX, STOPS_MAX};
+use protocol::answer::{Piece, PieceKind};
+use protocol::limits::{CARRIED_TOKENS_MAX, STOP_BYTES_MAX, STOPS_MAX};
 use protocol::{DeltaKind, ErrorCode, Failure};
 
 pub use answer::TextAnswer;
 
-use super::{RunError, TextPrompt};
+use super::{Engine, Request, RunError, TextPrompt};
 use crate::reference::sampling::Rules;
 
 /// What is asked for.
@@ -171,20 +172,97 @@ impl TextRequest {
         }
     }
 
-    /// The limits are the API's: so much text is held back, and looked through for each token.
-    fn check(&self) -> Result<(), Failure> {
-        let is_wrong = |stop: &String| stop.is_empty() || stop.len() > STOP_BYTES_MAX;
-        if self.stops.len() > STOPS_MAX || self.stops.iter().any(is_wrong) {
-            return Err(Failure::new(
-                ErrorCode::InvalidRequest,
-                format!(
-                    "there are at most {STOPS_MAX} stop strings, of 1 to {STOP_BYTES_MAX} bytes each"
-                ),
-            )
-            .with_param("stop"));
+    /// What can be said of it before anything is read: its rules and limits, and that the prompt leaves room for an
+    /// answer. What was given of the answer may still be of another model.
+    pub fn check(&self, engine: &Engine) -> Result<(), TextError> {
+        self.check_limits()?;
+        let vocabulary = engine.config().vocabulary;
+        let prompt = &self.prompt.tokens;
+        self.in_tokens().check(vocabulary)?;
+        if let Some(unknown) = prompt.iter().find(|token| **token >= vocabulary) {
+            return Err(RunError::UnknownToken(*unknown).into());
+        }
+        let (tokens, context) = (prompt.len(), engine.demand().context_tokens);
+        if u32::try_from(tokens).map_or(true, |tokens| tokens >= context) {
+            return Err(RunError::ContextFull { tokens, context }.into());
         }
         Ok(())
     }
+
+    /// The limits are the API's: so much text is held back, and looked through for each token; so many tokens are gone
+    /// through at once, without a pause for others.
+    fn check_limits(&self) -> Result<(), Failure> {
+        let refused = |message: String, param: &str| {
+            Err(Failure::new(ErrorCode::InvalidRequest, message).with_param(param))
+        };
+        let is_wrong = |stop: &String| stop.is_empty() || stop.len() > STOP_BYTES_MAX;
+        if self.stops.len() > STOPS_MAX || self.stops.iter().any(is_wrong) {
+            return refused(
+                format!(
+                    "there are at most {STOPS_MAX} stop strings, of 1 to {STOP_BYTES_MAX} bytes each"
+                ),
+                "stop",
+            );
+        }
+        if let Given::Tokens(tokens) = &self.given
+            && tokens.len() > CARRIED_TOKENS_MAX
+        {
+            return refused(
+                format!(
+                    "{} tokens were given of an answer; it can go on behind at most {CARRIED_TOKENS_MAX}",
+                    tokens.len()
+                ),
+                "given",
+            );
+        }
+        Ok(())
+    }
+
+    /// What is asked for in tokens. That a token ends the turn is read here, so that it can be told.
+    fn in_tokens(&self) -> Request {
+        Request {
+            rules: self.rules.clone(),
+            seed: self.seed.number(),
+            alternatives: self.alternatives,
+            shared: self.shared,
+            ignores_end: true,
+            ..Request::greedy(self.prompt.tokens.clone(), 0)
+        }
+    }
+}
+
+impl Given {
+    /// Parts of an answer as they came, in order. `has_ids` says that their ids are of this model.
+    pub fn of_parts(parts: impl IntoIterator<Item = Piece>, has_ids: bool) -> Self {
+        Self::Answer {
+            answer: protocol::Answer {
+                model: None,
+                pieces: joined(parts),
+            },
+            has_ids,
+        }
+    }
+}
+
+/// Parts of a kind in one, as the wire has them: a long answer came in many. Text without ids stays apart from text that
+/// has some: its tokens are not counted among those.
+fn joined(parts: impl IntoIterator<Item = Piece>) -> Vec<Piece> {
+    let mut joined: Vec<Piece> = Vec::new();
+    for mut part in parts {
+        match joined.last_mut() {
+            Some(last) if last.kind == part.kind && !begins_ids(last, &part) => {
+                last.text.push_str(&part.text);
+                last.tokens.append(&mut part.tokens);
+            }
+            Some(_) | None => joined.push(part),
+        }
+    }
+    joined
+}
+
+fn begins_ids(last: &Piece, part: &Piece) -> bool {
+    let has_none = last.tokens.is_empty() && !last.text.is_empty();
+    part.kind == PieceKind::Text && has_none && !part.tokens.is_empty()
 }
 
 #[cfg(test)]

@@ -23,14 +23,11 @@ pub struct TextAnswer<'s> {
 impl Session {
     /// Begins an answer, or goes on with one. When this returns, what was given of it is there again.
     pub async fn answer_text(&mut self, request: TextRequest) -> Result<TextAnswer<'_>, TextError> {
-        request.check()?;
-        let context = self.engine().demand().context_tokens;
+        // All of it that can be refused is, before anything that the session keeps is forgotten.
+        request.check(self.engine())?;
         let tokens = request.prompt.tokens.len();
-        if u32::try_from(tokens).map_or(true, |tokens| tokens >= context) {
-            return Err(RunError::ContextFull { tokens, context }.into());
-        }
         let mut reading = Reading::new(self.engine(), &request)?;
-        let base = base(&request);
+        let base = request.in_tokens();
         if matches!(request.seed, Seed::Wanted(_)) {
             self.clear();
         }
@@ -144,18 +141,6 @@ impl Session {
     }
 }
 
-/// What is asked for in tokens. That a token ends the turn is read here, so that it can be told.
-fn base(request: &TextRequest) -> Request {
-    Request {
-        rules: request.rules.clone(),
-        seed: request.seed.number(),
-        alternatives: request.alternatives,
-        shared: request.shared,
-        ignores_end: true,
-        ..Request::greedy(request.prompt.tokens.clone(), 0)
-    }
-}
-
 /// The tokens that a test holds for.
 fn those(vocabulary: &Vocabulary, test: impl Fn(u32, &[u8]) -> bool) -> Vec<u32> {
     let tokens = (0u32..).map_while(|token| Some((token, vocabulary.piece(token)?)));
@@ -206,7 +191,8 @@ impl TextAnswer<'_> {
     }
 
     /// All tokens of the answer so far, given ones and those whose text is not decided among them: what
-    /// [`Given::Tokens`](super::Given::Tokens) wants.
+    /// [`Given::Tokens`](super::Given::Tokens) wants. None where the given text holds a stop string: it was over, and is
+    /// not cut into tokens.
     pub fn tokens(&self) -> &[u32] {
         &self.reading.tokens
     }

@@ -10,7 +10,7 @@ use chat_format::parse::Part;
 use protocol::answer::{Piece, PieceKind};
 use protocol::{DeltaKind, FinishReason};
 
-use super::{Given, TextEnded, TextError, TextPiece, TextRequest};
+use super::{Given, TextEnded, TextError, TextPiece, TextRequest, joined};
 use crate::run::language::encode;
 use crate::run::{Engine, LogProbabilities, RunError};
 
@@ -157,6 +157,7 @@ impl Reading {
     }
 
     fn take_known(&mut self, token: u32) {
+        self.tokens.push(token);
         if self.engine.tokenizer().is_end(token) {
             self.answer.finish(None);
             self.ended = Some((TextEnded::EndOfText, Some(self.answer.reason())));
@@ -170,7 +171,6 @@ impl Reading {
             logprob: None,
             is_told: true,
         });
-        self.tokens.push(token);
         if is_whole {
             self.end_whole();
         }
@@ -290,21 +290,6 @@ fn told_of(engine: &Engine, tokens: &[u32], mut answer: Answer) -> Result<Vec<Pi
         tokens: tokens.get(known..count).unwrap_or_default().to_vec(),
     });
     Ok(joined(pieces))
-}
-
-/// Pieces of a kind in one, as the wire has them: a long answer came in many.
-fn joined(pieces: Vec<Piece>) -> Vec<Piece> {
-    let mut joined: Vec<Piece> = Vec::new();
-    for mut piece in pieces {
-        match joined.last_mut() {
-            Some(last) if last.kind == piece.kind => {
-                last.text.push_str(&piece.text);
-                last.tokens.append(&mut piece.tokens);
-            }
-            Some(_) | None => joined.push(piece),
-        }
-    }
-    joined
 }
 
 fn logprob_of(engine: &Engine, token: u32, told: &LogProbabilities) -> TokenLogprob {

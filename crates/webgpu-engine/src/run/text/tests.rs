@@ -447,3 +447,104 @@ fn what_this_model_cannot_have_given_is_refused() {
         }
     });
 }
+
+#[test]
+fn more_tokens_than_an_answer_can_carry_are_refused_before_any_is_looked_at() {
+    let Some(engine) = engine(64) else { return };
+    pollster::block_on(async {
+        let mut session = session(&engine).await;
+        // One of another model would be refused in other words.
+        let tokens = vec![u32::MAX; CARRIED_TOKENS_MAX + 1];
+        let given = Given::Tokens(tokens);
+        let request = TextRequest {
+            given,
+            ..request(&engine, 20)
+        };
+        let refused = session.answer_text(request).await.map(|_| ());
+        let why = refused.expect_err("it is too long").to_string();
+        assert!(why.contains("65537 tokens were given"), "{why}");
+    });
+}
+
+#[test]
+fn a_refused_request_with_a_seed_takes_nothing_from_the_session() {
+    let Some(engine) = engine(64) else { return };
+    pollster::block_on(async {
+        let mut session = session(&engine).await;
+        let _ = all(&mut session, request(&engine, 20)).await;
+        let kept = session.history().to_vec();
+        assert!(kept.len() > 20);
+        let cold = Rules {
+            temperature: -1.0,
+            ..words()
+        };
+        let wrong = [
+            TextRequest {
+                rules: cold,
+                ..request(&engine, 20)
+            },
+            TextRequest {
+                shared: 0,
+                ..request(&engine, 20)
+            },
+            TextRequest {
+                prompt: TextPrompt::of_tokens(vec![u32::MAX]),
+                ..request(&engine, 20)
+            },
+        ];
+        for request in wrong {
+            assert!(session.answer_text(request).await.is_err());
+            assert_eq!(session.history(), kept);
+        }
+    });
+}
+
+#[test]
+fn who_goes_on_from_text_and_what_was_said_behind_it_counts_the_tokens_of_both() {
+    let Some(engine) = engine(128) else { return };
+    pollster::block_on(async {
+        let mut session = session(&engine).await;
+        let whole = all(&mut session, request(&engine, 40)).await;
+        let part = |from: usize, to: usize, has_ids: bool| {
+            let tokens = &whole.told()[from..to];
+            let text = String::from_utf8(engine.tokenizer().decode(tokens, false));
+            Piece {
+                kind: PieceKind::Text,
+                text: text.expect("letters"),
+                tokens: if has_ids { tokens.to_vec() } else { Vec::new() },
+            }
+        };
+        let given = [
+            part(0, 10, false),
+            part(10, 15, true),
+            part(15, 20, true),
+            part(20, 24, true),
+        ];
+        let rest = TextRequest {
+            given: Given::of_parts(given, true),
+            ..request(&engine, 40)
+        };
+        let rest = all(&mut session, rest).await;
+        assert_eq!(rest.tokens, whole.told());
+        assert_eq!(rest.told(), whole.told()[24..]);
+        assert_eq!(rest.usage.completion_tokens, 40);
+    });
+}
+
+#[test]
+fn an_end_of_turn_that_was_given_is_among_the_tokens() {
+    let Some(engine) = engine(64) else { return };
+    pollster::block_on(async {
+        let mut session = session(&engine).await;
+        let end = (0..FIRST_BYTE).find(|token| engine.tokenizer().is_end(*token));
+        let tokens = [FIRST_BYTE + 97, end.expect("there is one")];
+        let given = Given::Tokens(tokens.to_vec());
+        let over = TextRequest {
+            given,
+            ..request(&engine, 20)
+        };
+        let over = all(&mut session, over).await;
+        assert_eq!(over.tokens, tokens);
+        assert_eq!(over.ended, Some(TextEnded::EndOfText));
+    });
+}
