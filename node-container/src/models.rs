@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use catalog::{Catalog, Model};
 use model_files::need::{Kept, Need, Use, Vectors, Weights, need};
-use model_files::{FetchError, FileUrl, Named, Reporter, Settings, Wanted, fetch, gguf};
+use model_files::{FetchError, FileUrl, Named, Reporter, Settings, Wanted, fetch, header};
 use protocol::limits::NODE_SLOTS_MAX;
 
 use crate::config::{CacheFlags, Config};
@@ -290,10 +290,16 @@ async fn get(config: &Config, wanted: &Wanted, board: &Board) -> anyhow::Result<
     Ok(fetched?)
 }
 
-/// Reckons what local files need. None where the header cannot be read: the loader says better what is wrong.
+/// Reckons what local files need. None where the header cannot be read, which is warned of: a broken file is then
+/// refused by the loader, but one that only is beyond a limit of ours loads.
 pub fn need_of_files(weights: &Path, projector: Option<&Path>, room: Room) -> Option<(Need, Use)> {
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-    let header = gguf::read(File::open(weights).ok()?).ok()?;
+    let header = header::read(File::open(weights).ok()?)
+        .inspect_err(|error| {
+            let why = error.without_names();
+            tracing::warn!(%why, "what the model needs is not reckoned");
+        })
+        .ok()?;
     let how = room.how(Traits {
         context_max: header.context_tokens,
         vocabulary: header.shape.vocabulary,
@@ -310,7 +316,14 @@ pub fn need_of_files(weights: &Path, projector: Option<&Path>, room: Room) -> Op
         projector: projector.map_or(0, bytes),
         encoder: projector
             .filter(|_| room.orders != Orders::None)
-            .and_then(|path| gguf::read_encoder(File::open(path).ok()?).ok()?),
+            .and_then(|path| {
+                let encoder = header::read_encoder(File::open(path).ok()?);
+                let encoder = encoder.inspect_err(|error| {
+                    let why = error.without_names();
+                    tracing::warn!(%why, "what a picture needs is not reckoned");
+                });
+                encoder.ok()?
+            }),
     };
     Some((need(&header.shape, weights, &how), how))
 }

@@ -38,7 +38,7 @@ const NATIVE: [&str; 21] = [
 ];
 
 /// What runs in the Worker or in a page.
-const WASM: [&str; 13] = [
+const WASM: [&str; 14] = [
     "browser-node",
     "echo",
     "protocol",
@@ -47,6 +47,7 @@ const WASM: [&str; 13] = [
     "client-session",
     "openai-api",
     "catalog",
+    "chat-format",
     "gguf",
     "sampling",
     "webgpu-engine",

@@ -1,5 +1,7 @@
 //! Why a header is refused: one sentence for whoever chose the file.
 
+use std::borrow::Cow;
+
 use super::limits;
 
 /// A header that is not as the format says, or beyond a limit.
@@ -60,11 +62,13 @@ pub enum GgufError {
     },
     /// Not a power of two, or beyond the limits.
     #[error(
-        "`general.alignment` of the GGUF file is not a power of two from {} to {}",
-        limits::ALIGNMENT_MIN,
+        "`general.alignment` of the GGUF file is not a power of two from {min} to {}",
         limits::ALIGNMENT_MAX
     )]
-    Alignment,
+    Alignment {
+        /// The least that this parser takes.
+        min: u64,
+    },
     /// A tensor that comes twice.
     #[error("the GGUF file has two tensors called `{0}`")]
     TensorTwice(String),
@@ -117,4 +121,33 @@ pub enum GgufError {
     /// More bytes for a parser that has its header, or has refused the file.
     #[error("the header of the GGUF file is already read")]
     Over,
+}
+
+impl GgufError {
+    /// The same without names and keys of the file, which are somebody else's text: for logs.
+    pub fn without_names(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::KeyTwice(_) => "the GGUF file says a key twice",
+            Self::ValueType { .. } => "the GGUF file has values of an unknown type",
+            Self::TensorTwice(_) => "the GGUF file has two tensors of the same name",
+            Self::Shape(_) => "a tensor of the GGUF file has an impossible shape",
+            Self::TensorType { .. } => "a tensor of the GGUF file is of an unknown type",
+            Self::PartialBlock { .. } => "rows of a tensor of the GGUF file are no whole blocks",
+            Self::Misaligned { .. } => {
+                "a tensor of the GGUF file lies at no multiple of the alignment"
+            }
+            Self::Overlap { .. } => "two tensors of the GGUF file overlap",
+            Self::OutsideFile(_) => "a tensor lies outside of the GGUF file",
+            Self::NotGguf
+            | Self::BigEndian
+            | Self::Version(_)
+            | Self::Truncated
+            | Self::HeaderTooLong
+            | Self::TooMany { .. }
+            | Self::TooLong { .. }
+            | Self::NotText(_)
+            | Self::Alignment { .. }
+            | Self::Over => return Cow::Owned(self.to_string()),
+        })
+    }
 }

@@ -1,4 +1,5 @@
-//! The tensors of a header, checked: each inside of the file, at its alignment, sharing no byte with another.
+//! The tensors of a header, checked: each inside of the file, at its alignment, sharing no byte with another. Those of
+//! unknown types, if they are let in, are checked as if they had no bytes: only where they begin.
 
 use std::collections::BTreeMap;
 

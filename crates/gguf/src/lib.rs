@@ -5,8 +5,9 @@
 //! ```
 //!
 //! What it is not: a judge of models. Whether one can be run, and in how much memory, is said by whoever reads the
-//! header; here a file is refused only where it breaks its format or a limit. Everything in a header was written by somebody else: each length has a limit
-//! ([`limits`]), nothing is allocated beyond what has come, and what is not understood is an error, never a guess.
+//! header; here a file is refused only where it breaks its format or a limit. Everything in a header was written by
+//! somebody else: each length has a limit ([`limits`]), nothing is allocated beyond what has come, and what is not
+//! understood is an error, never a guess. Only [`Parser::lenient`] lets some of it pass, marked as not known.
 //!
 //! The format is described in `docs/gguf.md` of the ggml project.
 
@@ -49,13 +50,15 @@ impl Header {
         self.index.tensor(name)
     }
 
-    /// Where a tensor lies in the file, in bytes. The parser has checked that no sum overflows.
+    /// Where a tensor lies in the file, in bytes; only where it begins, if its type is not known ([`Parser::lenient`]).
+    /// The parser has checked that no sum overflows.
     pub const fn range(&self, tensor: &TensorInfo) -> Range<u64> {
         let start = self.data_offset + tensor.offset;
         start..start + tensor.bytes
     }
 
-    /// Where the last tensor ends: the smallest file that holds them all, in bytes.
+    /// Where the last tensor ends: the smallest file that holds them all, in bytes. If the last one's type is not known
+    /// ([`Parser::lenient`]), the file is longer than this.
     pub fn file_bytes(&self) -> u64 {
         let last = self.tensors().last();
         last.map_or(self.data_offset, |tensor| self.range(tensor).end)

@@ -25,7 +25,8 @@ pub const ELEMENTS_MAX: u64 = 1 << 22;
 /// Dimensions of a tensor: ggml's own limit.
 pub const DIMENSIONS_MAX: u32 = 4;
 
-/// Where weights may begin: at multiples of at least this, as the format says, …
+/// Where weights may begin: at multiples of at least this, as the format says (llama.cpp, and so
+/// [`crate::Parser::lenient`], takes less), …
 pub const ALIGNMENT_MIN: u64 = 8;
 
 /// … and of at most this, in bytes. Beyond the largest pages of memory in use there is nothing to align to.

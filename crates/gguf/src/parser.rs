@@ -33,7 +33,7 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Parser {
     file_bytes: Option<u64>,
-    takes_unknown_types: bool,
+    is_lenient: bool,
     /// Where the field that is awaited begins in the file.
     position: u64,
     field: Field,
@@ -46,6 +46,8 @@ pub struct Parser {
     /// Of the entry, or the name of the tensor, that is being read.
     key: String,
     metadata: Metadata,
+    /// Whether that is all of it, and still here.
+    has_metadata: bool,
     index: Index,
 }
 
@@ -84,7 +86,7 @@ impl Parser {
     pub const fn new(file_bytes: Option<u64>) -> Self {
         Self {
             file_bytes,
-            takes_unknown_types: false,
+            is_lenient: false,
             position: 0,
             field: Field::Magic,
             wanted: 4,
@@ -94,16 +96,28 @@ impl Parser {
             tensors_left: 0,
             key: String::new(),
             metadata: Metadata::EMPTY,
+            has_metadata: false,
             index: Index::EMPTY,
         }
     }
 
-    /// Takes tensors of types that ggml does not have, or not yet, as [`TensorType::unknown`] instead of refusing the
-    /// file: for those who want to know of the tensors but not to read them.
+    /// Takes what llama.cpp may take, instead of refusing the file: tensors of types that ggml does not have, or not
+    /// yet, as [`TensorType::unknown`], and alignments below [`ALIGNMENT_MIN`]. For those who want to know of the
+    /// tensors but not to read them.
     #[must_use]
-    pub const fn with_unknown_types(mut self) -> Self {
-        self.takes_unknown_types = true;
+    pub const fn lenient(mut self) -> Self {
+        self.is_lenient = true;
         self
+    }
+
+    /// Keys and values, once all of them have come, also of a file whose tensors are then refused. None before, and
+    /// after the whole header, which has them.
+    pub const fn metadata(&self) -> Option<&Metadata> {
+        if self.has_metadata {
+            Some(&self.metadata)
+        } else {
+            None
+        }
     }
 
     /// Takes the next bytes of the file. After the header, or an error, there is nothing more to take.
@@ -232,8 +246,8 @@ impl Parser {
 
     fn counts(&mut self, bytes: &[u8]) -> Result<Option<Header>, GgufError> {
         self.version = u32_at(bytes, 0);
-        // Version 1 had shorter lengths; nobody writes it any more. Versions 2 and 3 differ in that 3 may be big-endian,
-        // in which case the number of the version is seen turned round.
+        // Version 1 had shorter lengths; nobody writes it any more. Versions 2 and 3 differ in that 3 may be
+        // big-endian, in which case the number of the version is seen turned round.
         if self.version != 0 && self.version.trailing_zeros() >= 16 {
             return Err(GgufError::BigEndian);
         }
@@ -250,13 +264,15 @@ impl Parser {
         if self.entries_left > 0 {
             self.entries_left -= 1;
             self.want(8, Field::KeyLength)?;
-        } else if self.tensors_left > 0 {
+            return Ok(None);
+        }
+        self.has_metadata = true;
+        if self.tensors_left > 0 {
             self.tensors_left -= 1;
             self.want(8, Field::NameLength)?;
-        } else {
-            return self.finish().map(Some);
+            return Ok(None);
         }
-        Ok(None)
+        self.finish().map(Some)
     }
 
     fn value_type(&mut self, kind: u32) -> Result<(), GgufError> {
@@ -316,7 +332,7 @@ impl Parser {
         let id = u32_at(rest, 0);
         let kind = match TensorType::from_id(id) {
             Some(kind) => kind,
-            None if self.takes_unknown_types => TensorType::unknown(id),
+            None if self.is_lenient => TensorType::unknown(id),
             None => return Err(GgufError::TensorType { name, kind: id }),
         };
         self.index.add(name, &lengths, kind, u64_at(rest, 4))?;
@@ -325,18 +341,19 @@ impl Parser {
 
     /// Checks what only the whole index shows.
     fn finish(&mut self) -> Result<Header, GgufError> {
+        let min = if self.is_lenient { 1 } else { ALIGNMENT_MIN };
         let alignment = match self.metadata.unsigned("general.alignment") {
             Ok(alignment) => alignment.unwrap_or(ALIGNMENT_DEFAULT),
-            Err(_) => return Err(GgufError::Alignment),
+            Err(_) => return Err(GgufError::Alignment { min }),
         };
-        let is_possible = (ALIGNMENT_MIN..=ALIGNMENT_MAX).contains(&alignment);
-        if !is_possible || !alignment.is_power_of_two() {
-            return Err(GgufError::Alignment);
+        if !(min..=ALIGNMENT_MAX).contains(&alignment) || !alignment.is_power_of_two() {
+            return Err(GgufError::Alignment { min });
         }
         // The position is below the limit of a header: no overflow.
         let data_offset = self.position.next_multiple_of(alignment);
         let mut index = std::mem::take(&mut self.index);
         index.seal(data_offset, alignment, self.file_bytes)?;
+        self.has_metadata = false;
         Ok(Header {
             version: self.version,
             metadata: std::mem::take(&mut self.metadata),

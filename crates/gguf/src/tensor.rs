@@ -76,8 +76,8 @@ impl TensorType {
     }
 }
 
-/// A shape of up to four dimensions; a single number has none. As in ggml, the one that changes quickest comes first: a matrix's first dimension
-/// is the length of its rows.
+/// A shape of up to four dimensions; a single number has none. As in ggml, the one that changes quickest comes first: a
+/// matrix's first dimension is the length of its rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Dimensions {
     lengths: [u64; DIMENSIONS_MAX as usize],
@@ -166,7 +166,7 @@ pub struct TensorInfo {
     pub kind: TensorType,
     /// Where it begins, in bytes after [`super::Header::data_offset`].
     pub offset: u64,
-    /// How many bytes it takes; none where its type is not known.
+    /// How many bytes it takes; 0 if its type is not known ([`super::Parser::lenient`]), though it does take some.
     pub bytes: u64,
 }
 

@@ -102,6 +102,14 @@ fn small() -> Raw {
         .tensor("first", 0, &[3], 0)
 }
 
+/// What a lenient parser makes of it.
+fn lenient(raw: &Raw) -> Result<Header, GgufError> {
+    match Parser::new(None).lenient().push(&raw.bytes())? {
+        Progress::Whole { header, .. } => Ok(*header),
+        Progress::More => Err(GgufError::Truncated),
+    }
+}
+
 /// The same bytes in pieces, and what was made of them.
 fn in_pieces<'p>(
     pieces: impl IntoIterator<Item = &'p [u8]>,
@@ -183,26 +191,19 @@ fn tensors_are_told_in_the_order_in_which_they_lie() {
 }
 
 #[test]
-fn tensors_of_unknown_types_are_told_where_that_is_asked_for() {
+fn tensors_of_unknown_types_are_told_by_a_lenient_parser() {
     let raw = small().tensor("new", 1000, &[7, 2], 128);
     let unknown = GgufError::TensorType {
         name: "new".to_owned(),
         kind: 1000,
     };
     assert_eq!(raw.refusal(), unknown);
-    let lenient = |raw: &Raw| {
-        let progress = Parser::new(None).with_unknown_types().push(&raw.bytes());
-        match progress.expect("is read") {
-            Progress::Whole { header, .. } => *header,
-            Progress::More => panic!("not whole"),
-        }
-    };
-    let header = lenient(&raw);
+    let header = lenient(&raw).expect("is read");
     let new = header.tensor("new").expect("is there");
     assert_eq!((new.kind.id, new.bytes), (1000, 0));
     assert_eq!(new.dimensions.as_slice(), [7, 2]);
     assert_eq!(header.tensors().len(), 3);
-    assert_eq!(Ok(lenient(&small())), small().read());
+    assert_eq!(lenient(&small()), small().read());
 }
 
 #[test]
@@ -270,6 +271,55 @@ fn a_parser_that_is_done_takes_nothing_more() {
 }
 
 #[test]
+fn metadata_are_told_as_soon_as_they_are_whole() {
+    let raw = small();
+    let start = raw.bytes().len() - raw.list.len();
+    let mut parser = Parser::new(None);
+    assert_eq!(parser.push(&raw.bytes()[..start - 1]), Ok(Progress::More));
+    assert_eq!(parser.metadata(), None);
+    let last = &raw.bytes()[start - 1..start];
+    assert_eq!(parser.push(last), Ok(Progress::More));
+    let early = parser.metadata().cloned().expect("metadata");
+    let rest = parser.push(&raw.bytes()[start..]).expect("a header");
+    let Progress::Whole { header, .. } = rest else {
+        panic!("not whole");
+    };
+    assert_eq!((&early, parser.metadata()), (&header.metadata, None));
+    // Also of a file whose tensors are refused, in the index or as a whole.
+    for raw in [
+        small().tensor("odd", 0, &[0], 128),
+        small().tensor("odd", 0, &[1], 1),
+    ] {
+        let mut parser = Parser::new(None);
+        parser.push(&raw.bytes()).expect_err("a fault");
+        assert_eq!(parser.metadata(), Some(&header.metadata));
+    }
+}
+
+#[test]
+fn a_fault_is_told_without_the_file_s_own_text() {
+    let name = "a secret";
+    let names = [
+        small().entry("u8", 4, &[0; 4]).refusal(),
+        small().entry(name, 99, &[]).refusal(),
+        small().tensor("first", 0, &[1], 128).refusal(),
+        small().tensor(name, 0, &[0], 128).refusal(),
+        small().tensor(name, 4, &[1], 128).refusal(),
+        small().tensor(name, 2, &[3], 128).refusal(),
+        small().tensor(name, 0, &[1], 129).refusal(),
+        small().tensor(name, 0, &[1], 64).refusal(),
+        small().tensor(name, 0, &[1], u64::MAX - 31).refusal(),
+    ];
+    for error in names {
+        let told = error.without_names();
+        assert_ne!(told, error.to_string());
+        assert!(!told.contains(['`', '{']), "{told}");
+    }
+    let long = Raw::new().entry(&"k".repeat(257), 0, &[1]).refusal();
+    assert_eq!(long.without_names(), long.to_string());
+}
+
+#[test]
 fn the_alignment_is_the_file_s_own() {
     let with = |alignment: u32, offset| {
         Raw::new()
@@ -286,12 +336,21 @@ fn the_alignment_is_the_file_s_own() {
     for alignment in [0, 4, 24, u32::MAX] {
         assert_eq!(
             with(alignment, 64).refusal(),
-            GgufError::Alignment,
+            GgufError::Alignment { min: 8 },
             "{alignment}"
         );
     }
+    // llama.cpp takes any power of two.
+    for alignment in [1, 2, 4] {
+        let header = lenient(&with(alignment, 4)).expect("a header");
+        assert_eq!(header.alignment, u64::from(alignment));
+    }
+    for alignment in [0, 3, 4 << 20] {
+        let error = lenient(&with(alignment, 64));
+        assert_eq!(error, Err(GgufError::Alignment { min: 1 }), "{alignment}");
+    }
     let text = Raw::new().entry("general.alignment", 8, &text("32"));
-    assert_eq!(text.refusal(), GgufError::Alignment);
+    assert_eq!(text.refusal(), GgufError::Alignment { min: 8 });
 }
 
 proptest! {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Pure parts: what is named ([`named`]), which bytes are missing ([`ranges`], [`sidecar`]), what a GGUF file says of
-//! its own shape ([`gguf`]), and how much memory that needs ([`need`]). It is no downloader for anything else, and it
+//! its own shape ([`header`]), and how much memory that needs ([`need`]). It is no downloader for anything else, and it
 //! never judges a model: a file is right when its SHA-256 is.
 //!
 //! In the cache a file has its name only once it is whole and checked. What is under way lies beside it under names
@@ -15,7 +15,7 @@
 mod cache;
 pub mod error;
 mod fetch;
-pub mod gguf;
+pub mod header;
 mod http;
 pub mod named;
 pub mod need;

@@ -16,7 +16,7 @@
 
 use catalog::Shape;
 
-use crate::gguf::Encoder;
+use crate::header::Encoder;
 
 /// llama.cpp rounds the length of a cache up to this many tokens.
 const CELLS_STEP: u64 = 256;

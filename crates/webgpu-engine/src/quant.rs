@@ -25,7 +25,7 @@ pub use half::{half_from_float, half_to_float};
 pub use integers::packed_weights_wgsl;
 pub use layout::{LOAD_WEIGHTS, Layout, WEIGHTS_WGSL};
 
-use crate::gguf::TensorType;
+use gguf::TensorType;
 
 /// A type of weights that can be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,7 +14,7 @@ use std::ffi::CStr;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_sys_2 as sys;
-use model_files::gguf::{Matrices, Matrix};
+use model_files::header::{Matrices, Matrix};
 
 /// What gives the backend's orders (`ggml_backend_dev_get_extra_bufts_t`).
 const ORDERS: &CStr = c"ggml_backend_dev_get_extra_bufts";

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gguf_writer::bert::Bert;
 use gguf_writer::seeded::Projector;
-use model_files::gguf::read_encoder;
+use model_files::header::read_encoder;
 use model_files::need::picture_scratch;
 use nix::sys::signal::Signal;
 use node_container::engine::llama::CacheType;

@@ -4,7 +4,7 @@ mod check;
 
 use super::keys::Keys;
 use super::{ModelTensor, Refusal, Rope};
-use crate::gguf::{Header, Value};
+use gguf::{Header, Value};
 
 /// llama.cpp's own limit. Checked before anything is done for each of them.
 const LAYERS_MAX: u32 = 512;

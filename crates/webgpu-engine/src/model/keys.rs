@@ -1,7 +1,7 @@
 //! The keys of one architecture in the metadata, each read with the limits of what it can mean.
 
 use super::Refusal;
-use crate::gguf::{Metadata, Value};
+use gguf::{Metadata, Value};
 
 /// Metadata, and the name that its keys begin with.
 pub(super) struct Keys<'m> {

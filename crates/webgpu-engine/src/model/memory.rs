@@ -1,7 +1,7 @@
 //! The memory that a model needs, known before anything of it is loaded.
 
 use super::Config;
-use crate::gguf::Header;
+use gguf::Header;
 
 /// How numbers of keys and values are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Why a model cannot be run: one sentence for whoever chose it.
 
-use crate::gguf::{Dimensions, WrongType};
+use gguf::{Dimensions, WrongType};
 
 /// A model that is not run. The sentence goes to a person; names in it are the file's own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

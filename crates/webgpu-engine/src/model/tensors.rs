@@ -4,7 +4,7 @@
 //! is the length of its rows: what it is multiplied with.
 
 use super::Config;
-use crate::gguf::Dimensions;
+use gguf::Dimensions;
 
 /// A tensor of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ mod memory;
 mod refusals;
 
 use super::*;
-use crate::gguf::{self, Header, TensorType};
+use gguf::{Header, TensorType};
 use gguf_writer::{GgufWriter, Value};
 
 /// A header under construction, in the shape of one of the architectures.

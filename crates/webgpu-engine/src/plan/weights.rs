@@ -346,7 +346,6 @@ mod tests {
     use gguf_writer::seeded::family::{Family, Small};
 
     use super::*;
-    use crate::gguf;
 
     #[test]
     fn a_vector_longer_than_a_piece_is_taken_to_its_end() {

@@ -8,9 +8,9 @@ use super::attention::Attention;
 use super::norm::rms_norm;
 use super::product::Matrix;
 use super::rope::Turns;
-use crate::gguf::{Header, TensorInfo};
 use crate::model::{CacheType, Config, LayerPart, ModelTensor};
 use crate::quant::{NotBlocks, QuantType, half_from_float, half_to_float};
+use gguf::{Header, TensorInfo};
 
 /// Weights, and how they are computed with.
 #[derive(Debug, Clone)]

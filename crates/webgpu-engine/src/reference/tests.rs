@@ -6,7 +6,6 @@ mod models;
 use gguf_writer::seeded::family::{Family, Small};
 
 use super::{Model, Session};
-use crate::gguf;
 use crate::model::{CacheType, Config};
 use crate::quant::QuantType;
 

@@ -1,10 +1,10 @@
 //! Why a model cannot be loaded, or go on.
 
-use crate::gguf::{GgufError, WrongType};
 use crate::gpu::GpuError;
 use crate::model::{Refusal, TooLarge};
 use crate::plan::UploadError;
 use crate::tokenizer::VocabularyError;
+use gguf::{GgufError, WrongType};
 
 /// Why there is no engine. Nothing of the weights is asked for before all that the header tells has been checked.
 #[derive(Debug, thiserror::Error)]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::engine::Parts;
 use super::{Engine, LoadError, Settings};
-use crate::gguf::{self, Header, Parser};
 use crate::gpu::{Gpu, GpuError};
 use crate::model::{Config, Demand, MemoryNeed, ModelTensor, Refusal, largest_buffer};
 use crate::plan::{Upload, Weights};
 use crate::quant::QuantType;
 use crate::tokenizer::{Tokenizer, Vocabulary};
+use gguf::{Header, Parser};
 
 /// Bytes that may wait between the host and the device. A page's own process holds them.
 const WAITING_BYTES_MAX: u64 = 32 << 20;

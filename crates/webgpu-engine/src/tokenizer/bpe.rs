@@ -5,7 +5,7 @@ use super::merging::Merger;
 use super::pre::Pre;
 use super::split::{Glyph, Rules, split};
 use super::vocabulary::VocabularyError;
-use crate::gguf::Texts;
+use gguf::Texts;
 
 /// The character that stands for a byte, as GPT-2 wrote its vocabulary: itself where it is visible, otherwise one from
 /// U+0100 on.

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use hashbrown::HashTable;
 
 use super::vocabulary::VocabularyError;
-use crate::gguf::Texts;
+use gguf::Texts;
 
 /// What stands for no token.
 pub(super) const NONE: u32 = u32::MAX;

@@ -6,7 +6,7 @@ mod golden;
 
 use super::bpe::character_of;
 use super::*;
-use crate::gguf::Texts;
+use gguf::Texts;
 
 /// All bytes, `merges` and what they make, then `specials` with their types.
 pub(super) fn byte_level(pre: &str, merges: &[&str], specials: &[(&str, i32)]) -> Vocabulary {

@@ -1,6 +1,6 @@
 //! What a GGUF file says about its tokens, as plain data, and the limits of it.
 
-use crate::gguf::{Metadata, Scalar, Texts, WrongType};
+use gguf::{Metadata, Scalar, Texts, WrongType};
 
 /// More tokens than any published vocabulary has; ten times that of Gemma 3.
 pub const TOKENS_MAX: usize = 1 << 22;

@@ -1,9 +1,9 @@
 //! Whether there is all that a model needs, and whether kernels can compute with its sizes.
 
 use super::Config;
-use crate::gguf::Header;
 use crate::model::{ModelTensor, Refusal};
 use crate::quant::QuantType;
+use gguf::Header;
 
 /// Numbers that kernels read at once.
 const WIDTH_STEP: u64 = 32;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::gguf;
 use crate::gpu::GpuError;
 use crate::gpu::Wish;
 use crate::gpu::tests::{gpu, open};

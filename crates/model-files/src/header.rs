@@ -4,10 +4,11 @@
 mod encoder;
 mod tensors;
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use catalog::{Shape, Window};
-use gguf::{Metadata, Parser, Progress, Scalar, Value};
+use gguf::{Metadata, Numbers, Parser, Progress, Scalar, Value};
 
 pub use encoder::{Encoder, read_encoder};
 pub use tensors::{Matrices, Matrix};
@@ -29,7 +30,7 @@ const STATES: [&str; 3] = [".ssm.state_size", ".wkv.head_size", ".shortconv.l_ca
 
 /// Why a header could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum GgufError {
+pub enum HeaderError {
     /// The system says so.
     #[error("the model file cannot be read: {0}")]
     Read(#[from] io::Error),
@@ -39,6 +40,17 @@ pub enum GgufError {
     /// A number that the shape needs.
     #[error("the GGUF file does not say its `{0}`")]
     Missing(String),
+}
+
+impl HeaderError {
+    /// The same without text of the file: for logs.
+    pub fn without_names(&self) -> Cow<'static, str> {
+        match self {
+            Self::Read(error) => Cow::Owned(error.to_string()),
+            Self::Gguf(error) => error.without_names(),
+            Self::Missing(_) => Cow::Borrowed("the GGUF file does not say what its shape needs"),
+        }
+    }
 }
 
 /// What a header says.
@@ -65,8 +77,8 @@ pub struct Header {
 }
 
 /// Reads the header of a model.
-pub fn read(file: impl Read) -> Result<Header, GgufError> {
-    let file = parse(file)?;
+pub fn read(file: impl Read) -> Result<Header, HeaderError> {
+    let file = parse(file, &mut parser())?;
     let header = header(&file.metadata)?;
     Ok(Header {
         matrices: tensors::matrices(file.tensors(), header.is_encoder),
@@ -74,10 +86,14 @@ pub fn read(file: impl Read) -> Result<Header, GgufError> {
     })
 }
 
-/// All that the header of a file says. What is reckoned here needs no type of weights to be known: llama.cpp may have
-/// one that is newer than this.
-fn parse(mut file: impl Read) -> Result<gguf::Header, GgufError> {
-    let mut parser = Parser::new(None).with_unknown_types();
+/// A parser that refuses little. What is reckoned here needs no type of weights to be known: llama.cpp may have one
+/// that is newer than this.
+const fn parser() -> Parser {
+    Parser::new(None).lenient()
+}
+
+/// All that the header of a file says.
+fn parse(mut file: impl Read, parser: &mut Parser) -> Result<gguf::Header, HeaderError> {
     let mut piece = Vec::new();
     loop {
         piece.clear();
@@ -108,16 +124,16 @@ fn most(metadata: &Metadata, key: &str) -> Option<u64> {
     match metadata.value(key)? {
         Value::Scalar(scalar) => natural(*scalar),
         Value::Numbers(numbers) => {
-            let numbers: Option<Vec<u64>> = numbers.iter().map(natural).collect();
-            numbers?.into_iter().max()
+            let more = |most: Option<u64>, number| Some(most.max(Some(natural(number)?)));
+            numbers.iter().try_fold(None, more)?
         }
         Value::Text(_) | Value::Texts(_) => None,
     }
 }
 
 /// All but the matrices.
-fn header(metadata: &Metadata) -> Result<Header, GgufError> {
-    let missing = |key: &str| GgufError::Missing(key.to_owned());
+fn header(metadata: &Metadata) -> Result<Header, HeaderError> {
+    let missing = |key: &str| HeaderError::Missing(key.to_owned());
     let Ok(Some(architecture)) = metadata.text(ARCHITECTURE) else {
         return Err(missing(ARCHITECTURE));
     };
@@ -166,17 +182,21 @@ fn header(metadata: &Metadata) -> Result<Header, GgufError> {
     })
 }
 
+/// How many layers these flags give a window; none where one of them is no flag, which says nothing.
+fn with_window(flags: &Numbers) -> Option<u32> {
+    let add = |with: u32, flag| with.checked_add(u32::from(natural(flag)? != 0));
+    flags.iter().try_fold(0, add)
+}
+
 /// How many layers have the window. Where the file does not say, it is as llama.cpp knows it for the architecture
-/// (`llama_model::load_hparams`: every n-th layer is without a window); none for architectures that it knows nothing of.
+/// (`llama_model::load_hparams`: every n-th layer is without a window); none for architectures of which it knows
+/// nothing.
 fn window_layers(architecture: &str, layers: u32, pattern: Option<&Value>) -> Option<u32> {
     if let Some(Value::Numbers(flags)) = pattern
         && flags.count() > 0
+        && let Some(with) = with_window(flags)
     {
-        let with = flags
-            .iter()
-            .filter(|flag| natural(*flag) != Some(0))
-            .count();
-        return u32::try_from(with).ok().filter(|with| *with <= layers);
+        return Some(with).filter(|with| *with <= layers);
     }
     let every = match (pattern, architecture) {
         (Some(Value::Scalar(every)), _) => {

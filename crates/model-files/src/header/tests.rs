@@ -137,6 +137,27 @@ fn heads_sizes_and_windows_are_read_where_the_file_says_them() {
     let window = read(&file[..]).expect("a header").shape.window;
     assert_eq!(window.map(|window| window.layers), Some(3));
 
+    // What is no flag says nothing: it is as the architecture has it.
+    let odd = [
+        (1, vec![1u8, 0, 255]),
+        (6, [1f32; 3].map(f32::to_le_bytes).concat()),
+    ];
+    for (kind, flags) in odd {
+        for (architecture, expected) in [("gemma2", Some(6)), ("gemma3n", None)] {
+            let file = plain(architecture)
+                .number(&format!("{architecture}.attention.sliding_window"), 512)
+                .array(
+                    &format!("{architecture}.attention.sliding_window_pattern"),
+                    kind,
+                    3,
+                    &flags,
+                )
+                .finish();
+            let window = read(&file[..]).expect("a header").shape.window;
+            assert_eq!(window.map(|window| window.layers), expected, "{kind}");
+        }
+    }
+
     let file = plain("phi3")
         .number("phi3.attention.sliding_window", 512)
         .finish();
@@ -147,7 +168,7 @@ fn heads_sizes_and_windows_are_read_where_the_file_says_them() {
 fn what_is_no_header_is_said_to_be_none() {
     assert!(matches!(
         read(&b"PK\x03\x04 and more"[..]),
-        Err(GgufError::Gguf(gguf::GgufError::NotGguf))
+        Err(HeaderError::Gguf(gguf::GgufError::NotGguf))
     ));
     let whole = plain("llama").finish();
     for length in 0..whole.len() {
@@ -155,17 +176,19 @@ fn what_is_no_header_is_said_to_be_none() {
     }
     let mut long = whole.clone();
     long[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert!(matches!(read(&long[..]), Err(GgufError::Gguf(_))));
+    assert!(matches!(read(&long[..]), Err(HeaderError::Gguf(_))));
     let mut long = whole.clone();
     long[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert!(matches!(read(&long[..]), Err(GgufError::Gguf(_))));
+    assert!(matches!(read(&long[..]), Err(HeaderError::Gguf(_))));
     let file = Writer::default()
         .entry("general.architecture", 8, &text("llama"))
         .finish();
-    let Err(GgufError::Missing(key)) = read(&file[..]) else {
+    let Err(HeaderError::Missing(key)) = read(&file[..]) else {
         panic!("a key is missing");
     };
     assert_eq!(key, "llama.block_count");
+    let told = HeaderError::Missing(key).without_names();
+    assert!(!told.contains("llama"), "{told}");
 }
 
 #[test]
@@ -182,7 +205,7 @@ fn a_header_may_have_more_pieces_than_one() {
     let cut = read(&file[..3_000_000]);
     assert!(matches!(
         cut,
-        Err(GgufError::Gguf(gguf::GgufError::Truncated))
+        Err(HeaderError::Gguf(gguf::GgufError::Truncated))
     ));
 }
 
@@ -224,7 +247,7 @@ fn what_numbers_are_multiplied_with_is_counted_by_type_and_size() {
     let file = plain("llama").tensor("blk.0.odd.weight", 0, &[1; 5]);
     assert!(matches!(
         read(&file.finish()[..]),
-        Err(GgufError::Gguf(gguf::GgufError::Shape(_)))
+        Err(HeaderError::Gguf(gguf::GgufError::Shape(_)))
     ));
 }
 
@@ -264,7 +287,6 @@ fn an_encoder_of_a_known_kind_tells_its_shape() {
             .number("clip.vision.embedding_length", 1024)
             .number("clip.vision.feed_forward_length", 4096)
             .number("clip.vision.projection_dim", 2048)
-            .finish()
     };
     let shape = Encoder {
         image_side: 336,
@@ -273,7 +295,7 @@ fn an_encoder_of_a_known_kind_tells_its_shape() {
         feed_forward: 4096,
         projection: 2048,
     };
-    let read = |kind: &str| read_encoder(&clip(kind)[..]).expect("a header");
+    let read = |kind: &str| read_encoder(&clip(kind).finish()[..]).expect("a header");
     assert_eq!(read("mlp"), Some(shape));
     let pooled = Encoder {
         projection: 0,
@@ -286,6 +308,13 @@ fn an_encoder_of_a_known_kind_tells_its_shape() {
         None
     );
     assert!(read_encoder(&b"PK"[..]).is_err());
+    // A fault among the tensors, or none of them, takes nothing of it.
+    let odd = clip("mlp").tensor("v.odd", 0, &[0]).finish();
+    assert_eq!(read_encoder(&odd[..]).expect("metadata"), Some(shape));
+    let cut = &odd[..odd.len() - 30];
+    assert_eq!(read_encoder(cut).expect("metadata"), Some(shape));
+    let whole = clip("mlp").finish();
+    assert!(read_encoder(&whole[..whole.len() - 1]).is_err());
 }
 
 proptest! {

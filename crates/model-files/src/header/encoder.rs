@@ -4,10 +4,10 @@ use std::io::Read;
 
 use gguf::Metadata;
 
-use super::{GgufError, number, parse};
+use super::{HeaderError, number, parse, parser};
 
-/// Encoders that bring every picture, or each piece of one, to the same size, and are plain vision transformers: CLIP as
-/// in `LLaVA`, and `SigLIP` as in Gemma 3 and `SmolVLM`.
+/// Encoders that bring every picture, or each piece of one, to the same size, and are plain vision transformers: CLIP
+/// as in `LLaVA`, and `SigLIP` as in Gemma 3 and `SmolVLM`.
 const PLAIN: [&str; 3] = ["mlp", "gemma3", "idefics3"];
 
 /// Sides beyond those of every real encoder, in pixels.
@@ -28,9 +28,14 @@ pub struct Encoder {
     pub projection: u64,
 }
 
-/// Reads the header of an encoder; `None` where it is of another kind, whose pictures have many sizes.
-pub fn read_encoder(file: impl Read) -> Result<Option<Encoder>, GgufError> {
-    Ok(encoder(&parse(file)?.metadata))
+/// Reads the header of an encoder; `None` where it is of another kind, whose pictures have many sizes. Its tensors say
+/// nothing of this: a fault among them is left to the loader.
+pub fn read_encoder(file: impl Read) -> Result<Option<Encoder>, HeaderError> {
+    let mut parser = parser();
+    match parse(file, &mut parser) {
+        Ok(header) => Ok(encoder(&header.metadata)),
+        Err(error) => parser.metadata().map(encoder).ok_or(error),
+    }
 }
 
 fn encoder(metadata: &Metadata) -> Option<Encoder> {
