@@ -11,7 +11,8 @@ const TILED_TOKENS_MIN: u32 = 16;
 /// Tokens that one thread multiplies a row with, of which it loads the weights once.
 const COLUMNS_MAX: u32 = 8;
 
-/// Browsers' adapters in software gain nothing by whole numbers (`SwiftShader`, docs/benchmarks.md).
+/// On browsers' adapters in software (`SwiftShader`) whole numbers read no faster and write a fifth faster
+/// (docs/benchmarks.md): too little for what they round.
 const IN_BROWSER: bool = cfg!(target_family = "wasm");
 
 /// Rows of a thread that has them alone.
