@@ -29,7 +29,7 @@ impl Pre {
     /// Each set of rules is held against llama.cpp with a real vocabulary (`tests/golden.rs`): default, GPT-2, `SmolLM`,
     /// Llama 3, Qwen 2 (of Qwen 3) and 3.5, Tekken, GPT-4o. Untested are the families that only share rules with those:
     /// GLM, `ChatGLM`, `DBRX`, Falcon 3, LFM 2, Command R, `StarCoder`, `StableLM` 2, Hunyuan, Grok 2, Llama 4, `MiniMax`,
-    /// OLMo, EXAONE, Jina and the other names below.
+    /// `OLMo`, EXAONE, Jina and the other names below.
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "" | "default" => Self::new(Rules::Default),
